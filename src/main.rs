@@ -1,0 +1,2 @@
+//! TaskWatch.
+fn main() {}
