@@ -1,0 +1,5 @@
+//! Pure decisions, without IO; the time is always a parameter.
+
+pub mod failure;
+pub mod task;
+pub mod text;

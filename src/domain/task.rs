@@ -1,0 +1,176 @@
+//! The provider-neutral task: what any upstream's answer is decoded into.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+/// Where a task lives upstream. Two `TaskWatch` objects that name the same one share its polls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskRef {
+    /// The container of the task: Astra account, Huawei Cloud project, Cloud.ru service instance.
+    pub scope: String,
+    /// The task's identifier within the scope.
+    pub id: String,
+}
+
+/// What an upstream says of a task, in the words of the status contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TaskState {
+    /// Accepted, not started.
+    Pending,
+    /// Being worked on. Unknown upstream words count as this, too: they are never terminal.
+    Running,
+    /// Paused or pausing; may last.
+    Paused,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly.
+    Failed,
+    /// Stopped before its end.
+    Cancelled,
+}
+
+impl TaskState {
+    /// Whether the task has ended and will not change again.
+    #[must_use]
+    pub fn is_finished(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// The word of `status.state`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Paused => "Paused",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
+        }
+    }
+}
+
+/// One upstream task as observed. Every text is already cleaned and bounded (see [`super::text`]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Task {
+    /// The upstream's identifier.
+    pub id: String,
+    /// Machine name, as `astra.backup`.
+    pub name: Option<String>,
+    /// Name for people, as Astra's `summary`.
+    pub display_name: Option<String>,
+    /// Kind of work: Huawei Cloud `job_type`, Cloud.ru `command`.
+    pub kind: Option<String>,
+    /// The state, normalised.
+    pub state: TaskState,
+    /// The upstream's own word for the state, as sent.
+    pub upstream_state: String,
+    /// 0 to 100, floored; the upstream's own figure.
+    pub percent: Option<u8>,
+    /// The task that this one is part of.
+    pub parent_id: Option<String>,
+    /// Rank among its siblings, smallest first (Astra `orderHint`).
+    pub order: i64,
+    /// The resource worked on: an identifier or URI.
+    pub resource: Option<String>,
+    /// Who started it.
+    pub created_by: Option<String>,
+    /// When it was made, by the upstream's clock.
+    pub created_time: Option<Timestamp>,
+    /// When it last changed, by the upstream's clock.
+    pub modified_time: Option<Timestamp>,
+    /// When work began, by the upstream's clock.
+    pub start_time: Option<Timestamp>,
+    /// When work ended; only set when the state is a finished one.
+    pub completion_time: Option<Timestamp>,
+    /// Why it failed, or what it complains of.
+    pub error: Option<TaskError>,
+    /// Identifiers of results; at most [`MAX_OUTPUTS`].
+    pub outputs: BTreeMap<String, String>,
+    /// Why it is in this state (Astra `stateDetails`); at most [`MAX_STATE_DETAILS`].
+    pub state_details: Vec<StateDetail>,
+    /// Its parts in their order, each without parts of its own.
+    pub subtasks: Vec<Task>,
+}
+
+/// Most keys in [`Task::outputs`] (design §1).
+pub const MAX_OUTPUTS: usize = 32;
+/// Most entries in [`Task::state_details`] (design §1).
+pub const MAX_STATE_DETAILS: usize = 8;
+/// Most entries in [`TaskError::details`].
+pub const MAX_ERROR_DETAILS: usize = 8;
+/// Most sub-tasks that are kept of one task; more are neither counted nor shown.
+pub const MAX_SUBTASKS: usize = 1000;
+
+impl Task {
+    /// A task of which nothing but its identity and state is known.
+    #[must_use]
+    pub fn new(id: impl Into<String>, state: TaskState, upstream_state: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            name: None,
+            display_name: None,
+            kind: None,
+            state,
+            upstream_state: upstream_state.into(),
+            percent: None,
+            parent_id: None,
+            order: 0,
+            resource: None,
+            created_by: None,
+            created_time: None,
+            modified_time: None,
+            start_time: None,
+            completion_time: None,
+            error: None,
+            outputs: BTreeMap::new(),
+            state_details: Vec::new(),
+            subtasks: Vec::new(),
+        }
+    }
+
+    /// Takes `children` in as its sub-tasks, in their order, at most [`MAX_SUBTASKS`].
+    pub fn adopt(&mut self, mut children: Vec<Task>) {
+        children.sort_by(|a, b| (a.order, &a.start_time, &a.id).cmp(&(b.order, &b.start_time, &b.id)));
+        children.truncate(MAX_SUBTASKS);
+        self.subtasks = children;
+    }
+}
+
+/// The error of a task (not of a poll).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TaskError {
+    /// The upstream's code, as text: `EVS.2024`, `7`.
+    pub code: Option<String>,
+    /// A CamelCase word for it, where the upstream has one.
+    pub reason: Option<String>,
+    /// What the upstream says, for people.
+    pub message: Option<String>,
+    /// The HTTP status that the upstream names for it.
+    pub http_status: Option<u16>,
+    /// The upstream's identifier for support questions.
+    pub correlation_id: Option<String>,
+    /// Further details; at most [`MAX_ERROR_DETAILS`].
+    pub details: Vec<ErrorDetail>,
+}
+
+/// One entry of a `google.rpc.Status`' details, or its like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ErrorDetail {
+    /// Type name or URL.
+    pub kind: String,
+    /// Its content as text.
+    pub value: String,
+}
+
+/// One entry of Astra's `stateDetails`, or its like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StateDetail {
+    /// Type name or URL.
+    pub kind: String,
+    /// Short title.
+    pub title: String,
+    /// The explanation.
+    pub detail: String,
+}

@@ -1,0 +1,94 @@
+//! Sans-IO: what to request of an upstream, and what its answer means. One file per upstream.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::domain::{
+    failure::Failure,
+    task::{Task, TaskRef},
+};
+
+/// Largest body of a list's page, after decompression, in bytes (design §3).
+pub const LIST_BODY_LIMIT: usize = 16 << 20;
+/// Largest body of any other answer, after decompression, in bytes (design §3).
+pub const SINGLE_BODY_LIMIT: usize = 1 << 20;
+
+/// A request without its authentication; the path is relative to the connection's endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Starts with `/`; each segment is percent-encoded.
+    pub path: String,
+    /// In this order; not yet encoded.
+    pub query: Vec<(String, String)>,
+    /// Beside those that every request has.
+    pub headers: HeaderMap,
+    /// Empty for GET.
+    pub body: Bytes,
+    /// Largest body of the answer that is read, after decompression, in bytes.
+    pub body_limit: usize,
+}
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body, decompressed, within the request's limit.
+    pub body: Bytes,
+}
+
+/// Where the next page of a list begins; opaque to all but the provider that made it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cursor(pub String);
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page {
+    /// The wanted tasks of this page, flat: sub-tasks are entries of their own, with their `parent_id`.
+    pub tasks: Vec<Task>,
+    /// How many entries the page had in all.
+    pub total: usize,
+    /// Where the next page begins; none on the last one.
+    pub next: Option<Cursor>,
+}
+
+/// One upstream's dialect. It asks and understands; sending, signing and waiting are the engine's.
+pub trait Provider: fmt::Debug + Send + Sync {
+    /// The name of the member of the API's union, as `huaweiCloud`; also the metric label.
+    fn name(&self) -> &'static str;
+
+    /// The scope of a task that names none.
+    fn default_scope(&self) -> &str;
+
+    /// Asks for one task.
+    fn task_request(&self, task: &TaskRef) -> Request;
+
+    /// What the answer to [`Self::task_request`] says.
+    ///
+    /// # Errors
+    /// The class of the failure, where the answer is not the task that was asked for.
+    fn decode_task(&self, task: &TaskRef, answer: &Answer) -> Result<Task, Failure>;
+
+    /// Asks for the sub-tasks of one task, where these do not come with the task itself; its answer is a list.
+    fn subtasks_request(&self, _task: &TaskRef) -> Option<Request> {
+        None
+    }
+
+    /// Asks for a page of all tasks of a scope; none where the upstream does not list.
+    fn list_request(&self, _scope: &str, _cursor: Option<&Cursor>) -> Option<Request> {
+        None
+    }
+
+    /// What the answer to [`Self::list_request`] or [`Self::subtasks_request`] says. `wanted` is asked for the id and the parent's id
+    /// of each entry; an entry with neither wanted is only counted. An entry that cannot be read is only counted, too.
+    ///
+    /// # Errors
+    /// The class of the failure, where the answer is not a list.
+    fn decode_list(&self, scope: &str, answer: &Answer, wanted: &dyn Fn(&str) -> bool) -> Result<Page, Failure>;
+}
