@@ -1,1 +1,41 @@
-//! Harness.
+//! Starts what the tests, the demo and the benchmarks need, on 127.0.0.1 and on free ports: a real control plane (etcd and
+//! kube-apiserver), the upstream simulator, and the real operator binary.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use taskwatch_harness::{ADMIN, ControlPlane, OPERATOR, Operator, OperatorOptions, Simulator};
+//!
+//! let plane = ControlPlane::start().await?;
+//! plane.kubectl(&["apply", "-f", "crds/"]).await?.success()?;
+//! let simulator = Simulator::start(&[]).await?;
+//! let operator = Operator::start(OperatorOptions::new(plane.kubeconfig(OPERATOR)?)).await?;
+//! let client = plane.client(ADMIN).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Nothing stays behind: every program runs under `taskwatch-guard`, which stops it as soon as the process that started it is
+//! gone, however that ended, and the last guard of a working directory removes it.
+
+mod binary;
+mod controlplane;
+mod http;
+mod kubectl;
+mod operator;
+mod ports;
+mod process;
+mod simulator;
+mod usage;
+mod wait;
+mod workdir;
+
+pub mod demo;
+
+pub use binary::{binary, workspace_root};
+pub use controlplane::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, OPERATOR, TENANT};
+pub use kubectl::{Kubectl, Output};
+pub use operator::{Operator, OperatorOptions};
+pub use process::{Exit, Process};
+pub use simulator::Simulator;
+pub use usage::Usage;
+pub use wait::eventually;
+pub use workdir::Workdir;

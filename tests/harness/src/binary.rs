@@ -1,0 +1,30 @@
+//! Where the programs of this workspace are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The program `name` of this workspace, as it was built beside the current executable (`target/<profile>/<name>`).
+///
+/// # Errors
+/// When it is not there, with the command that builds it.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let current = std::env::current_exe().context("where the current executable is")?;
+    let mut directory = current.parent().context("the current executable has no directory")?;
+    // Test executables live one level down.
+    if directory.ends_with("deps") || directory.ends_with("examples") {
+        directory = directory.parent().unwrap_or(directory);
+    }
+    let path = directory.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    if !path.is_file() {
+        let profile = if directory.ends_with("release") { " --release" } else { "" };
+        bail!("{} is not built: run `cargo build --workspace --bins{profile}` first", path.display());
+    }
+    Ok(path)
+}
+
+/// The root of the repository that this crate was compiled in: `crds/`, `deploy/` and the manifests are found from it.
+#[must_use]
+pub fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").components().collect::<PathBuf>()
+}

@@ -1,0 +1,86 @@
+//! The upstream simulator as a program.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::{Process, Workdir, binary, eventually, http};
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running `taskwatch-simulator`.
+pub struct Simulator {
+    process: Process,
+    announcement: Value,
+}
+
+impl Simulator {
+    /// Starts it with `args` and waits until it listens.
+    ///
+    /// # Errors
+    /// When it is not built or does not come up.
+    pub async fn start(args: &[&str]) -> Result<Self> {
+        let workdir = Arc::new(Workdir::new("simulator")?);
+        let mut command = Command::new(binary("taskwatch-simulator")?);
+        command.args(args);
+        let process = Process::start(&workdir, "simulator", &command)?.tail_on_panic(20);
+        let announcement = eventually(START_LIMIT, "the simulator listens", || async {
+            if let Some(exit) = process.exit() {
+                // It will not change any more; the outer check turns this into an error.
+                return Ok(serde_json::json!({ "exit": format!("{exit:?}") }));
+            }
+            let output = process.output();
+            let line = output.lines().find(|line| line.starts_with('{')).context("it has announced nothing yet")?;
+            serde_json::from_str::<Value>(line).context("its announcement is no JSON")
+        })
+        .await?;
+        if announcement.get("listening").and_then(Value::as_str).is_none() {
+            bail!("the simulator did not start ({announcement}):\n{}", process.log_tail(20));
+        }
+        Ok(Self { process, announcement })
+    }
+
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.announced("listening")
+    }
+
+    /// Where it is told what to do: `http://127.0.0.1:PORT/_admin`.
+    #[must_use]
+    pub fn admin_url(&self) -> &str {
+        self.announced("admin")
+    }
+
+    /// The whole line that it printed when it listened.
+    #[must_use]
+    pub fn announcement(&self) -> &Value {
+        &self.announcement
+    }
+
+    /// A request to its admin interface (`path` starts with `/`); the answer must be a success.
+    ///
+    /// # Errors
+    /// When there is no answer or it is no 2xx.
+    pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let body = body.map(ToString::to_string);
+        let (status, answer) = http::request(method, self.admin_url(), path, body.as_deref()).await?;
+        if !(200..300).contains(&status) {
+            bail!("the simulator answered {status} to {method} {path}: {answer}");
+        }
+        Ok(serde_json::from_str(&answer).unwrap_or(Value::String(answer)))
+    }
+
+    /// Its process: signals, log, memory.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    fn announced(&self, key: &str) -> &str {
+        self.announcement.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+}
