@@ -1,0 +1,79 @@
+# What can be done with TaskWatch from a clone. `make` or `make help` lists it.
+# Needed on the machine: a Rust toolchain (with rustfmt and clippy), Go, make, a C compiler.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+CONTROLPLANE := tests/controlplane/build
+
+# One line with the name of a step and what it takes, so that nobody wonders whether it hangs.
+say = @printf '\n==> %s\n' "$(1)"
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  make demo CLUSTER=current   the same in the cluster of the current kubectl context"
+	@echo "  make demo ONCE=1            the same unattended: ends by itself, fails when a watch does not reach its state"
+
+.PHONY: test
+test: tools ## Everything: formatting, clippy, and all tests on a real API server
+	$(call say,Formatting)
+	$(CARGO) fmt --all --check
+	$(call say,Clippy: up to 4 minutes the first time)
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(call say,Control plane: about 10 minutes the first time, then at once)
+	$(CONTROLPLANE)
+	$(call say,Build: up to 4 minutes the first time)
+	$(CARGO) build --locked --workspace --bins
+	$(call say,Tests: about 5 minutes)
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+.PHONY: demo
+demo: tools ## Watch the operator at work: control plane, simulator, TaskWatches of all three systems; Ctrl-C ends it
+	$(call say,Build: up to 4 minutes the first time)
+	$(CARGO) build --locked --workspace --bins
+ifneq ($(CLUSTER),current)
+	$(call say,Control plane: about 10 minutes the first time, then at once)
+	$(CONTROLPLANE)
+endif
+	$(call say,Demo)
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-demo" $(if $(filter current,$(CLUSTER)),--current-cluster) $(if $(ONCE),--once)
+
+.PHONY: build
+build: tools-rust ## Build the operator, optimised: target/release/taskwatch
+	$(call say,Release build: up to 6 minutes the first time)
+	$(CARGO) build --locked --release --package taskwatch
+
+.PHONY: fmt
+fmt: tools-rust ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: tools-rust ## Check formatting and run clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: crds
+crds: tools-rust ## Write crds/*.yaml from the code
+	$(CARGO) run --locked --package taskwatch -- crds --dir crds
+
+.PHONY: clean
+clean: ## Remove what cargo has built; the control plane stays in its cache
+	$(CARGO) clean
+
+# One clear sentence for each tool that is missing.
+.PHONY: tools tools-rust
+tools-rust:
+	@command -v $(CARGO) >/dev/null || { echo "make: the Rust toolchain is missing (cargo): install it from https://rustup.rs" >&2; exit 1; }
+	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "make: rustfmt is missing: rustup component add rustfmt" >&2; exit 1; }
+	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo "make: clippy is missing: rustup component add clippy" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "make: a C compiler is missing (cc), Rust links with it: on Debian, apt-get install gcc libc6-dev" >&2; exit 1; }
+
+tools: tools-rust
+ifneq ($(CLUSTER),current)
+	@[[ -n "$${KUBEBUILDER_ASSETS:-}" ]] || command -v go >/dev/null || { echo "make: Go 1.24 or newer is missing, it builds the API server for tests and demo: install it, or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl" >&2; exit 1; }
+endif
