@@ -1,5 +1,6 @@
 //! Pure decisions, without IO; the time is always a parameter.
 
+pub mod cadence;
 pub mod failure;
 pub mod task;
 pub mod text;

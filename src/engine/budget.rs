@@ -1,0 +1,86 @@
+//! The request budget of a connection: requests per second with a burst, by the generic cell rate algorithm.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Lets `burst` requests through at once, then one every `interval`; in any span of time `t` at most `burst + t / interval`.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    interval: Duration,
+    /// How far the theoretical arrival time may run ahead of now.
+    tolerance: Duration,
+    /// The theoretical arrival time of the next request; the past counts as now.
+    arrival: Instant,
+}
+
+impl Budget {
+    /// A full budget. Both figures count as at least 1.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+        let interval = Duration::from_secs(1) / per_second.max(1);
+        Self { interval, tolerance: interval * burst.max(1).saturating_sub(1), arrival: now }
+    }
+
+    /// Requests per second in the long run.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        1.0 / self.interval.as_secs_f64()
+    }
+
+    /// When the next request may be sent; not in the future means now.
+    #[must_use]
+    pub fn ready_at(&self, now: Instant) -> Instant {
+        self.arrival.checked_sub(self.tolerance).map_or(now, |at| at.max(now))
+    }
+
+    /// Takes one request if it may be sent now.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let ready = self.ready_at(now) <= now;
+        if ready {
+            self.arrival = self.arrival.max(now) + self.interval;
+        }
+        ready
+    }
+
+    /// Empties the burst, so that what waited during a pause is sent evenly.
+    pub fn drain(&mut self, now: Instant) {
+        self.arrival = self.arrival.max(now + self.tolerance);
+    }
+
+    /// Takes over new figures without granting a burst anew.
+    pub fn resize(&mut self, per_second: u32, burst: u32, now: Instant) {
+        let arrival = self.arrival;
+        *self = Self::new(per_second, burst, now);
+        self.arrival = arrival.min(now + self.tolerance + self.interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sends_a_burst_and_then_evenly() {
+        let start = Instant::now();
+        let mut budget = Budget::new(5, 3, start);
+        let mut sent = Vec::new();
+        while start.elapsed() < Duration::from_secs(2) {
+            while budget.take(Instant::now()) {
+                sent.push(start.elapsed().as_millis());
+            }
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        assert_eq!(sent, [0, 0, 0, 200, 400, 600, 800, 1000, 1200, 1400, 1600, 1800]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drained_budget_has_no_burst() {
+        let now = Instant::now();
+        let mut budget = Budget::new(5, 10, now);
+        budget.drain(now);
+        assert!(budget.take(now));
+        assert!(!budget.take(now));
+        assert_eq!(budget.ready_at(now), now + Duration::from_millis(200));
+    }
+}

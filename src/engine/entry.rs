@@ -1,0 +1,204 @@
+//! One polled task, its watchers, and what it owes them.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Delivery, Report, Watch, WatchKey};
+use crate::domain::{
+    cadence,
+    failure::{Failure, FailureClass},
+    task::{Task, TaskState},
+};
+
+/// Where an entry waits for its next poll. It is in exactly one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the lane of the new ones, by its arrival.
+    Fresh(u64),
+    /// In the queue, to be asked for by itself at this time.
+    Due(Instant),
+    /// Served by its scope's list.
+    Listed,
+    /// Being asked for.
+    InFlight,
+    /// Finished: costs no request.
+    Done,
+}
+
+/// One watcher of an entry.
+#[derive(Debug)]
+pub struct Watcher {
+    /// Who.
+    pub key: WatchKey,
+    /// What to echo.
+    pub ticket: u64,
+    /// Answers to jobs with a smaller number were asked for before this watch existed.
+    pub from_job: u64,
+    /// Whether the next report is due to it even if it says nothing new.
+    pub owed: bool,
+    /// The period at the start.
+    pub period: Duration,
+    /// The longest period.
+    pub max_period: Duration,
+}
+
+/// One polled task.
+#[derive(Debug)]
+pub struct Entry {
+    /// Never empty.
+    pub watchers: Vec<Watcher>,
+    /// Where it waits.
+    pub place: Place,
+    /// Missing from its scope's list: asked for by itself until a list shows it again.
+    pub solo: bool,
+    /// The job whose answer was applied last; an older one is not applied.
+    pub applied: u64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The poll's share of the demand, in requests per second.
+    pub demand: f64,
+    changed: Instant,
+    fingerprint: Option<u64>,
+    state: Option<TaskState>,
+    missing_since: Option<Instant>,
+    trouble: Option<(FailureClass, Instant)>,
+    polls: u64,
+}
+
+impl Entry {
+    /// A new entry without watchers, whose task has not changed for `age`.
+    #[must_use]
+    pub fn new(age: Duration, now: Instant) -> Self {
+        Self {
+            watchers: Vec::new(),
+            place: Place::Done,
+            solo: false,
+            applied: 0,
+            failures: 0,
+            demand: 0.0,
+            changed: now.checked_sub(age).unwrap_or(now),
+            fingerprint: None,
+            state: None,
+            missing_since: None,
+            trouble: None,
+            polls: 0,
+        }
+    }
+
+    /// Adds or replaces a watcher. Returns whether something is owed to it that it has not had yet.
+    pub fn watch(&mut self, key: WatchKey, watch: &Watch, next_job: u64, now: Instant) -> bool {
+        let (period, max_period) = (watch.period, watch.max_period);
+        if let Some(old) = self.watchers.iter_mut().find(|watcher| watcher.key == key) {
+            (old.period, old.max_period) = (period, max_period);
+            if old.ticket == watch.ticket {
+                return false;
+            }
+            (old.ticket, old.from_job, old.owed) = (watch.ticket, next_job, true);
+            self.changed = now;
+            return true;
+        }
+        self.watchers.push(Watcher { key, ticket: watch.ticket, from_job: next_job, owed: true, period, max_period });
+        true
+    }
+
+    /// Whether a watcher waits for a report that it has been promised.
+    #[must_use]
+    pub fn is_owing(&self) -> bool {
+        self.watchers.iter().any(|watcher| watcher.owed)
+    }
+
+    /// The time until the next poll, without stretch: the shortest that a watcher asks for, longer after failures.
+    #[must_use]
+    pub fn period(&self, floor: Duration, ceiling: Duration, now: Instant) -> Duration {
+        let age = now.saturating_duration_since(self.changed);
+        let period = self
+            .watchers
+            .iter()
+            .map(|watcher| cadence::period(watcher.period, watcher.max_period, age))
+            .min()
+            .unwrap_or(ceiling)
+            .clamp(floor, ceiling.max(floor));
+        match self.failures {
+            0 => period,
+            failures => period.saturating_mul(1 << failures.min(6)).min(ceiling.max(period)),
+        }
+    }
+
+    /// A number that differs from poll to poll and from entry to entry, for jitter.
+    pub fn seed(&mut self) -> u64 {
+        self.polls += 1;
+        let key = self.watchers.first().map_or("", |watcher| &watcher.key.0);
+        fingerprint(&(key, self.polls))
+    }
+
+    /// The task was seen.
+    pub fn seen(&mut self, task: Task, job: u64, now: Instant, out: &mut Vec<Delivery<Instant>>) {
+        let print = fingerprint(&task);
+        let trouble = self.trouble.take().is_some();
+        let missing = self.missing_since.take().is_some();
+        let news = self.fingerprint.replace(print) != Some(print) || trouble || missing;
+        if self.state.replace(task.state) != Some(task.state) {
+            self.changed = now;
+        }
+        self.failures = 0;
+        self.applied = job;
+        self.deliver(news, job, out, || Report::Seen { task: Arc::new(task), at: now });
+    }
+
+    /// The upstream says that it does not know the task.
+    pub fn missing(&mut self, failure: &Failure, job: u64, now: Instant, out: &mut Vec<Delivery<Instant>>) {
+        let trouble = self.trouble.take().is_some();
+        let news = self.missing_since.is_none() || trouble;
+        let since = *self.missing_since.get_or_insert(now);
+        self.failures = 0;
+        self.applied = job;
+        self.deliver(news, job, out, || Report::Missing { failure: Arc::new(failure.clone()), since, at: now });
+    }
+
+    /// Nothing could be learnt of the task. `own`: it was asked for itself, so that it is asked for less often from now on.
+    pub fn troubled(
+        &mut self,
+        failure: &Arc<Failure>,
+        own: bool,
+        job: u64,
+        now: Instant,
+        out: &mut Vec<Delivery<Instant>>,
+    ) {
+        let since = self.trouble.map_or(now, |(_, since)| since);
+        let news = self.trouble.replace((failure.class, since)).is_none_or(|(class, _)| class != failure.class);
+        self.missing_since = None;
+        self.failures += u32::from(own);
+        self.deliver(news, job, out, || Report::Trouble { failure: Arc::clone(failure), since, at: now });
+    }
+
+    /// Gives the report to all watchers where it is news, and in any case to those who are owed one.
+    fn deliver(
+        &mut self,
+        news: bool,
+        job: u64,
+        out: &mut Vec<Delivery<Instant>>,
+        report: impl FnOnce() -> Report<Instant>,
+    ) {
+        let concerned = |watcher: &Watcher| (news || watcher.owed) && watcher.from_job <= job;
+        if !self.watchers.iter().any(concerned) {
+            return;
+        }
+        let report = report();
+        for watcher in self.watchers.iter_mut().filter(|watcher| concerned(watcher)) {
+            watcher.owed = false;
+            out.push(Delivery { key: watcher.key.clone(), ticket: watcher.ticket, report: report.clone() });
+        }
+    }
+}
+
+/// A hash that tells two observations apart.
+fn fingerprint(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,185 @@
+//! When a connection must be silent: `Retry-After`, an outage, a refused credential. One hold at a time, the longest.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::failure::{Failure, FailureClass};
+
+/// Wait after the first refusal of a credential; doubles. Huawei Cloud locks an access key for 5 minutes after 5 failures
+/// (upstreams.md §2.3), so fewer than five are sent in that time.
+const CREDENTIAL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(900));
+/// Wait between the probes of an upstream that is down; doubles.
+const OUTAGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// Wait after 429 without `Retry-After`; doubles. None of the three upstreams documents the header (upstreams.md §0).
+const RATE_LIMIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+/// So many failures in a row, without a success between, are taken for an outage of the whole connection.
+const OUTAGE_STREAK: u32 = 5;
+/// So many failures in a row make the connection say so.
+const FAILING_STREAK: u32 = 3;
+
+/// What a connection knows of its upstream's health, and what follows for sending.
+#[derive(Debug, Default)]
+pub struct Hold {
+    until: Option<Instant>,
+    /// Nothing but one request at a time until one succeeds.
+    probing: bool,
+    /// Failures in a row, over all tasks of the connection.
+    streak: u32,
+    /// Holds in a row without a success between.
+    attempts: u32,
+    trouble: Option<Trouble>,
+}
+
+/// What is wrong with a connection, and since when.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// The newest failure.
+    pub failure: Failure,
+    /// When the first of the row was noticed.
+    pub since: Instant,
+}
+
+impl Hold {
+    /// Nothing may be sent before this time.
+    #[must_use]
+    pub fn until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|&until| until > now)
+    }
+
+    /// Whether only one request may be in flight.
+    #[must_use]
+    pub fn is_probing(&self) -> bool {
+        self.probing
+    }
+
+    /// What the connection should say is wrong with it.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref().filter(|_| self.attempts > 0 || self.streak >= FAILING_STREAK)
+    }
+
+    /// An answer came that was of use; `asked` is when it was asked for. One that was asked for before a hold does not end it.
+    pub fn succeeded(&mut self, asked: Instant) {
+        if self.until.is_none_or(|until| asked >= until) {
+            *self = Self::default();
+        }
+    }
+
+    /// A request failed; `asked` is when it was sent. Returns whether a hold began. A `decisive` failure needs no repetition to be
+    /// believed: nothing can be polled without what was asked for.
+    ///
+    /// A failure of a request that was sent before the present hold ended says nothing new, unless it asks for a longer wait.
+    pub fn failed(
+        &mut self,
+        failure: &Failure,
+        asked: Instant,
+        decisive: bool,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> bool {
+        if failure.class == FailureClass::NotFound && retry_after.is_none() {
+            return false;
+        }
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        self.trouble = Some(Trouble { failure: failure.clone(), since });
+        if let Some(wait) = retry_after {
+            self.attempts += 1;
+            self.extend(now + wait);
+            return true;
+        }
+        if self.until.is_some_and(|until| asked < until) {
+            return false;
+        }
+        self.streak += 1;
+        let (first, longest) = match failure.class {
+            FailureClass::AuthenticationFailed => CREDENTIAL,
+            FailureClass::PermissionDenied if decisive => CREDENTIAL,
+            FailureClass::RateLimited => RATE_LIMIT,
+            _ if decisive || self.streak >= OUTAGE_STREAK || self.probing => OUTAGE,
+            _ => return false,
+        };
+        self.probing = failure.class != FailureClass::RateLimited;
+        let wait = first.saturating_mul(1 << self.attempts.min(16)).min(longest);
+        self.attempts += 1;
+        self.extend(now + wait);
+        true
+    }
+
+    /// The credential or the endpoint changed: what was held against the old one is void. A `Retry-After` is not: it stands.
+    pub fn forgive(&mut self) {
+        let keep = self.trouble.as_ref().is_some_and(|trouble| trouble.failure.retry_after.is_some());
+        *self = Self { until: self.until.filter(|_| keep), ..Self::default() };
+    }
+
+    fn extend(&mut self, until: Instant) {
+        self.until = Some(self.until.map_or(until, |old| old.max(until)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(class: FailureClass) -> Failure {
+        Failure::new(class, "x")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_credential_waits_a_minute_and_then_longer() {
+        let mut now = Instant::now();
+        let mut hold = Hold::default();
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, false, None, now));
+            let until = hold.until(now).unwrap();
+            waits.push((until - now).as_secs());
+            now = until;
+        }
+        assert_eq!(waits, [60, 120, 240, 480, 900, 900]);
+        assert!(hold.is_probing());
+        hold.succeeded(now - Duration::from_secs(1));
+        assert!(hold.is_probing(), "an answer from before the hold does not end it");
+        hold.succeeded(now);
+        assert!(!hold.is_probing());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_answers_of_one_refusal_count_once() {
+        let now = Instant::now();
+        let mut hold = Hold::default();
+        for _ in 0..8 {
+            hold.failed(&failure(FailureClass::AuthenticationFailed), now, false, None, now);
+        }
+        assert_eq!(hold.until(now), Some(now + Duration::from_secs(60)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_believed_after_five_failures_in_a_row() {
+        let now = Instant::now();
+        let mut hold = Hold::default();
+        for _ in 0..4 {
+            assert!(!hold.failed(&failure(FailureClass::UpstreamUnavailable), now, false, None, now));
+        }
+        assert!(hold.trouble().is_some(), "the connection shows it before it holds");
+        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), now, false, None, now));
+        assert_eq!(hold.until(now), Some(now + Duration::from_secs(2)));
+        let probe = now + Duration::from_secs(2);
+        assert!(hold.until(probe).is_none() && hold.is_probing());
+        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), probe, false, None, probe));
+        assert_eq!(hold.until(probe), Some(probe + Duration::from_secs(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_stands_even_when_the_credential_changes() {
+        let now = Instant::now();
+        let mut hold = Hold::default();
+        let limited = Failure {
+            retry_after: Some(crate::domain::failure::RetryAfter::After(Duration::from_secs(30))),
+            ..failure(FailureClass::RateLimited)
+        };
+        hold.failed(&limited, now, false, Some(Duration::from_secs(30)), now);
+        hold.forgive();
+        assert_eq!(hold.until(now), Some(now + Duration::from_secs(30)));
+    }
+}

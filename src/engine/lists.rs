@@ -1,0 +1,326 @@
+//! The part of the planner that serves all tasks of a scope from one list.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    coalesce::{Costs, Mode, ModeChoice},
+    entry::{Entry, Place},
+    planner::{Item, Planner, Step},
+};
+use crate::domain::{
+    cadence,
+    failure::{BODY_TOO_LARGE, Failure, FailureClass},
+    task::{MAX_SUBTASKS, Task, TaskRef},
+};
+use crate::providers::{Cursor, Page};
+
+/// Most pages of one list; an upstream whose pages never end is not followed further.
+const MAX_PAGES: u32 = 200;
+/// Up to so many new watches are asked for singly at once, even where a list serves the scope.
+const FRESH_BY_GET: usize = 4;
+/// Lists that new watches ask for keep this distance.
+const LIST_SPACING: Duration = Duration::from_secs(1);
+/// So many answers in a row that are no list, and the scope is polled by single requests.
+const UNREADABLE_LISTS: u32 = 3;
+
+/// The container of tasks that one list shows.
+#[derive(Debug)]
+pub struct Scope {
+    /// How its tasks are polled.
+    pub mode: Mode,
+    /// How many tasks of it are polled at all.
+    pub members: usize,
+    /// What either way costs.
+    pub costs: Costs,
+    listed: HashSet<Arc<TaskRef>>,
+    due: Option<Instant>,
+    run: Option<Run>,
+    began: Option<Instant>,
+    /// The upstream offers further pages but refuses to give them (Astra tasks, upstreams.md §3.3).
+    paging_refused: bool,
+    failures: u32,
+    demand: f64,
+    runs: u64,
+}
+
+/// A list in progress.
+#[derive(Debug, Default)]
+struct Run {
+    pages: u32,
+    bytes: usize,
+    found: HashMap<String, Task>,
+    children: HashMap<String, Vec<Task>>,
+    cursors: HashSet<Cursor>,
+}
+
+impl Scope {
+    fn new(requests_per_get: u32) -> Self {
+        Self {
+            mode: Mode::Get,
+            members: 0,
+            costs: Costs::new(requests_per_get),
+            listed: HashSet::new(),
+            due: None,
+            run: None,
+            began: None,
+            paging_refused: false,
+            failures: 0,
+            demand: 0.0,
+            runs: 0,
+        }
+    }
+}
+
+impl Run {
+    fn take(&mut self, page: Page, body: usize) {
+        self.pages += 1;
+        self.bytes += body;
+        for task in page.tasks {
+            if let Some(parent) = &task.parent_id {
+                let siblings = self.children.entry(parent.clone()).or_default();
+                if siblings.len() < MAX_SUBTASKS && siblings.iter().all(|sibling| sibling.id != task.id) {
+                    siblings.push(task.clone());
+                }
+            }
+            // An upstream that shows a task twice is believed the first time.
+            self.found.entry(task.id.clone()).or_insert(task);
+        }
+    }
+}
+
+impl Planner {
+    /// Keeps the scope's counts in step with a move of one of its tasks.
+    pub(super) fn placed(&mut self, task: &Arc<TaskRef>, old: Place, new: Place) {
+        let requests_per_get = 1 + u32::from(self.settings.subtasks);
+        let scope = self.scopes.entry(Arc::from(task.scope.as_str())).or_insert_with(|| Scope::new(requests_per_get));
+        match (old == Place::Done, new == Place::Done) {
+            (true, false) => scope.members += 1,
+            (false, true) => scope.members -= 1,
+            _ => {}
+        }
+        if new == Place::Listed {
+            scope.listed.insert(Arc::clone(task));
+        } else if old == Place::Listed {
+            scope.listed.remove(task);
+        }
+        if scope.members == 0 && scope.run.is_none() {
+            self.dismiss(&task.scope);
+        }
+    }
+
+    /// Forgets a scope that has nothing to poll.
+    fn dismiss(&mut self, scope: &str) {
+        if let Some((name, scope)) = self.scopes.remove_entry(scope) {
+            self.demand -= scope.demand;
+            if let Some(due) = scope.due {
+                self.queue.remove(&(due, Item::Scope(name)));
+            }
+        }
+    }
+
+    /// Chooses anew how a scope is polled, and carries the change out.
+    pub(super) fn review(&mut self, scope: &str, now: Instant) {
+        let Some((name, state)) = self.scopes.get_key_value(scope) else { return };
+        let name = Arc::clone(name);
+        let mode = match self.settings.mode {
+            _ if !self.settings.lists => Mode::Get,
+            ModeChoice::Get => Mode::Get,
+            ModeChoice::List => Mode::List,
+            ModeChoice::Auto => state.costs.choose(state.mode, state.members, now),
+        };
+        if mode == state.mode {
+            return;
+        }
+        let moved: Vec<_> = match mode {
+            Mode::List => self
+                .entries
+                .iter()
+                .filter(|(task, entry)| *task.scope == *name && matches!(entry.place, Place::Due(_)) && !entry.solo)
+                .map(|(task, _)| Arc::clone(task))
+                .collect(),
+            Mode::Get => state.listed.iter().cloned().collect(),
+        };
+        if let Some(state) = self.scopes.get_mut(&name) {
+            state.mode = mode;
+        }
+        for task in moved {
+            match mode {
+                Mode::List => self.put(&task, Place::Listed),
+                Mode::Get => self.spread(&task, now),
+            }
+        }
+        match mode {
+            Mode::List => self.list_at(&name, now),
+            Mode::Get => self.list_never(&name),
+        }
+    }
+
+    /// Whether a new watch is better served by its scope's list than by a request of its own; if so, leaves it to that.
+    pub(super) fn leave_to_list(&mut self, task: &Arc<TaskRef>, now: Instant) -> bool {
+        let Some(scope) = self.scopes.get(task.scope.as_str()) else { return false };
+        let solo = self.entries.get(task).is_some_and(|entry| entry.solo);
+        if scope.mode != Mode::List || solo || self.fresh.len() < FRESH_BY_GET {
+            return false;
+        }
+        let soonest = scope.began.map_or(now, |began| now.max(began + LIST_SPACING));
+        let name: Arc<str> = Arc::from(task.scope.as_str());
+        self.put(task, Place::Listed);
+        self.list_at(&name, soonest);
+        true
+    }
+
+    /// Has the scope's list asked for at `at` or earlier; nothing while one is in progress: its end says when the next is due.
+    pub(super) fn list_at(&mut self, scope: &Arc<str>, at: Instant) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        if state.mode != Mode::List || state.run.is_some() || state.due.is_some_and(|due| due <= at) {
+            return;
+        }
+        if let Some(old) = state.due.replace(at) {
+            self.queue.remove(&(old, Item::Scope(Arc::clone(scope))));
+        }
+        self.queue.insert((at, Item::Scope(Arc::clone(scope))));
+    }
+
+    /// Takes the scope's list out of the queue.
+    fn list_never(&mut self, scope: &Arc<str>) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        self.demand -= std::mem::take(&mut state.demand);
+        if let Some(due) = state.due.take() {
+            self.queue.remove(&(due, Item::Scope(Arc::clone(scope))));
+        }
+    }
+
+    /// The scope's list is about to be asked for.
+    pub(super) fn begin_run(&mut self, scope: &Arc<str>, now: Instant) {
+        if let Some(state) = self.scopes.get_mut(scope) {
+            (state.due, state.run, state.began) = (None, Some(Run::default()), Some(now));
+        }
+    }
+
+    /// A page came: the next one is asked for, or the list is whole.
+    pub(super) fn page_came(&mut self, scope: &Arc<str>, page: Page, body: usize, poll: u64, now: Instant) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let Some(run) = &mut state.run else { return };
+        let (total, next) = (page.total, page.next.clone());
+        run.take(page, body);
+        match next {
+            Some(next)
+                if !state.paging_refused && total > 0 && run.pages < MAX_PAGES && run.cursors.insert(next.clone()) =>
+            {
+                self.steps.push_back(Step::page(scope, next, poll));
+            }
+            _ => self.finish_run(scope, true, poll, now),
+        }
+    }
+
+    /// A page did not come. `again`: for want of a token, or by a rate limit, so that the list is asked for as soon as that is mended.
+    pub(super) fn page_failed(
+        &mut self,
+        scope: &Arc<str>,
+        is_first: bool,
+        failure: &Failure,
+        again: bool,
+        poll: u64,
+        now: Instant,
+    ) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        if !is_first {
+            state.paging_refused |= failure.class == FailureClass::InvalidRequest;
+            let confirms = state.paging_refused;
+            return self.finish_run(scope, confirms, poll, now);
+        }
+        if again {
+            state.run = None;
+            return self.list_at(scope, now);
+        }
+        state.failures += 1;
+        let unusable = match failure.class {
+            FailureClass::InvalidRequest | FailureClass::NotFound => true,
+            FailureClass::InvalidAnswer => failure.code == BODY_TOO_LARGE || state.failures >= UNREADABLE_LISTS,
+            _ => false,
+        };
+        if unusable {
+            state.costs.list_is_unusable(now);
+        }
+        let listed: Vec<_> = state.listed.iter().cloned().collect();
+        let reason = Arc::new(failure.clone());
+        for task in listed {
+            if let Some(entry) = self.entries.get_mut(&task) {
+                entry.troubled(&reason, false, poll, now, &mut self.out);
+            }
+        }
+        self.end_run(scope, now);
+    }
+
+    /// The list has ended: what it showed is applied; what it should have shown and did not is asked for once by itself
+    /// (`confirms`), before it counts as not found.
+    fn finish_run(&mut self, scope: &Arc<str>, confirms: bool, poll: u64, now: Instant) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let Some(run) = &mut state.run else { return };
+        let (shown, mut children) = (std::mem::take(&mut run.found), std::mem::take(&mut run.children));
+        state.costs.list_took(run.pages, run.bytes);
+        state.failures = 0;
+        for (id, mut found) in shown {
+            let task = TaskRef { scope: scope.to_string(), id };
+            let Some((task, entry)) = self.entries.get_key_value(&task) else { continue };
+            if matches!(entry.place, Place::InFlight | Place::Done) {
+                continue;
+            }
+            let task = Arc::clone(task);
+            if let Some(children) = children.remove(&task.id) {
+                found.adopt(children);
+            }
+            if let Some(entry) = self.entries.get_mut(&task) {
+                entry.solo = false;
+            }
+            self.observe(&task, found, poll, now);
+        }
+        let listed: Vec<_> = self.scopes.get(scope).map(|s| s.listed.iter().cloned().collect()).unwrap_or_default();
+        for task in listed {
+            let Some(entry) = self.entries.get_mut(&task) else { continue };
+            if confirms && entry.applied < poll && entry.watchers.iter().all(|watcher| watcher.from_job <= poll) {
+                entry.solo = true;
+                self.put(&task, Place::Due(now));
+            }
+        }
+        self.end_run(scope, now);
+    }
+
+    /// Says when the scope's next list is due.
+    pub(super) fn end_run(&mut self, scope: &Arc<str>, now: Instant) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let pages = state.run.take().map_or(1, |run| run.pages.max(1));
+        if state.members == 0 {
+            return self.dismiss(scope);
+        }
+        self.review(scope, now);
+        let Some(state) = self.scopes.get(scope) else { return };
+        if state.mode != Mode::List || state.listed.is_empty() {
+            return self.list_never(scope);
+        }
+        let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
+        let listed = || state.listed.iter().filter_map(|task| self.entries.get(task));
+        let period = listed().map(|entry| entry.period(floor, ceiling, now)).min().unwrap_or(ceiling);
+        let period = period.saturating_mul(1 << state.failures.min(6)).min(ceiling.max(period));
+        let demand = f64::from(pages) / period.as_secs_f64();
+        let awaited = state.failures == 0 && listed().any(Entry::is_owing);
+        let (began, runs) = (state.began, state.runs);
+        self.demand += demand - state.demand;
+        let next = cadence::jittered(period.mul_f64(self.stretch()), runs ^ period.as_secs());
+        let at = match began {
+            _ if !awaited => now + next,
+            Some(began) => now.max(began + LIST_SPACING),
+            None => now,
+        };
+        if let Some(state) = self.scopes.get_mut(scope) {
+            (state.demand, state.runs) = (demand, runs + 1);
+        }
+        self.list_at(scope, at);
+    }
+}
