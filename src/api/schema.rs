@@ -13,14 +13,15 @@ const SCOPE_PATTERN: &str = r"^(\*|[A-Za-z0-9][A-Za-z0-9._:-]{0,127})$";
 const URL_PATTERN: &str = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$";
 const OBJECT_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// A string with a pattern, and the sentence that the API server answers where it does not match.
+/// A string that must match, and the sentence that the API server answers where it does not.
+///
+/// The pattern is a rule, not the schema's `pattern`: where that one fails, the server checks no rule, and says no sentence.
 fn patterned(max: usize, pattern: &str, message: &str) -> Schema {
     let rule = format!("self.matches(r'{pattern}')");
     json_schema!({
         "type": "string",
         "minLength": 1,
         "maxLength": max,
-        "pattern": pattern,
         "x-kubernetes-validations": [{"rule": rule, "message": message}],
     })
 }
