@@ -1,0 +1,163 @@
+//! The upstream systems that a connection can speak to. A new one is a member of [`ConnectionProvider`] and of [`ProviderRef`].
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{bounds::WORD, schema};
+
+/// The system behind a connection: exactly one of the members.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.huaweiCloud), has(self.cloudRu), has(self.astraControl)].exists_one(given, given)").message("give exactly one provider: huaweiCloud, cloudRu or astraControl"))]
+pub struct ConnectionProvider {
+    /// Huawei Cloud jobs: EVS and every service whose jobs have the same shape (ECS, BMS, SDRS, EIP, VPC), also of Open Telekom Cloud
+    /// and FlexibleEngine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub huawei_cloud: Option<HuaweiCloud>,
+    /// Tasks of Cloud.ru (formerly SberCloud) Managed OpenShift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_ru: Option<CloudRu>,
+    /// Tasks of NetApp Astra Control, Service or Center.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub astra_control: Option<AstraControl>,
+}
+
+/// The one member of a [`ConnectionProvider`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderRef<'a> {
+    /// `huaweiCloud`
+    HuaweiCloud(&'a HuaweiCloud),
+    /// `cloudRu`
+    CloudRu(&'a CloudRu),
+    /// `astraControl`
+    AstraControl(&'a AstraControl),
+}
+
+impl ConnectionProvider {
+    /// The member that is given; none unless it is exactly one, which the schema sees to.
+    #[must_use]
+    pub fn member(&self) -> Option<ProviderRef<'_>> {
+        match (&self.huawei_cloud, &self.cloud_ru, &self.astra_control) {
+            (Some(spec), None, None) => Some(ProviderRef::HuaweiCloud(spec)),
+            (None, Some(spec), None) => Some(ProviderRef::CloudRu(spec)),
+            (None, None, Some(spec)) => Some(ProviderRef::AstraControl(spec)),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> ProviderRef<'a> {
+    /// The member's name: metric label and `--provider` of `taskwatch decode`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HuaweiCloud(_) => "huaweiCloud",
+            Self::CloudRu(_) => "cloudRu",
+            Self::AstraControl(_) => "astraControl",
+        }
+    }
+
+    /// The base URL that requests go to.
+    #[must_use]
+    pub fn endpoint(self) -> &'a str {
+        match self {
+            Self::HuaweiCloud(spec) => &spec.endpoint,
+            Self::CloudRu(spec) => &spec.endpoint,
+            Self::AstraControl(spec) => &spec.endpoint,
+        }
+    }
+
+    /// The scope of a task that names none.
+    #[must_use]
+    pub fn scope(self) -> &'a str {
+        match self {
+            Self::HuaweiCloud(spec) => &spec.project_id,
+            Self::CloudRu(spec) => &spec.service_instance_id,
+            Self::AstraControl(spec) => &spec.account_id,
+        }
+    }
+}
+
+/// A service of Huawei Cloud whose jobs are at `/v1/{project_id}/jobs/{job_id}`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HuaweiCloud {
+    /// The base URL of the service in its region, as `https://evs.eu-west-101.myhuaweicloud.eu`; `/v1/…/jobs/…` is added to it.
+    #[schemars(schema_with = "schema::url")]
+    pub endpoint: String,
+    /// The identifier of the project that the jobs belong to (console: My Credentials, Projects).
+    #[serde(rename = "projectID")]
+    #[schemars(schema_with = "schema::identifier")]
+    pub project_id: String,
+}
+
+/// A Managed OpenShift service instance of Cloud.ru.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudRu {
+    /// The base URL of the API; `/openshift/v1/…/tasks/…` is added to it. The vendor publishes no common host.
+    #[schemars(schema_with = "schema::url")]
+    pub endpoint: String,
+    /// The identifier of the service instance that the tasks belong to.
+    #[serde(rename = "serviceInstanceID")]
+    #[schemars(schema_with = "schema::identifier")]
+    pub service_instance_id: String,
+    /// How the words of the tasks' `status` are read. The vendor publishes no list of them; absent lists mean the operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub states: Option<CloudRuStates>,
+}
+
+/// The vocabulary of a Cloud.ru task's `status`. Words are compared without regard to case; one that is in no list counts as running.
+/// A list that is given replaces the operator's own for that state.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudRuStates {
+    /// Words for: accepted, not begun. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::state_words")]
+    pub pending: Option<Vec<String>>,
+    /// Words for: being worked on. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::state_words")]
+    pub running: Option<Vec<String>>,
+    /// Words for: paused or pausing. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::state_words")]
+    pub paused: Option<Vec<String>>,
+    /// Words for: ended well. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::state_words")]
+    pub succeeded: Option<Vec<String>>,
+    /// Words for: ended badly. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::state_words")]
+    pub failed: Option<Vec<String>>,
+    /// Words for: stopped before the end. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::state_words")]
+    pub cancelled: Option<Vec<String>>,
+    /// A beginning that is cut off each word before it is compared, as `TASK_STATUS_`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = WORD))]
+    pub strip_prefix: Option<String>,
+    /// Whether a task with a non-empty `error` has failed, whatever its word. Default: true. Set it to false where the system tells
+    /// of an error while it still rolls back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_decides: Option<bool>,
+    /// Whether a task with a non-empty `response` and a word that is in no list has succeeded. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_decides: Option<bool>,
+}
+
+/// An account of Astra Control.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AstraControl {
+    /// The base URL: `https://astra.netapp.io` for the Service, your own host for a Center; `/accounts/…/core/v1/tasks` is added to it.
+    #[schemars(schema_with = "schema::url")]
+    pub endpoint: String,
+    /// The identifier of the account (web interface: API Access).
+    #[serde(rename = "accountID")]
+    #[schemars(schema_with = "schema::identifier")]
+    pub account_id: String,
+}

@@ -1,0 +1,169 @@
+//! Pieces of schema that several fields share, or that their Rust type does not give.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
+
+use super::bounds::{CONDITION_MESSAGE, CONDITIONS, IDENTIFIER, OBJECT_NAME, REASON, URL, WORD};
+
+/// An identifier that becomes one segment of a URL's path, so that it can be neither `..` nor hold a `/`.
+const IDENTIFIER_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$";
+/// The same, or a lone asterisk.
+const SCOPE_PATTERN: &str = r"^(\*|[A-Za-z0-9][A-Za-z0-9._:-]{0,127})$";
+/// Scheme, host and an optional path: no user, no query, no fragment.
+const URL_PATTERN: &str = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$";
+const OBJECT_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// A string that must match, and the sentence that the API server answers where it does not.
+///
+/// The pattern is a rule, not the schema's `pattern`: where that one fails, the server checks no rule, and says no sentence.
+fn patterned(max: usize, pattern: &str, message: &str) -> Schema {
+    let rule = format!("self.matches(r'{pattern}')");
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": max,
+        "x-kubernetes-validations": [{"rule": rule, "message": message}],
+    })
+}
+
+pub(super) fn identifier(_: &mut SchemaGenerator) -> Schema {
+    patterned(
+        IDENTIFIER,
+        IDENTIFIER_PATTERN,
+        "give the identifier alone, not a URL or path: it begins with a letter or digit, holds only letters, digits and . _ : -, and has at most 128 characters",
+    )
+}
+
+pub(super) fn scopes(_: &mut SchemaGenerator) -> Schema {
+    let items = patterned(
+        IDENTIFIER,
+        SCOPE_PATTERN,
+        "give identifiers of accounts, projects or service instances (letters, digits and . _ : -), or \"*\" for any that the credential reaches",
+    );
+    json_schema!({
+        "type": "array",
+        "maxItems": super::bounds::SCOPES,
+        "x-kubernetes-list-type": "set",
+        "items": items,
+    })
+}
+
+pub(super) fn url(_: &mut SchemaGenerator) -> Schema {
+    patterned(
+        URL,
+        URL_PATTERN,
+        "give an absolute URL that begins with https:// (or http://), with no user name, query or fragment in it",
+    )
+}
+
+pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
+    patterned(
+        OBJECT_NAME,
+        OBJECT_NAME_PATTERN,
+        "give the name of an object: lower-case letters, digits, - and ., at most 253 characters",
+    )
+}
+
+/// Words of a vocabulary.
+pub(super) fn state_words(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": super::bounds::STATE_WORDS,
+        "x-kubernetes-list-type": "set",
+        "items": {"type": "string", "minLength": 1, "maxLength": WORD},
+    })
+}
+
+/// Names of namespaces.
+pub(super) fn namespaces(_: &mut SchemaGenerator) -> Schema {
+    let items = patterned(
+        63,
+        "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "give the name of a namespace: lower-case letters, digits and -, at most 63 characters; to allow namespaces by label, use selector",
+    );
+    json_schema!({
+        "type": "array",
+        "maxItems": super::bounds::NAMESPACES,
+        "x-kubernetes-list-type": "set",
+        "items": items,
+    })
+}
+
+/// `metav1.Condition` with the bounds that k8s-openapi's own schema lacks.
+pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": CONDITIONS,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "description": "One aspect of the state of the object.",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": {
+                    "type": "string", "maxLength": 316,
+                    "description": "Name of the aspect, in CamelCase.",
+                    "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+                },
+                "status": {
+                    "type": "string", "enum": ["True", "False", "Unknown"],
+                    "description": "Whether it holds: True, False or Unknown.",
+                },
+                "reason": {
+                    "type": "string", "minLength": 1, "maxLength": REASON,
+                    "description": "Why, as one CamelCase word for programs.",
+                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+                },
+                "message": {
+                    "type": "string", "maxLength": CONDITION_MESSAGE,
+                    "description": "Why, and what can be done about it, for people.",
+                },
+                "lastTransitionTime": {
+                    "type": "string", "format": "date-time",
+                    "description": "When status last changed, by the operator's clock.",
+                },
+                "observedGeneration": {
+                    "type": "integer", "format": "int64", "minimum": 0, "maximum": 9_007_199_254_740_991_i64,
+                    "description": "The metadata.generation that this was decided for.",
+                },
+            },
+        },
+    })
+}
+
+/// `metav1.LabelSelector` with bounds.
+pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
+    let value = json!({"type": "string", "maxLength": 63});
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-map-type": "atomic",
+        "properties": {
+            "matchLabels": {
+                "type": "object", "maxProperties": 32, "additionalProperties": value,
+                "description": "Labels and the values that they must have; all must match.",
+            },
+            "matchExpressions": {
+                "type": "array", "maxItems": 32, "x-kubernetes-list-type": "atomic",
+                "description": "Requirements on labels; all must match.",
+                "items": {
+                    "type": "object",
+                    "description": "One requirement on a label.",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": {"type": "string", "minLength": 1, "maxLength": 317, "description": "The label's key."},
+                        "operator": {
+                            "type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                            "description": "How the label is held against values: In, NotIn, Exists or DoesNotExist.",
+                        },
+                        "values": {
+                            "type": "array", "maxItems": 64, "x-kubernetes-list-type": "atomic",
+                            "description": "The values for In and NotIn; empty for the others.",
+                            "items": value,
+                        },
+                    },
+                },
+            },
+        },
+    })
+}
