@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::{Kubectl, Output, Process, Workdir, eventually, ports::free_port, workspace_root};
+use crate::{Kubectl, Output, Process, Workdir, eventually, kubectl, ports::free_port, workspace_root};
 
 /// The user of `system:masters`, who may do everything.
 pub const ADMIN: &str = "admin";
@@ -23,7 +23,6 @@ pub const TENANT: &str = "tenant";
 const ATTEMPTS: usize = 5;
 const READY_LIMIT: Duration = Duration::from_mins(2);
 const ETCD_LIMIT: Duration = Duration::from_secs(30);
-const KUBECTL_LIMIT: Duration = Duration::from_mins(1);
 // Compiling Kubernetes the first time, on a slow and busy machine.
 const BUILD_LIMIT: Duration = Duration::from_hours(2);
 
@@ -367,7 +366,7 @@ impl ControlPlane {
             program: if own.exists() { own } else { PathBuf::from("kubectl") },
             kubeconfig: Some(self.kubeconfig(user)?),
             cache: self.path("kubectl-cache"),
-            limit: KUBECTL_LIMIT,
+            limit: kubectl::LIMIT,
         })
     }
 

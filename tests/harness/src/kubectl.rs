@@ -1,12 +1,14 @@
 //! Running kubectl.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a command has written, and its exit code.
 #[derive(Clone, Debug)]
@@ -42,6 +44,12 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
+    /// The kubectl in PATH with its own configuration; `cache` is for what it remembers of the server.
+    pub(crate) fn current(cache: &Path) -> Self {
+        let cache = cache.join("kubectl-cache");
+        Self { program: PathBuf::from("kubectl"), kubeconfig: None, cache, limit: LIMIT }
+    }
+
     /// A run takes at most `limit` (60 s unless told).
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {

@@ -1,1 +1,164 @@
-//! The demo.
+//! The demo: the operator at work on a real API server, against the simulator of the three systems.
+//!
+//! What it applies stands in `tests/harness/demo/`: the manifests, each TaskWatch with the state that it is expected to reach,
+//! and the scenario by which the simulator's tasks move.
+
+mod cluster;
+mod scenes;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{Operator, OperatorOptions, Simulator};
+use cluster::Cluster;
+use scenes::{Scenes, Verdict};
+
+/// The namespace of the demo's objects.
+const NAMESPACE: &str = "taskwatch-demo";
+/// Where the Secrets of its `ClusterTaskConnection` are.
+const SYSTEM_NAMESPACE: &str = "taskwatch-demo-system";
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest scene ends after about a minute and a half.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// How the demo is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// End by itself when every watch has reached its state, and fail when one does not.
+    pub once: bool,
+    /// Use the cluster of the current kubectl context instead of starting one.
+    pub current_cluster: bool,
+}
+
+/// Runs the demo until it is interrupted, or until every watch has reached its state with [`Options::once`].
+///
+/// # Errors
+/// When a part does not start, or a watch does not reach the state that its scene expects.
+pub async fn run(options: Options) -> Result<()> {
+    let mut cluster = None;
+    let played = tokio::select! {
+        played = play(options, &mut cluster) => played,
+        interrupted = interrupt() => interrupted.and_then(|()| if options.once { bail!("interrupted") } else { Ok(()) }),
+    };
+    step("Cleaning up (some seconds)");
+    let cleaned = match cluster {
+        Some(cluster) => tokio::select! {
+            cleaned = Cluster::clean_up(cluster) => cleaned,
+            again = interrupt() => again.and_then(|()| bail!("interrupted again: the clean-up is not complete")),
+        },
+        None => Ok(()),
+    };
+    played.and(cleaned)
+}
+
+async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
+    let cluster = if options.current_cluster {
+        step("Using the cluster of the current kubectl context");
+        slot.insert(Cluster::current().await?)
+    } else {
+        step("Starting etcd and kube-apiserver (about 10 s)");
+        slot.insert(Cluster::start().await?)
+    };
+    step("Applying the CRDs (some seconds)");
+    cluster.apply_crds().await?;
+
+    step("Starting the simulator of Cloud.ru, Huawei Cloud and Astra Control (a second)");
+    let scenes = Scenes::read()?;
+    let simulator = Simulator::start(&["--scenario", &scenes.scenario().display().to_string()]).await?;
+    println!("    it listens on {}", simulator.url());
+
+    step("Starting the operator (some seconds)");
+    let operator_options =
+        OperatorOptions::new(cluster.kubeconfig().to_owned()).args(&["--cluster-resource-namespace", SYSTEM_NAMESPACE]);
+    let operator = Operator::start(operator_options).await?;
+    println!("    metrics: {}/metrics, log: {}", operator.admin_url(), operator.process().log_path().display());
+
+    step("Creating namespaces, Secrets, connections and TaskWatches");
+    scenes.apply(cluster, &simulator).await?;
+
+    println!("\n    To look from another terminal:");
+    println!("      export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("      {} --namespace {NAMESPACE} get taskwatches --output wide", cluster.kubectl_program());
+
+    step("The table, again whenever it changes (the last watch ends after about 90 s)");
+    watch(options, cluster, &operator, &scenes).await
+}
+
+/// Shows the table as it changes, and judges the scenes.
+async fn watch(options: Options, cluster: &Cluster, operator: &Operator, scenes: &Scenes) -> Result<()> {
+    let started = Instant::now();
+    let mut shown = String::new();
+    let mut done = false;
+    let mut progress = scenes::Progress::default();
+    loop {
+        if let Some(exit) = operator.process().exit() {
+            bail!("the operator ended ({exit:?}); the end of its log:\n{}", operator.process().log_tail(30));
+        }
+        let table = cluster.get(&["taskwatches"]).await?;
+        let without_age = without_last_column(&table);
+        if without_age != shown {
+            println!("\n-- after {} s\n{}", started.elapsed().as_secs(), table.trim_end());
+            shown = without_age;
+        }
+        for event in progress.new_events(cluster).await? {
+            println!("   event: {event}");
+        }
+        match scenes.judge(cluster, &mut progress).await? {
+            Verdict::Reached if !done => {
+                done = true;
+                println!("\n{}", cluster.get(&["taskwatches", "--output", "wide"]).await?.trim_end());
+                println!(
+                    "\nEvery watch has reached the state that its scene expects, after {} s.",
+                    started.elapsed().as_secs()
+                );
+                if options.once {
+                    return Ok(());
+                }
+                println!("All of it stays up until you press Ctrl-C.");
+            }
+            Verdict::Missing(what) if options.once && started.elapsed() > LIMIT => {
+                let log = operator.process().log_tail(30);
+                bail!("not within {LIMIT:?}:\n  {}\nthe end of the operator's log:\n{log}", what.join("\n  "));
+            }
+            _ => {}
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn interrupt() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("cannot listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+fn step(text: &str) {
+    println!("\n==> {text}");
+}
+
+/// The age changes all the time and is no news.
+fn without_last_column(table: &str) -> String {
+    let rows = table
+        .lines()
+        .map(|row| row.trim_end().rsplit_once(char::is_whitespace).map_or(row, |(rest, _)| rest.trim_end()));
+    rows.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_is_no_news() {
+        let one = "NAME   STATE     AGE\na      Running   8s\n";
+        let two = "NAME   STATE     AGE\na      Running   12s\n";
+        assert_eq!(without_last_column(one), without_last_column(two));
+        assert_ne!(without_last_column(one), without_last_column(&two.replace("Running", "Paused ")));
+    }
+}

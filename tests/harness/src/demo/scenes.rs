@@ -1,0 +1,143 @@
+//! What is applied, what is expected of it, and whether that has come.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::cluster::Cluster;
+use crate::{Simulator, workspace_root};
+
+/// The state in which the scene of a TaskWatch ends.
+const EXPECT: &str = "taskwatch.dev/demo-expects";
+/// A reason of its condition `Synced` that must have been seen on the way.
+const VIA: &str = "taskwatch.dev/demo-via";
+/// What the manifests have in the place of the simulator's address.
+const PLACEHOLDER: &str = "${SIMULATOR}";
+
+/// The manifests of the demo.
+pub(super) struct Scenes {
+    directory: PathBuf,
+    manifests: Vec<String>,
+}
+
+/// What has been seen so far.
+#[derive(Default)]
+pub(super) struct Progress {
+    events: BTreeSet<String>,
+    /// Watch and reason.
+    passed: BTreeSet<(String, String)>,
+}
+
+/// Whether all scenes have come to their end.
+pub(super) enum Verdict {
+    Reached,
+    /// What is missing, a line for each watch.
+    Missing(Vec<String>),
+}
+
+impl Scenes {
+    /// Reads `tests/harness/demo/*.yaml`, in the order of their names.
+    pub(super) fn read() -> Result<Self> {
+        let directory = workspace_root().join("tests/harness/demo");
+        let listed = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        let mut files = listed.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+        files.sort();
+        ensure!(!files.is_empty(), "there are no manifests in {}", directory.display());
+        let manifests = files.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?;
+        Ok(Self { directory, manifests })
+    }
+
+    /// The file that tells the simulator how its tasks move.
+    pub(super) fn scenario(&self) -> PathBuf {
+        Path::new(&self.directory).join("scenario.json")
+    }
+
+    /// Applies the manifests.
+    pub(super) async fn apply(&self, cluster: &Cluster, simulator: &Simulator) -> Result<()> {
+        for manifest in &self.manifests {
+            let answer = cluster.apply(&manifest.replace(PLACEHOLDER, simulator.url())).await?;
+            for line in answer.lines() {
+                println!("    {line}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the watches with what their annotations expect.
+    pub(super) async fn judge(&self, cluster: &Cluster, progress: &mut Progress) -> Result<Verdict> {
+        let list = serde_json::from_str::<Value>(&cluster.get(&["taskwatches", "--output", "json"]).await?)?;
+        let items = list["items"].as_array().context("kubectl gave no list")?;
+        ensure!(!items.is_empty(), "the manifests have no TaskWatch");
+        let missing = items.iter().filter_map(|item| lacks(item, progress)).collect::<Vec<_>>();
+        Ok(if missing.is_empty() { Verdict::Reached } else { Verdict::Missing(missing) })
+    }
+}
+
+impl Progress {
+    /// The events that were not there before, one line each.
+    pub(super) async fn new_events(&mut self, cluster: &Cluster) -> Result<Vec<String>> {
+        let list = serde_json::from_str::<Value>(&cluster.get(&["events.events.k8s.io", "--output", "json"]).await?)?;
+        let mut fresh = Vec::new();
+        for event in list["items"].as_array().into_iter().flatten() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            if self.events.insert(text(&event["metadata"]["uid"])) {
+                let (object, note) = (text(&event["regarding"]["name"]), text(&event["note"]));
+                fresh.push((
+                    text(&event["eventTime"]),
+                    format!("{object}: {} {}: {note}", text(&event["type"]), text(&event["reason"])),
+                ));
+            }
+        }
+        fresh.sort();
+        Ok(fresh.into_iter().map(|(_, line)| line).collect())
+    }
+}
+
+/// What a watch still lacks, if anything.
+fn lacks(item: &Value, progress: &mut Progress) -> Option<String> {
+    let name = item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let annotation = |key: &str| item["metadata"]["annotations"][key].as_str();
+    let condition = |kind: &str| item["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind);
+    let synced = condition("Synced").unwrap_or(&Value::Null);
+    if let Some(reason) = synced["reason"].as_str() {
+        progress.passed.insert((name.clone(), reason.to_owned()));
+    }
+    let state = item["status"]["state"].as_str().unwrap_or("none");
+    let expected = annotation(EXPECT)?;
+    if state != expected {
+        let said = synced["message"].as_str().unwrap_or_default();
+        return Some(format!("{name}: expected {expected}, it is {state} (Synced {}: {said})", synced["status"]));
+    }
+    let via = annotation(VIA)?;
+    if progress.passed.contains(&(name.clone(), via.to_owned())) {
+        return None;
+    }
+    Some(format!("{name}: its Synced condition never had the reason {via}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn watch(state: &str, reason: &str) -> Value {
+        json!({
+            "metadata": {"name": "a", "annotations": {EXPECT: "Succeeded", VIA: "UpstreamUnavailable"}},
+            "status": {"state": state, "conditions": [{"type": "Synced", "status": "True", "reason": reason}]},
+        })
+    }
+
+    #[test]
+    fn a_scene_ends_in_its_state_and_by_its_way() {
+        let mut progress = Progress::default();
+        assert!(lacks(&watch("Succeeded", "Synced"), &mut progress).is_some_and(|what| what.contains("never had")));
+        assert!(
+            lacks(&watch("Running", "UpstreamUnavailable"), &mut progress)
+                .is_some_and(|what| what.contains("it is Running"))
+        );
+        assert_eq!(lacks(&watch("Succeeded", "Synced"), &mut progress), None);
+    }
+}
