@@ -87,3 +87,128 @@ pub struct Delivery<T> {
     /// What.
     pub report: Report<T>,
 }
+
+/// Which connection: its namespace (none for a `ClusterTaskConnection`) and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// None for a cluster-scoped one.
+    pub namespace: Option<Arc<str>>,
+    /// The object's name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// All that is needed to poll through a connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The dialect.
+    pub provider: Arc<dyn Provider>,
+    /// Where requests go; their paths are appended.
+    pub endpoint: Url,
+    /// What they are signed with.
+    pub credential: Credential,
+    /// Whom to trust.
+    pub tls: TlsSettings,
+    /// Its bounds; what the provider and the credential determine is filled in by [`Self::settings`].
+    pub bounds: Settings,
+    /// The time-out of a request, in all.
+    pub request_timeout: Duration,
+    /// Differs when endpoint, provider, credential or TLS do: refusals are held against this.
+    pub identity: u64,
+}
+
+impl Connection {
+    fn settings(&self) -> Settings {
+        Settings {
+            lists: self.provider.list_request(self.provider.default_scope(), None).is_some(),
+            subtasks: self.provider.has_separate_subtasks(),
+            exchanges: self.credential.token_request().is_some(),
+            ..self.bounds.clone()
+        }
+    }
+}
+
+/// How a connection fares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionHealth {
+    /// What is wrong, and since when.
+    pub trouble: Option<(Failure, Timestamp)>,
+    /// When an answer last was of use.
+    pub last_success: Option<Timestamp>,
+    /// How most of its tasks are polled.
+    pub mode: Option<Mode>,
+    /// By how much the periods are stretched, for want of budget; 1 is not at all.
+    pub stretch: f64,
+}
+
+/// Where reports go. Called by the actors: must not block.
+pub trait Sink: Send + Sync + 'static {
+    /// A report for a watcher.
+    fn deliver(&self, delivery: Delivery<Timestamp>);
+    /// News of a connection.
+    fn connection(&self, id: &ConnectionId, health: ConnectionHealth);
+}
+
+/// The connections and their actors.
+pub struct Engine {
+    shared: Shared,
+    inboxes: Mutex<HashMap<ConnectionId, Arc<Inbox>>>,
+}
+
+impl Engine {
+    /// An engine without connections.
+    #[must_use]
+    pub fn new(transport: Transport, sink: Arc<dyn Sink>, clock: Clock, metrics: Metrics) -> Self {
+        Self { shared: Shared { transport, sink, clock, metrics }, inboxes: Mutex::default() }
+    }
+
+    /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime.
+    pub fn connect(&self, id: &ConnectionId, connection: Connection) {
+        let connection = Arc::new(connection);
+        match self.inboxes().entry(id.clone()) {
+            Entry::Occupied(open) => open.get().configure(connection),
+            Entry::Vacant(slot) => {
+                let inbox = Arc::clone(slot.insert(Arc::default()));
+                tokio::spawn(Actor::new(id.clone(), connection, inbox, self.shared.clone()).run());
+            }
+        }
+    }
+
+    /// Closes a connection; its watches are forgotten.
+    pub fn disconnect(&self, id: &ConnectionId) {
+        if let Some(inbox) = self.inboxes().remove(id) {
+            inbox.close();
+        }
+    }
+
+    /// Registers a watch, or changes it. Returns false where there is no such connection.
+    pub fn watch(&self, id: &ConnectionId, key: WatchKey, watch: Watch) -> bool {
+        self.inboxes().get(id).map(|inbox| inbox.watch(key, Some(watch))).is_some()
+    }
+
+    /// Forgets a watch.
+    pub fn forget(&self, id: &ConnectionId, key: WatchKey) {
+        if let Some(inbox) = self.inboxes().get(id) {
+            inbox.watch(key, None);
+        }
+    }
+
+    /// Closes all connections: nothing is asked from then on.
+    pub fn close(&self) {
+        for (_, inbox) in self.inboxes().drain() {
+            inbox.close();
+        }
+    }
+
+    fn inboxes(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<Inbox>>> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,219 @@
+//! A work queue with the semantics that Kubernetes controllers rely on: a key waits at most once, is worked on by at most one
+//! worker, and what happens to it meanwhile brings it back once. It is bounded by the number of keys.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    hash::Hash,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::ops::metrics::Metrics;
+
+/// The queue.
+#[derive(Debug)]
+pub struct Queue<K> {
+    name: &'static str,
+    metrics: Metrics,
+    state: Mutex<State<K>>,
+    /// One permit for each change that may give a worker something to do.
+    news: Notify,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    ready: VecDeque<(K, Instant)>,
+    /// Waiting in `ready`, or to be put there when the present work ends.
+    dirty: HashSet<K>,
+    processing: HashMap<K, Instant>,
+    delayed: BTreeSet<(Instant, K)>,
+    delays: HashMap<K, Instant>,
+    closed: bool,
+}
+
+impl<K: Clone + Ord + Hash> Queue<K> {
+    /// An empty queue; `name` is its metric label.
+    #[must_use]
+    pub fn new(name: &'static str, metrics: Metrics) -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            dirty: HashSet::new(),
+            processing: HashMap::new(),
+            delayed: BTreeSet::new(),
+            delays: HashMap::new(),
+            closed: false,
+        };
+        Self { name, metrics, state: Mutex::new(state), news: Notify::new() }
+    }
+
+    /// Has the key worked on soon.
+    pub fn add(&self, key: K) {
+        let mut state = self.lock();
+        self.make_ready(&mut state, key, Instant::now());
+        drop(state);
+        self.news.notify_one();
+    }
+
+    /// Has the key worked on at that time, instead of any time given before; none calls that off.
+    pub fn set_alarm(&self, key: &K, at: Option<Instant>) {
+        let mut state = self.lock();
+        if let Some(old) = state.delays.remove(key) {
+            state.delayed.remove(&(old, key.clone()));
+        }
+        if let Some(at) = at {
+            state.delays.insert(key.clone(), at);
+            state.delayed.insert((at, key.clone()));
+        }
+        drop(state);
+        self.news.notify_one();
+    }
+
+    /// The next key to work on; [`Self::done`] must follow. None when the queue is closed.
+    pub async fn get(&self) -> Option<K> {
+        loop {
+            let news = self.news.notified();
+            let wake = {
+                let mut state = self.lock();
+                if state.closed {
+                    self.news.notify_one();
+                    return None;
+                }
+                let now = Instant::now();
+                self.ring(&mut state, now);
+                if let Some((key, since)) = state.ready.pop_front() {
+                    state.dirty.remove(&key);
+                    state.processing.insert(key.clone(), now);
+                    self.metrics.queue_depth(self.name, state.ready.len());
+                    self.metrics.queue_waited(self.name, now - since);
+                    // There may be more for another worker.
+                    self.news.notify_one();
+                    return Some(key);
+                }
+                state.delayed.first().map(|(at, _)| *at)
+            };
+            match wake {
+                Some(at) => {
+                    tokio::select! {
+                        () = news => {}
+                        () = sleep_until(at) => {}
+                    }
+                }
+                None => news.await,
+            }
+        }
+    }
+
+    /// The work on a key has ended.
+    pub fn done(&self, key: &K) {
+        let mut state = self.lock();
+        if let Some(since) = state.processing.remove(key) {
+            self.metrics.queue_worked(self.name, since.elapsed());
+        }
+        if state.dirty.contains(key) {
+            state.ready.push_back((key.clone(), Instant::now()));
+            drop(state);
+            self.news.notify_one();
+        }
+    }
+
+    /// Forgets a key's alarm and its place in the queue.
+    pub fn remove(&self, key: &K) {
+        let mut state = self.lock();
+        if let Some(old) = state.delays.remove(key) {
+            state.delayed.remove(&(old, key.clone()));
+        }
+        if state.dirty.remove(key) && !state.processing.contains_key(key) {
+            state.ready.retain(|(waiting, _)| waiting != key);
+        }
+    }
+
+    /// Wakes all workers with nothing to do, for good.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.news.notify_one();
+    }
+
+    /// How many keys wait, and for how long the longest work has been going on.
+    #[must_use]
+    pub fn load(&self) -> (usize, std::time::Duration) {
+        let state = self.lock();
+        let longest = state.processing.values().min().map(Instant::elapsed).unwrap_or_default();
+        (state.ready.len(), longest)
+    }
+
+    /// Moves what is due from the alarms to the ready ones.
+    fn ring(&self, state: &mut State<K>, now: Instant) {
+        while let Some((at, key)) = state.delayed.first().filter(|(at, _)| *at <= now).cloned() {
+            state.delayed.remove(&(at, key.clone()));
+            state.delays.remove(&key);
+            self.make_ready(state, key, now);
+        }
+    }
+
+    fn make_ready(&self, state: &mut State<K>, key: K, now: Instant) {
+        if state.closed || !state.dirty.insert(key.clone()) {
+            return;
+        }
+        self.metrics.queue_added(self.name);
+        if !state.processing.contains_key(&key) {
+            state.ready.push_back((key, now));
+            self.metrics.queue_depth(self.name, state.ready.len());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+
+    fn queue() -> Arc<Queue<u32>> {
+        Arc::new(Queue::new("test", Metrics::new()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_waits_once_and_is_worked_on_by_one() {
+        let queue = queue();
+        queue.add(1);
+        queue.add(1);
+        queue.add(2);
+        assert_eq!(queue.get().await, Some(1));
+        queue.add(1);
+        assert_eq!(queue.get().await, Some(2));
+        assert!(tokio::time::timeout(Duration::from_secs(1), queue.get()).await.is_err(), "1 is being worked on");
+        queue.done(&1);
+        assert_eq!(queue.get().await, Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_once_at_the_newest_time() {
+        let queue = queue();
+        let start = Instant::now();
+        queue.set_alarm(&1, Some(start + Duration::from_secs(5)));
+        queue.set_alarm(&1, Some(start + Duration::from_secs(9)));
+        assert_eq!(queue.get().await, Some(1));
+        assert_eq!(start.elapsed().as_secs(), 9);
+        queue.done(&1);
+        assert!(tokio::time::timeout(Duration::from_secs(60), queue.get()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_queue_lets_all_workers_go() {
+        let queue = queue();
+        let workers: Vec<_> = (0..3).map(|_| tokio::spawn({ let queue = Arc::clone(&queue); async move { queue.get().await } })).collect();
+        tokio::task::yield_now().await;
+        queue.close();
+        for worker in workers {
+            assert_eq!(worker.await.unwrap(), None);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Runs a connection's planner: sends its jobs, decodes the answers, delivers the reports. The only task that touches them.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant as SystemInstant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::{
+    sync::Notify,
+    task::{Id, JoinSet},
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info, warn};
+use url::Url;
+
+use super::{
+    Connection, ConnectionHealth, ConnectionId, Delivery, Report, Sink, Watch, WatchKey,
+    planner::{Job, JobKind, JobResult, Planner},
+    transport::{Client, Transport},
+};
+use crate::domain::{
+    failure::{Failure, FailureClass},
+    task::TaskRef,
+};
+use crate::ops::{clock::Clock, metrics::Metrics};
+use crate::providers::{Answer, Request, auth::Token};
+
+/// What the controller wants of a connection, the newest for each watch: bounded by the number of watches, never blocking.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    wanted: Mutex<Wanted>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    watches: HashMap<WatchKey, Option<Watch>>,
+    connection: Option<Arc<Connection>>,
+    closed: bool,
+}
+
+impl Inbox {
+    /// Sets a watch, or ends it.
+    pub(super) fn watch(&self, key: WatchKey, watch: Option<Watch>) {
+        self.change(|wanted| drop(wanted.watches.insert(key, watch)));
+    }
+
+    /// Replaces the connection's configuration.
+    pub(super) fn configure(&self, connection: Arc<Connection>) {
+        self.change(|wanted| wanted.connection = Some(connection));
+    }
+
+    /// Ends the actor.
+    pub(super) fn close(&self) {
+        self.change(|wanted| wanted.closed = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Wanted)) {
+        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        self.news.notify_one();
+    }
+
+    fn take(&self) -> Wanted {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = wanted.closed;
+        Wanted { closed, ..std::mem::take(&mut *wanted) }
+    }
+}
+
+/// What all actors share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) transport: Transport,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+}
+
+/// One connection at work.
+pub(super) struct Actor {
+    id: ConnectionId,
+    inbox: Arc<Inbox>,
+    shared: Shared,
+    connection: Arc<Connection>,
+    planner: Planner,
+    token: Option<Arc<Token>>,
+    sent: JoinSet<Sent>,
+    /// The job and its kind, by the task that sends it.
+    jobs: HashMap<Id, (u64, JobKind)>,
+    told: Option<ConnectionHealth>,
+}
+
+/// What came of a request.
+struct Sent {
+    answer: Result<Answer, Failure>,
+    took: Duration,
+}
+
+/// How much newer the last success must be to be told anew.
+const SUCCESS_STEP: SignedDuration = SignedDuration::from_secs(60);
+
+impl Actor {
+    /// An actor that has yet to run.
+    pub(super) fn new(id: ConnectionId, connection: Arc<Connection>, inbox: Arc<Inbox>, shared: Shared) -> Self {
+        let planner = Planner::new(connection.settings(), Instant::now());
+        let (sent, jobs) = (JoinSet::new(), HashMap::new());
+        Self { id, inbox, shared, connection, planner, token: None, sent, jobs, told: None }
+    }
+
+    /// Runs until the inbox is closed.
+    pub(super) async fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            while let Some(job) = self.planner.next(now) {
+                self.send(job);
+            }
+            self.tell();
+            let wake = self.planner.wake_at(now);
+            tokio::select! {
+                () = self.inbox.news.notified() => {
+                    if self.take_orders() {
+                        return;
+                    }
+                }
+                Some(sent) = self.sent.join_next_with_id() => self.take_answer(sent),
+                () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
+            }
+        }
+    }
+
+    /// Takes in what the controller wants; whether it wants the actor to end.
+    fn take_orders(&mut self) -> bool {
+        let wanted = self.inbox.take();
+        let now = Instant::now();
+        if let Some(connection) = wanted.connection {
+            let renewed = connection.identity != self.connection.identity;
+            self.connection = connection;
+            if renewed {
+                info!(connection = %self.id, "the connection or its credential changed: asking anew");
+                self.token = None;
+                self.sent.abort_all();
+                for (_, (job, _)) in self.jobs.drain() {
+                    self.planner.abandon(job, now);
+                }
+            }
+            self.planner.reconfigure(self.connection.settings(), renewed, now);
+        }
+        for (key, watch) in wanted.watches {
+            match watch {
+                Some(watch) => self.planner.watch(key, &watch, now),
+                None => self.planner.forget(&key),
+            }
+        }
+        wanted.closed
+    }
+
+    fn send(&mut self, job: Job) {
+        let metrics = &self.shared.metrics;
+        metrics.poll_lag(job.lag);
+        let prepared = match &job.kind {
+            JobKind::Authenticate => self.prepare_exchange(),
+            JobKind::Get(task) => self.prepare(&self.connection.provider.task_request(task)),
+            JobKind::Subtasks(task) => self
+                .connection
+                .provider
+                .subtasks_request(task)
+                .ok_or_else(|| unsupported("sub-tasks"))
+                .and_then(|request| self.prepare(&request)),
+            JobKind::List(scope, cursor) => self
+                .connection
+                .provider
+                .list_request(scope, cursor.as_ref())
+                .ok_or_else(|| unsupported("lists"))
+                .and_then(|request| self.prepare(&request)),
+        };
+        let (transport, timeout) = (self.shared.transport.clone(), self.connection.request_timeout);
+        let task = self.sent.spawn(async move {
+            let started = SystemInstant::now();
+            let answer = match prepared {
+                Ok((client, url, request)) => transport.send(&client, &url, request, timeout).await,
+                Err(failure) => Err(failure),
+            };
+            Sent { answer, took: started.elapsed() }
+        });
+        self.jobs.insert(task.id(), (job.id, job.kind));
+    }
+
+    /// Addresses and signs a request to the endpoint.
+    fn prepare(&self, request: &Request) -> Result<(Client, Url, Request), Failure> {
+        let connection = &self.connection;
+        let url = request.url(&connection.endpoint)?;
+        let mut request = request.clone();
+        connection.credential.authorize(
+            self.token.as_deref(),
+            &request.method.clone(),
+            &url,
+            &mut request.headers,
+            &request.body.clone(),
+            connection.project(),
+            self.shared.clock.now(),
+        )?;
+        Ok((self.shared.transport.client(&url, &connection.tls)?, url, request))
+    }
+
+    fn prepare_exchange(&self) -> Result<(Client, Url, Request), Failure> {
+        let exchange = self.connection.credential.token_request().ok_or_else(|| unsupported("tokens"))?;
+        Ok((self.shared.transport.client(&exchange.url, &self.connection.tls)?, exchange.url, exchange.request))
+    }
+
+    fn take_answer(&mut self, sent: Result<(Id, Sent), tokio::task::JoinError>) {
+        let now = Instant::now();
+        let (id, sent) = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                // Cancelled for a new configuration: already abandoned.
+                if let Some((job, _)) = self.jobs.remove(&error.id()) {
+                    warn!(connection = %self.id, %error, "a request was lost; asking again");
+                    self.planner.abandon(job, now);
+                }
+                return;
+            }
+        };
+        let Some((job, kind)) = self.jobs.remove(&id) else { return };
+        let bytes = sent.answer.as_ref().map_or(0, |answer| answer.body.len());
+        let status = sent.answer.as_ref().map_or(0, |answer| answer.status.as_u16());
+        let result = self.decode(&kind, sent.answer);
+        let failure = result.failure();
+        let operation = kind.operation();
+        let provider = self.connection.provider.name();
+        self.shared.metrics.upstream_request(provider, operation, status, failure.map(|f| f.class), sent.took);
+        if let Some(failure) = failure {
+            debug!(connection = %self.id, operation, class = failure.class.as_str(), code = failure.code, "{}", failure.message);
+        }
+        let retry_after = failure.and_then(|f| f.retry_after).map(|after| after.wait(self.shared.clock.now()));
+        self.planner.done(job, result, bytes, retry_after, now);
+    }
+
+    fn decode(&mut self, kind: &JobKind, answer: Result<Answer, Failure>) -> JobResult {
+        let provider = &self.connection.provider;
+        match kind {
+            JobKind::Authenticate => JobResult::Token(self.take_token(answer)),
+            JobKind::Get(task) => JobResult::Task(answer.and_then(|answer| provider.decode_task(task, &answer))),
+            JobKind::Subtasks(task) => JobResult::Page(
+                answer.and_then(|answer| provider.decode_list(&task.scope, &answer, &|id| id == task.id)).map(|mut page| {
+                    page.tasks.retain(|found| found.parent_id.as_deref() == Some(&task.id));
+                    page
+                }),
+            ),
+            JobKind::List(scope, _) => {
+                // One buffer for all look-ups: a list has thousands of entries.
+                let sought = RefCell::new(TaskRef { scope: scope.to_string(), id: String::new() });
+                let wanted = |id: &str| {
+                    let mut sought = sought.borrow_mut();
+                    sought.id.clear();
+                    sought.id.push_str(id);
+                    self.planner.wants(&sought)
+                };
+                JobResult::Page(answer.and_then(|answer| provider.decode_list(scope, &answer, &wanted)))
+            }
+        }
+    }
+
+    fn take_token(&mut self, answer: Result<Answer, Failure>) -> Result<Option<Duration>, Failure> {
+        let now = self.shared.clock.now();
+        let token = self.connection.credential.decode_token(&answer?, now)?;
+        let life = token.expires.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        self.token = Some(Arc::new(token));
+        Ok(life)
+    }
+
+    /// Delivers what became known, and what is new of the connection.
+    fn tell(&mut self) {
+        let (now, wall) = (Instant::now(), self.shared.clock.now());
+        for delivery in self.planner.drain() {
+            let Delivery { key, ticket, report } = delivery;
+            self.shared.sink.deliver(Delivery { key, ticket, report: report.at_wall(now, wall) });
+        }
+        let health = ConnectionHealth {
+            trouble: self.planner.trouble().map(|trouble| (trouble.failure.clone(), to_wall(trouble.since, now, wall))),
+            last_success: self.planner.last_success().map(|at| to_wall(at, now, wall)),
+            mode: self.planner.mode(),
+            stretch: self.planner.stretch(),
+        };
+        if self.told.as_ref().is_none_or(|told| health.is_news(told)) {
+            self.shared.metrics.stretch(&self.id.to_string(), health.stretch);
+            self.shared.sink.connection(&self.id, health.clone());
+            self.told = Some(health);
+        }
+    }
+}
+
+impl ConnectionHealth {
+    fn is_news(&self, told: &Self) -> bool {
+        let trouble = |health: &Self| health.trouble.as_ref().map(|(f, _)| (f.class, f.code.clone()));
+        let stretched = (self.stretch / told.stretch - 1.0).abs() > 0.2;
+        let success = match (self.last_success, told.last_success) {
+            (Some(new), Some(old)) => new.duration_since(old) >= SUCCESS_STEP,
+            (new, old) => new.is_some() != old.is_some(),
+        };
+        trouble(self) != trouble(told) || self.mode != told.mode || stretched || success
+    }
+}
+
+impl Report<Instant> {
+    /// The same by the wall clock.
+    fn at_wall(self, now: Instant, wall: Timestamp) -> Report<Timestamp> {
+        let time = |at| to_wall(at, now, wall);
+        match self {
+            Self::Seen { task, at } => Report::Seen { task, at: time(at) },
+            Self::Missing { failure, since, at } => Report::Missing { failure, since: time(since), at: time(at) },
+            Self::Trouble { failure, since, at } => Report::Trouble { failure, since: time(since), at: time(at) },
+        }
+    }
+}
+
+fn to_wall(at: Instant, now: Instant, wall: Timestamp) -> Timestamp {
+    let ago = SignedDuration::try_from(now.saturating_duration_since(at)).unwrap_or_default();
+    wall.checked_sub(ago).unwrap_or(wall)
+}
+
+fn unsupported(what: &str) -> Failure {
+    Failure::new(FailureClass::InvalidRequest, format!("this upstream has no {what}"))
+}
+
+impl JobKind {
+    /// The metric label.
+    fn operation(&self) -> &'static str {
+        match self {
+            Self::Authenticate => "authenticate",
+            Self::Get(_) => "get",
+            Self::Subtasks(_) => "subtasks",
+            Self::List(..) => "list",
+        }
+    }
+}
+
+impl JobResult {
+    /// The failure, where it is one.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Token(Err(failure)) | Self::Task(Err(failure)) | Self::Page(Err(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+}
