@@ -1,1 +1,9 @@
-//! What every service has.
+//! What every service has: arguments, telemetry, metrics, admin HTTP, shutdown, a clock.
+
+pub mod admin;
+pub mod args;
+pub mod clock;
+pub mod health;
+pub mod metrics;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,324 @@
+//! The command line. Every flag of `run` is also an environment variable.
+
+// The comments are the help text, where backticks would only be in the way.
+#![allow(clippy::doc_markdown)]
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+
+/// The namespace of the Secrets of cluster-scoped connections where neither the flag nor `POD_NAMESPACE` says otherwise.
+pub const DEFAULT_NAMESPACE: &str = "taskwatch-system";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0         done; of `run`: ended by SIGTERM or SIGINT, with its work drained
+  1         failed: the reason is the last line on standard error
+  2         the command line, or a TASKWATCH_… variable, cannot be used
+  130, 143  a second SIGINT, SIGTERM came while the work was being drained";
+
+/// Mirrors long-running tasks of other systems into the status of Kubernetes objects.
+///
+/// It watches TaskWatch objects, asks the task APIs that their connections name, and writes what it sees into their status.
+/// It observes; it never starts, cancels or repeats a task.
+#[derive(Debug, Parser)]
+#[command(name = "taskwatch", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator until SIGTERM or SIGINT
+    Run(Box<RunArgs>),
+    /// Print the custom resource definitions as YAML
+    Crds(CrdsArgs),
+    /// Show what the operator makes of an upstream's answer
+    ///
+    /// Reads the body from FILE or standard input and prints one JSON object: {"kind":"task",…}, {"kind":"list",…} or
+    /// {"kind":"error",…}. Nothing is contacted.
+    Decode(DecodeArgs),
+    /// Print the version
+    Version,
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Watch this namespace only; repeat it, or separate several by commas [default: all namespaces]
+    #[arg(long = "namespace", env = "TASKWATCH_NAMESPACE", value_name = "NAME", value_delimiter = ',',
+          value_parser = NonEmptyStringValueParser::new())]
+    pub namespaces: Vec<String>,
+
+    /// Where the Secrets of ClusterTaskConnections live [default: $POD_NAMESPACE, else taskwatch-system]
+    #[arg(long, env = "TASKWATCH_CLUSTER_RESOURCE_NAMESPACE", value_name = "NAME")]
+    pub cluster_resource_namespace: Option<String>,
+
+    /// Let connections reach this address range, as 10.1.0.0/16 or 10.1.2.3; repeat it, or separate several by commas
+    /// [default: public addresses only]
+    ///
+    /// Without it, connections reach neither private, loopback, link-local nor reserved addresses. The address of the Kubernetes
+    /// API server stays out of reach whatever is named, and so do the metadata services of clouds unless one is named exactly
+    /// (169.254.169.254/32).
+    #[arg(long, env = "TASKWATCH_ALLOW_EGRESS", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
+    pub allow_egress: Vec<IpNet>,
+
+    /// Where /metrics, /healthz and /readyz are served, as address:port; port 0 takes a free one and logs it
+    #[arg(long, env = "TASKWATCH_HTTP_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080")]
+    pub http_address: SocketAddr,
+
+    /// How log lines on standard error look
+    #[arg(long, env = "TASKWATCH_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or directives such as info,taskwatch::engine=debug
+    #[arg(long, env = "TASKWATCH_LOG_LEVEL", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
+    pub log_level: String,
+
+    /// Write progress alone at most this often, in seconds, 0 to 3600
+    #[arg(long, env = "TASKWATCH_PROGRESS_MIN_SECONDS", value_name = "SECONDS", default_value = "30",
+          value_parser = seconds::<0, 3600>)]
+    pub progress_min_seconds: Duration,
+
+    /// Write progress alone only when it has moved by this many percentage points, 1 to 100
+    #[arg(long, env = "TASKWATCH_PROGRESS_MIN_POINTS", value_name = "POINTS", default_value_t = 5,
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub progress_min_points: u8,
+
+    /// Read the Secrets in use again this often, in seconds, 1 to 3600
+    #[arg(long, env = "TASKWATCH_SECRET_REFRESH_SECONDS", value_name = "SECONDS", default_value = "30",
+          value_parser = seconds::<1, 3600>)]
+    pub secret_refresh_seconds: Duration,
+
+    /// How many statuses are written at a time, 1 to 256
+    #[arg(long, env = "TASKWATCH_WORKERS", value_name = "COUNT", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+
+    /// Worker threads of the asynchronous runtime, 1 to 64
+    #[arg(long, env = "TASKWATCH_THREADS", value_name = "COUNT", default_value_t = 2,
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+
+    /// How long work under way may take to end after SIGTERM, in seconds, 0 to 300; keep it under the pod's
+    /// terminationGracePeriodSeconds
+    #[arg(long, env = "TASKWATCH_DRAIN_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "8",
+          value_parser = seconds::<0, 300>)]
+    pub drain_timeout_seconds: Duration,
+
+    /// Kubeconfig file to use [default: $KUBECONFIG or ~/.kube/config where there is one, else the pod's service account]
+    #[arg(long, env = "TASKWATCH_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig to use [default: its current one]
+    #[arg(long, env = "TASKWATCH_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+impl RunArgs {
+    /// The namespace of the Secrets of cluster-scoped connections: the flag, else `POD_NAMESPACE`, else [`DEFAULT_NAMESPACE`].
+    #[must_use]
+    pub fn cluster_resource_namespace(&self) -> String {
+        self.cluster_resource_namespace_or(std::env::var("POD_NAMESPACE").ok())
+    }
+
+    fn cluster_resource_namespace_or(&self, pod_namespace: Option<String>) -> String {
+        [self.cluster_resource_namespace.clone(), pod_namespace]
+            .into_iter()
+            .flatten()
+            .find(|name| !name.is_empty())
+            .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+    }
+}
+
+/// Flags of `crds`.
+#[derive(Clone, Debug, Args)]
+pub struct CrdsArgs {
+    /// Write one file for each definition into this directory [default: all on standard output]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Flags of `decode`.
+#[derive(Clone, Debug, Args)]
+pub struct DecodeArgs {
+    /// Whose answer it is
+    #[arg(long, value_enum)]
+    pub provider: ProviderName,
+
+    /// The HTTP status of the answer, 100 to 599
+    #[arg(long, value_name = "STATUS", default_value = "200", value_parser = http_status)]
+    pub http_status: StatusCode,
+
+    /// A header field of the answer, as 'Retry-After: 30'; repeat it for more
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+
+    /// The body of the answer [default, and for -: standard input]
+    pub file: Option<PathBuf>,
+}
+
+/// The upstream systems, by the names of the API's union.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProviderName {
+    /// EVS and the services of the same job shape.
+    #[value(name = "huaweiCloud")]
+    HuaweiCloud,
+    /// Managed OpenShift tasks.
+    #[value(name = "cloudRu")]
+    CloudRu,
+    /// NetApp Astra Control tasks.
+    #[value(name = "astraControl")]
+    AstraControl,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// A range, or a single address.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map(|net| net.trunc())
+        .map_err(|_| "give an address range such as 10.1.0.0/16, or one address".to_owned())
+}
+
+fn seconds<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if (MIN..=MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("give whole seconds from {MIN} to {MAX}")),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn http_status(text: &str) -> Result<StatusCode, String> {
+    let status = text.parse().ok().filter(|status| (100..=599).contains(status));
+    status
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .ok_or_else(|| "give a number from 100 to 599".to_owned())
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("give it as 'Name: value'")?;
+    let name = name.trim().parse().map_err(|_| format!("{name:?} cannot be the name of a header field"))?;
+    let value =
+        value.trim().parse().map_err(|_| "the value has characters that a header field cannot have".to_owned())?;
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn run(args: &[&str]) -> RunArgs {
+        match Cli::try_parse_from([&["taskwatch", "run"], args].concat()).unwrap().command {
+            Command::Run(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_is_an_environment_variable_with_a_description() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        for arg in run.get_arguments().filter(|arg| arg.get_id() != "help") {
+            let expected = format!("TASKWATCH_{}", arg.get_long().unwrap().replace('-', "_").to_uppercase());
+            assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
+            assert!(arg.get_help().is_some(), "{expected}");
+        }
+    }
+
+    #[test]
+    fn run_has_the_documented_defaults() {
+        let args = run(&[]);
+        assert!(args.namespaces.is_empty());
+        assert!(args.allow_egress.is_empty());
+        assert_eq!(args.http_address, "[::]:8080".parse().unwrap());
+        assert_eq!(args.log_format, LogFormat::Text);
+        assert_eq!(args.progress_min_seconds, Duration::from_secs(30));
+        assert_eq!(args.progress_min_points, 5);
+        assert_eq!(args.secret_refresh_seconds, Duration::from_secs(30));
+        assert_eq!((args.workers, args.threads), (16, 2));
+        assert_eq!(args.drain_timeout_seconds, Duration::from_secs(8));
+    }
+
+    #[test]
+    fn lists_are_repeated_or_separated_by_commas() {
+        let args = run(&["--namespace", "a,b", "--namespace", "c", "--allow-egress", "10.1.2.3/16,::1"]);
+        assert_eq!(args.namespaces, ["a", "b", "c"]);
+        assert_eq!(args.allow_egress, ["10.1.0.0/16".parse().unwrap(), "::1/128".parse().unwrap()]);
+    }
+
+    #[test]
+    fn the_cluster_resource_namespace_is_the_flag_then_the_pods_then_a_constant() {
+        let pod = || Some("pod".to_owned());
+        let flag = run(&["--cluster-resource-namespace", "flag"]);
+        assert_eq!(flag.cluster_resource_namespace_or(pod()), "flag");
+        assert_eq!(run(&[]).cluster_resource_namespace_or(pod()), "pod");
+        assert_eq!(run(&[]).cluster_resource_namespace_or(Some(String::new())), DEFAULT_NAMESPACE);
+        assert_eq!(run(&[]).cluster_resource_namespace_or(None), DEFAULT_NAMESPACE);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_a_usage_error_that_says_what_to_give() {
+        for (args, hint) in [
+            (["run", "--allow-egress", "ten"], "10.1.0.0/16"),
+            (["run", "--progress-min-points", "0"], "1..=100"),
+            (["run", "--drain-timeout-seconds", "301"], "0 to 300"),
+            (["run", "--log-level", "taskwatch=loud"], "invalid"),
+            (["run", "--http-address", "here"], "socket address"),
+            (["decode", "--http-status", "99"], "100 to 599"),
+            (["decode", "--header", "Retry-After"], "Name: value"),
+        ] {
+            let error = Cli::try_parse_from([&["taskwatch"], &args[..]].concat()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+        let help = Cli::try_parse_from(["taskwatch", "--help"]).unwrap_err();
+        assert_eq!(help.kind(), ErrorKind::DisplayHelp);
+        assert!(help.to_string().contains("Exit codes:"));
+    }
+
+    #[test]
+    fn decode_takes_header_fields_and_a_file() {
+        let args = [
+            "taskwatch",
+            "decode",
+            "--provider",
+            "cloudRu",
+            "--http-status",
+            "429",
+            "--header",
+            "Retry-After: 30",
+            "a",
+        ];
+        let Command::Decode(args) = Cli::try_parse_from(args).unwrap().command else { panic!() };
+        assert_eq!(args.provider, ProviderName::CloudRu);
+        assert_eq!(args.http_status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(args.headers, [(http::header::RETRY_AFTER, HeaderValue::from_static("30"))]);
+        assert_eq!(args.file, Some(PathBuf::from("a")));
+    }
+}
