@@ -145,3 +145,16 @@ fn crd_files() -> Result<Vec<(String, PathBuf)>> {
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crds_are_found_by_name() {
+        let names = crd_files().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        for kind in ["clustertaskconnections", "taskconnections", "taskwatches"] {
+            assert!(names.contains(&format!("{kind}.taskwatch.dev")), "{names:?}");
+        }
+    }
+}
