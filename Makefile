@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
 
+# What stands between the arguments of `call` has to be named.
+comma := ,
 # One line with the name of a step and what it takes, so that nobody wonders whether it hangs.
 say = @printf '\n==> %s\n' "$(1)"
 
@@ -25,10 +27,10 @@ test: tools ## Everything: formatting, clippy, and all tests on a real API serve
 	$(CARGO) fmt --all --check
 	$(call say,Clippy: up to 4 minutes the first time)
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(call say,Control plane: about 10 minutes the first time, then at once)
+	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE)
-	$(call say,Build: up to 4 minutes the first time)
-	$(CARGO) build --locked --workspace --bins
+	$(call say,Build of programs and tests: up to 5 minutes the first time)
+	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 5 minutes)
 	$(CARGO) test --locked --workspace --no-fail-fast
 
@@ -37,11 +39,19 @@ demo: tools ## Watch the operator at work: control plane, simulator, TaskWatches
 	$(call say,Build: up to 4 minutes the first time)
 	$(CARGO) build --locked --workspace --bins
 ifneq ($(CLUSTER),current)
-	$(call say,Control plane: about 10 minutes the first time, then at once)
+	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE)
 endif
 	$(call say,Demo)
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-demo" $(if $(filter current,$(CLUSTER)),--current-cluster) $(if $(ONCE),--once)
+
+.PHONY: cluster
+cluster: tools ## Start a control plane to try things on (prints its KUBECONFIG); Ctrl-C ends it
+	$(call say,Build: up to 3 minutes the first time)
+	$(CARGO) build --locked --package taskwatch-harness --bins
+	$(call say,Control plane with its controllers: about 12 minutes the first time$(comma) then at once)
+	$(CONTROLPLANE) --with-controller-manager
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-cluster"
 
 .PHONY: build
 build: tools-rust ## Build the operator, optimised: target/release/taskwatch

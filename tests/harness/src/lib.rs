@@ -37,5 +37,5 @@ pub use operator::{Operator, OperatorOptions};
 pub use process::{Exit, Process};
 pub use simulator::Simulator;
 pub use usage::Usage;
-pub use wait::eventually;
+pub use wait::{eventually, interrupt};
 pub use workdir::Workdir;

@@ -1,9 +1,10 @@
-//! Waiting for a condition, with a limit.
+//! Waiting: for a condition, with a limit, and for the user.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
 
 const STEP: Duration = Duration::from_millis(100);
 
@@ -31,5 +32,17 @@ where
             return Err(last.context(format!("not within {limit:?}: {what}")));
         }
         tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When the signals cannot be listened for.
+pub async fn interrupt() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("cannot listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
     }
 }

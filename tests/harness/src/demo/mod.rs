@@ -8,9 +8,9 @@ mod scenes;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::{Operator, OperatorOptions, Simulator};
+use crate::{Operator, OperatorOptions, Simulator, interrupt};
 use cluster::Cluster;
 use scenes::{Scenes, Verdict};
 
@@ -125,16 +125,6 @@ async fn watch(options: Options, cluster: &Cluster, operator: &Operator, scenes:
             _ => {}
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Resolves at Ctrl-C or SIGTERM.
-async fn interrupt() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.context("cannot listen for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
     }
 }
 
