@@ -80,11 +80,16 @@ impl Operator {
         let workdir = Arc::new(Workdir::new("operator")?);
         let address = format!("127.0.0.1:{}", free_port()?);
         let mut command = Command::new(binary("taskwatch")?);
-        command.arg("run").args(["--admin-address", &address]).args(&options.args);
+        command
+            .arg("run")
+            .arg("--kubeconfig")
+            .arg(&options.kubeconfig)
+            .args(["--http-address", &address])
+            .args(&options.args);
         for key in std::env::vars_os().map(|(key, _)| key).filter(is_own) {
             command.env_remove(key);
         }
-        command.env("KUBECONFIG", &options.kubeconfig).envs(options.env.iter().map(|(k, v)| (k, v)));
+        command.envs(options.env.iter().map(|(k, v)| (k, v)));
         let process = Process::start(&workdir, "operator", &command)?.tail_on_panic(100);
         Ok(Self { process, admin: format!("http://{address}") })
     }

@@ -13,8 +13,8 @@ use crate::{Usage, Workdir, binary};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(20);
-// The guard gives the program five seconds before it kills it.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
+// The guard gives the program ten seconds before it kills it.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// How a program ended. Both are `None` when even its guard was killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl Process {
         }
     }
 
-    /// Stops it: SIGTERM, and SIGKILL after five seconds.
+    /// Stops it: SIGTERM, and SIGKILL after ten seconds.
     ///
     /// # Errors
     /// When even that does not end it.

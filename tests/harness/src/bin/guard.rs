@@ -3,7 +3,7 @@
 //! `taskwatch-guard DIRECTORY NAME PROGRAM [ARGUMENT…]` starts the program with its output in `DIRECTORY/NAME.out` and
 //! `NAME.log`, writes `started PID` to standard output, and `exited CODE` or `killed SIGNAL` when it has ended. Each line of
 //! standard input is the name of a signal to send. At its end, which the kernel brings about however the other side died, the
-//! program is stopped: SIGTERM, and SIGKILL after five seconds.
+//! program is stopped: SIGTERM, and SIGKILL after ten seconds.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, Write as _};
@@ -18,7 +18,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use taskwatch_harness::Workdir;
 
 const TICK: Duration = Duration::from_millis(20);
-const GRACE: Duration = Duration::from_secs(5);
+// The operator drains for up to eight.
+const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     match run() {

@@ -70,8 +70,19 @@ async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
     println!("    it listens on {}", simulator.url());
 
     step("Starting the operator (some seconds)");
-    let operator_options =
-        OperatorOptions::new(cluster.kubeconfig().to_owned()).args(&["--cluster-resource-namespace", SYSTEM_NAMESPACE]);
+    // Progress is written sooner than in earnest, for the eye.
+    let mut arguments = vec![
+        "--cluster-resource-namespace",
+        SYSTEM_NAMESPACE,
+        "--progress-min-seconds",
+        "1",
+        "--progress-min-points",
+        "1",
+    ];
+    if options.current_cluster {
+        arguments.extend(["--namespace", NAMESPACE]);
+    }
+    let operator_options = OperatorOptions::new(cluster.kubeconfig().to_owned()).args(&arguments);
     let operator = Operator::start(operator_options).await?;
     println!("    metrics: {}/metrics, log: {}", operator.admin_url(), operator.process().log_path().display());
 
