@@ -12,13 +12,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::ops::metrics::Metrics;
+use crate::ops::metrics::{QueueMetrics, Work};
 
 /// The queue.
 #[derive(Debug)]
 pub struct Queue<K> {
-    name: &'static str,
-    metrics: Metrics,
+    metrics: QueueMetrics,
     state: Mutex<State<K>>,
     /// One permit for each change that may give a worker something to do.
     news: Notify,
@@ -29,16 +28,16 @@ struct State<K> {
     ready: VecDeque<(K, Instant)>,
     /// Waiting in `ready`, or to be put there when the present work ends.
     dirty: HashSet<K>,
-    processing: HashMap<K, Instant>,
+    processing: HashMap<K, Work>,
     delayed: BTreeSet<(Instant, K)>,
     delays: HashMap<K, Instant>,
     closed: bool,
 }
 
 impl<K: Clone + Ord + Hash> Queue<K> {
-    /// An empty queue; `name` is its metric label.
+    /// An empty queue that counts in `metrics`.
     #[must_use]
-    pub fn new(name: &'static str, metrics: Metrics) -> Self {
+    pub fn new(metrics: QueueMetrics) -> Self {
         let state = State {
             ready: VecDeque::new(),
             dirty: HashSet::new(),
@@ -47,7 +46,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             delays: HashMap::new(),
             closed: false,
         };
-        Self { name, metrics, state: Mutex::new(state), news: Notify::new() }
+        Self { metrics, state: Mutex::new(state), news: Notify::new() }
     }
 
     /// Has the key worked on soon.
@@ -56,6 +55,12 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.make_ready(&mut state, key, Instant::now());
         drop(state);
         self.news.notify_one();
+    }
+
+    /// Has the key worked on again at that time, since the work on it failed.
+    pub fn retry(&self, key: &K, at: Instant) {
+        self.metrics.retried();
+        self.set_alarm(key, Some(at));
     }
 
     /// Has the key worked on at that time, instead of any time given before; none calls that off.
@@ -86,9 +91,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
                 self.ring(&mut state, now);
                 if let Some((key, since)) = state.ready.pop_front() {
                     state.dirty.remove(&key);
-                    state.processing.insert(key.clone(), now);
-                    self.metrics.queue_depth(self.name, state.ready.len());
-                    self.metrics.queue_waited(self.name, now - since);
+                    state.processing.insert(key.clone(), self.metrics.started(now - since));
+                    self.metrics.set_depth(state.ready.len());
                     // There may be more for another worker.
                     self.news.notify_one();
                     return Some(key);
@@ -110,9 +114,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     /// The work on a key has ended.
     pub fn done(&self, key: &K) {
         let mut state = self.lock();
-        if let Some(since) = state.processing.remove(key) {
-            self.metrics.queue_worked(self.name, since.elapsed());
-        }
+        state.processing.remove(key);
         if state.dirty.contains(key) {
             state.ready.push_back((key.clone(), Instant::now()));
             drop(state);
@@ -137,14 +139,6 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.news.notify_one();
     }
 
-    /// How many keys wait, and for how long the longest work has been going on.
-    #[must_use]
-    pub fn load(&self) -> (usize, std::time::Duration) {
-        let state = self.lock();
-        let longest = state.processing.values().min().map(Instant::elapsed).unwrap_or_default();
-        (state.ready.len(), longest)
-    }
-
     /// Moves what is due from the alarms to the ready ones.
     fn ring(&self, state: &mut State<K>, now: Instant) {
         while let Some((at, key)) = state.delayed.first().filter(|(at, _)| *at <= now).cloned() {
@@ -158,10 +152,10 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         if state.closed || !state.dirty.insert(key.clone()) {
             return;
         }
-        self.metrics.queue_added(self.name);
+        self.metrics.added();
         if !state.processing.contains_key(&key) {
             state.ready.push_back((key, now));
-            self.metrics.queue_depth(self.name, state.ready.len());
+            self.metrics.set_depth(state.ready.len());
         }
     }
 
@@ -175,9 +169,10 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::*;
+    use crate::ops::metrics::Metrics;
 
     fn queue() -> Arc<Queue<u32>> {
-        Arc::new(Queue::new("test", Metrics::new()))
+        Arc::new(Queue::new(Metrics::new().queue("test")))
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,219 @@
+//! The reconciler of connections: reads the Secret, opens the connection in the engine, writes how it fares.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret},
+};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::{
+    Controller, Error,
+    index::{ConnectionObject, Usability},
+    resolve::{self, Material},
+    status::{self, Written},
+    watches::CALL_TIMEOUT,
+};
+use crate::{
+    api::{CaBundleKind, ClusterTaskConnection, TaskConnection},
+    domain::connection::{self, Situation},
+    engine::ConnectionId,
+};
+
+impl Controller {
+    /// Brings one connection up to date. Says when to look again.
+    pub(super) async fn reconcile_connection(&self, id: &ConnectionId) -> Result<Option<Instant>, Error> {
+        let object = self.shared.index().connections.get(id).map(|entry| Arc::clone(&entry.object));
+        let Some(object) = object else {
+            self.close(id);
+            return Ok(None);
+        };
+        let material = self.material(&object).await?;
+        let usability = match material.and_then(|material| resolve::connection(&object, &material)) {
+            Ok((connection, fingerprint)) => {
+                let known = self.shared.index().connections.get(id).and_then(|entry| entry.fingerprint);
+                if known != Some(fingerprint) {
+                    self.engine.connect(id, connection);
+                }
+                self.settle(id, Usability::Usable, Some(fingerprint));
+                Usability::Usable
+            }
+            Err(unusable) => {
+                self.settle(id, unusable.clone(), None);
+                unusable
+            }
+        };
+        self.write_connection(id, &object, &usability).await?;
+        Ok(Some(Instant::now() + self.secret_refresh))
+    }
+
+    /// When to try again after a failure.
+    pub(super) fn connection_failed(&self, id: &ConnectionId) -> Instant {
+        let failures = self.shared.index().connections.get_mut(id).map_or(0, |entry| {
+            entry.failures += 1;
+            entry.failures
+        });
+        Instant::now() + super::watches::backoff(failures)
+    }
+
+    /// Forgets a connection that is no more.
+    fn close(&self, id: &ConnectionId) {
+        self.engine.disconnect(id);
+        self.release(id);
+    }
+
+    /// Takes in whether a connection can be used; its watches are told when that has changed.
+    fn settle(&self, id: &ConnectionId, usability: Usability, fingerprint: Option<u64>) {
+        let changed = {
+            let mut index = self.shared.index();
+            let Some(entry) = index.connections.get_mut(id) else { return };
+            entry.failures = 0;
+            entry.fingerprint = fingerprint;
+            if fingerprint.is_none() {
+                entry.health = None;
+            }
+            let changed = entry.usability.as_ref() != Some(&usability);
+            if let (true, Usability::SecretNotFound(reason) | Usability::Invalid(reason)) = (changed, &usability) {
+                warn!(connection = %id, "unusable: {reason}");
+            }
+            entry.usability = Some(usability);
+            changed
+        };
+        if changed {
+            if fingerprint.is_none() {
+                self.engine.disconnect(id);
+            } else {
+                info!(connection = %id, "open");
+            }
+            self.release(id);
+        }
+    }
+
+    /// Has every watch of a connection decide anew; what the engine was asked for through it is void.
+    fn release(&self, id: &ConnectionId) {
+        let users = {
+            let mut index = self.shared.index();
+            let users = index.users(id);
+            for key in &users {
+                if let Some(entry) = index.watches.get_mut(key) {
+                    entry.registered = None;
+                }
+            }
+            users
+        };
+        for key in users {
+            self.shared.watches.add(key);
+        }
+    }
+
+    /// Reads the Secret and the certificates that a connection names: of its own namespace, or of the operator's for a
+    /// `ClusterTaskConnection` (design §4).
+    async fn material(&self, object: &ConnectionObject) -> Result<Result<Material, Usability>, Error> {
+        let namespace = object.identity.namespace.as_deref().unwrap_or(&self.cluster_namespace);
+        let Some(auth) = object.spec.auth.member() else {
+            return Ok(Err(Usability::Invalid("spec.auth names no credential, or more than one: give exactly one".to_owned())));
+        };
+        let secret = match self.read::<Secret>(namespace, auth.secret()).await? {
+            Ok(secret) => secret.data.unwrap_or_default(),
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let tls = object.spec.tls.as_ref();
+        let certificates = match tls.and_then(|tls| tls.ca_bundle_ref.as_ref()) {
+            None => None,
+            Some(reference) => {
+                let found = match reference.kind {
+                    CaBundleKind::ConfigMap => self.read::<ConfigMap>(namespace, &reference.name).await?.map(config_data),
+                    CaBundleKind::Secret => {
+                        self.read::<Secret>(namespace, &reference.name).await?.map(|secret| secret.data.unwrap_or_default())
+                    }
+                };
+                let found = found.map(|mut data| data.remove(&reference.key));
+                match found {
+                    Ok(Some(ByteString(pem))) => Some(pem),
+                    Ok(None) => {
+                        return Ok(Err(Usability::SecretNotFound(format!(
+                            "{} {namespace}/{} has no key {}: add it, or correct spec.tls.caBundleRef",
+                            kind_name(reference.kind), reference.name, reference.key
+                        ))));
+                    }
+                    Err(missing) => return Ok(Err(missing)),
+                }
+            }
+        };
+        Ok(Ok(Material { namespace: namespace.to_owned(), secret, certificates }))
+    }
+
+    async fn read<K>(&self, namespace: &str, name: &str) -> Result<Result<K, Usability>, Error>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let kind = K::kind(&());
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        match timeout(CALL_TIMEOUT, api.get(name)).await {
+            Ok(Ok(object)) => Ok(Ok(object)),
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
+                Ok(Err(Usability::SecretNotFound(format!("{kind} {namespace}/{name} does not exist: create it"))))
+            }
+            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => Ok(Err(Usability::SecretNotFound(format!(
+                "the operator may not read {kind} {namespace}/{name}: allow `get` to its service account"
+            )))),
+            Ok(Err(error)) => Err(Error::Api(error)),
+            Err(_) => Err(Error::TimedOut),
+        }
+    }
+
+    async fn write_connection(&self, id: &ConnectionId, object: &ConnectionObject, usability: &Usability) -> Result<(), Error> {
+        let decided = {
+            let index = self.shared.index();
+            let Some(entry) = index.connections.get(id) else { return Ok(()) };
+            let situation = match (usability, &entry.health) {
+                (Usability::SecretNotFound(message), _) => Situation::SecretNotFound { message },
+                (Usability::Invalid(message), _) => Situation::Invalid { message },
+                (Usability::Usable, None) => Situation::Untried,
+                (Usability::Usable, Some(health)) => match &health.trouble {
+                    Some((failure, _)) => Situation::Failing { failure },
+                    None if health.last_success.is_some() => Situation::Working { stretch: health.stretch },
+                    None => Situation::Untried,
+                },
+            };
+            let (active, finished) = index.counts(id);
+            connection::decide(&connection::Input {
+                generation: object.generation,
+                status: entry.status.as_ref(),
+                situation,
+                active,
+                finished,
+                mode: entry.health.as_ref().and_then(|health| health.mode).map(|mode| mode.as_str()),
+                last_success: entry.health.as_ref().and_then(|health| health.last_success),
+            }, self.clock.now())
+        };
+        let Some(new) = decided else { return Ok(()) };
+        let path = match id.namespace.as_deref() {
+            Some(namespace) => TaskConnection::url_path(&(), Some(namespace)),
+            None => ClusterTaskConnection::url_path(&(), None),
+        };
+        if let Written::At(version) = status::write(&self.client, &path, &object.identity, &new).await?
+            && let Some(entry) = self.shared.index().connections.get_mut(id)
+            && version >= entry.version
+        {
+            (entry.status, entry.version) = (Some(new), version);
+        }
+        Ok(())
+    }
+}
+
+fn config_data(map: ConfigMap) -> BTreeMap<String, ByteString> {
+    let text = map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
+    text.chain(map.binary_data.unwrap_or_default()).collect()
+}
+
+fn kind_name(kind: CaBundleKind) -> &'static str {
+    match kind {
+        CaBundleKind::ConfigMap => "ConfigMap",
+        CaBundleKind::Secret => "Secret",
+    }
+}

@@ -1,0 +1,57 @@
+//! Writing the status of an object, fenced by its UID.
+//!
+//! A JSON Patch that tests `metadata.uid` first: it cannot reach an object of the same name that was made later, and needs no fresh
+//! resource version, so that it meets no conflicts. (Server-side apply and merge patches are not refused for a wrong UID.)
+
+use kube::{Client, Resource, api::PartialObjectMeta};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    Error,
+    index::{Identity, version},
+    watches::CALL_TIMEOUT,
+};
+use crate::api::TaskWatch;
+
+/// Our name among the managers of fields.
+const FIELD_MANAGER: &str = "taskwatch";
+/// Only the metadata of what was written is wanted back.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+
+/// What became of a write.
+pub(super) enum Written {
+    /// Acknowledged with this resource version.
+    At(u64),
+    /// There is no such object any more.
+    Gone,
+}
+
+/// Replaces the status of the object of this identity in the collection at `path`.
+pub(super) async fn write(
+    client: &Client,
+    path: &str,
+    identity: &Identity,
+    status: &impl Serialize,
+) -> Result<Written, Error> {
+    let patch = json!([
+        {"op": "test", "path": "/metadata/uid", "value": &*identity.uid.0},
+        {"op": "add", "path": "/status", "value": status},
+    ]);
+    let request = http::Request::patch(format!("{path}/{}/status?fieldManager={FIELD_MANAGER}", identity.name))
+        .header(http::header::CONTENT_TYPE, "application/json-patch+json")
+        .header(http::header::ACCEPT, METADATA_ONLY)
+        .body(serde_json::to_vec(&patch)?)?;
+    match timeout(CALL_TIMEOUT, client.request::<PartialObjectMeta<TaskWatch>>(request)).await {
+        Ok(Ok(object)) => Ok(Written::At(version(object.meta()))),
+        Ok(Err(kube::Error::Api(status))) if status.is_not_found() || is_other_uid(&status) => Ok(Written::Gone),
+        Ok(Err(error)) => Err(Error::Api(error)),
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+/// Whether the patch's test failed; a status that the schema refuses is 422, too, but names the field.
+fn is_other_uid(status: &kube::core::Status) -> bool {
+    status.code == 422 && status.message.contains("/metadata/uid")
+}

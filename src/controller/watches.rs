@@ -1,0 +1,349 @@
+//! The reconciler of `TaskWatch` objects: decides, registers or calls off the poll, writes what is new, tells of it.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, Preconditions},
+    runtime::events,
+};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use super::{
+    Controller, Error, access,
+    access::Namespaces,
+    index::{ConnectionEntry, Index, Usability, WatchEntry, WatchObject, to_json},
+    status::{self, Written},
+};
+use crate::{
+    api::{ConnectionKind, ConnectionPoll, TaskWatch, TaskWatchSpec, TaskWatchStatus},
+    domain::{
+        decide::{self, ConnectionState, Decision, Event, EventType, Input, Meta, Observation, Poll, decide},
+        task::TaskRef,
+    },
+    engine::{ConnectionId, Report, Watch, WatchKey},
+    ops::metrics::StatusWrite,
+};
+
+/// How long one call of the API server may take.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The first wait after a failed write; doubles.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// What a reconcile has to do beyond the index.
+struct Plan {
+    object: Arc<WatchObject>,
+    decision: Decision,
+    /// Events of an earlier write, of which only now is known that it arrived.
+    confirmed: Vec<Event>,
+}
+
+impl Controller {
+    /// Brings one `TaskWatch` up to date. Says when to look again.
+    pub(super) async fn reconcile_watch(&self, key: &WatchKey) -> Result<Option<Instant>, Error> {
+        let now = self.clock.now();
+        let Some(mut plan) = self.plan(key, now) else { return Ok(None) };
+        self.tell(&plan.object, &plan.confirmed);
+        if let Some(status) = plan.decision.status.take() {
+            self.write_watch(key, &plan, &status).await?;
+            self.tell(&plan.object, &plan.decision.events);
+        } else {
+            self.metrics.status_write(StatusWrite::Suppressed);
+        }
+        if plan.decision.delete {
+            self.delete(&plan.object).await?;
+        }
+        Ok(plan.decision.wake_at.map(|at| {
+            let wait = at.duration_since(now);
+            Instant::now() + Duration::try_from(wait).unwrap_or_default()
+        }))
+    }
+
+    /// When to try again after a failure.
+    pub(super) fn watch_failed(&self, key: &WatchKey) -> Instant {
+        let failures = self.shared.index().watches.get_mut(key).map_or(0, |entry| {
+            entry.failures += 1;
+            entry.failures
+        });
+        Instant::now() + RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1)
+    }
+
+    /// Decides under the lock, and tells the engine.
+    fn plan(&self, key: &WatchKey, now: Timestamp) -> Option<Plan> {
+        let mut index = self.shared.index();
+        let Index { watches, connections, namespaces, .. } = &mut *index;
+        let entry = watches.get_mut(key)?;
+        let object = Arc::clone(&entry.object);
+        let connection = object.connection();
+        let standing = Standing::of(&object, connections.get(&connection), namespaces, self.sees_cluster);
+        let stored = entry.status.as_deref().and_then(|json| serde_json::from_slice::<TaskWatchStatus>(json).ok());
+        let handled = stored.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
+        if object.requested_at.is_some() && object.requested_at != entry.ticket_for && object.requested_at.as_deref() != handled {
+            entry.ticket += 1;
+            entry.ticket_for.clone_from(&object.requested_at);
+        }
+        let (period, max_period) = standing.periods(&object.spec);
+        let input = Input {
+            meta: Meta {
+                generation: object.generation,
+                created: object.created,
+                uid: &key.0,
+                requested_at: object.requested_at.as_deref(),
+                tracked: object.tracked,
+                allow_ttl: object.allow_ttl,
+            },
+            spec: &object.spec,
+            status: stored.as_ref(),
+            connection: standing.state(),
+            observation: observation(entry.observation.as_ref().map(|(_, report)| report)),
+            refreshed: entry.ticket_for.is_some()
+                && entry.observation.as_ref().is_some_and(|(ticket, _)| *ticket == entry.ticket),
+            asking_since: if entry.registered.is_some() { entry.asking_since } else { now },
+            period,
+            settings: self.settings,
+        };
+        let decision = decide(&input, now);
+        let known = stored.as_ref().is_some_and(|status| status.last_observed_time.is_some());
+        let age = now.duration_since(unchanged_since(&object, stored.as_ref()));
+        let (age, ticket) = (Duration::try_from(age).unwrap_or_default(), entry.ticket);
+        let wanted = standing.task(&object.spec).filter(|_| decision.poll == Poll::Keep);
+        let wanted = wanted.map(|task| Watch { task, period, max_period, age, known, ticket });
+        self.register(entry, key, &connection, wanted, now);
+        let confirmed = match (&decision.status, entry.unconfirmed.take()) {
+            (None, Some((status, events))) if entry.status.as_ref() == Some(&status) => events,
+            _ => Vec::new(),
+        };
+        // What the status shows need not be kept.
+        if decision.status.is_none()
+            && decision.wake_at.is_none()
+            && matches!(entry.observation, Some((_, Report::Seen { .. })))
+        {
+            entry.observation = None;
+        }
+        entry.finished = stored.as_ref().is_some_and(decide::is_finished);
+        Some(Plan { object, decision, confirmed })
+    }
+
+    /// Tells the engine what is wanted, where that has changed.
+    fn register(
+        &self,
+        entry: &mut WatchEntry,
+        key: &WatchKey,
+        connection: &ConnectionId,
+        wanted: Option<Watch>,
+        now: Timestamp,
+    ) {
+        let same = match (&entry.registered, &wanted) {
+            (None, None) => true,
+            (Some((through, old)), Some(new)) => {
+                through == connection && Watch { age: new.age, known: new.known, ..old.clone() } == *new
+            }
+            _ => false,
+        };
+        if same {
+            return;
+        }
+        let was_registered = entry.registered.take().is_some();
+        match wanted {
+            Some(watch) if self.engine.watch(connection, key.clone(), watch.clone()) => {
+                if !was_registered {
+                    entry.asking_since = now;
+                }
+                entry.registered = Some((connection.clone(), watch));
+            }
+            _ => {
+                self.engine.forget(connection, key.clone());
+                entry.observation = entry.observation.take().filter(|(_, report)| matches!(report, Report::Seen { .. }));
+            }
+        }
+    }
+
+    async fn write_watch(&self, key: &WatchKey, plan: &Plan, new: &TaskWatchStatus) -> Result<(), Error> {
+        let identity = &plan.object.identity;
+        let namespace = identity.namespace.as_deref().unwrap_or_default();
+        let path = TaskWatch::url_path(&(), Some(namespace));
+        let json = to_json(new);
+        if let (Some(entry), Some(json)) = (self.shared.index().watches.get_mut(key), &json) {
+            entry.unconfirmed = Some((json.clone(), plan.decision.events.clone()));
+        }
+        let written = status::write(&self.client, &path, identity, new).await;
+        let mut index = self.shared.index();
+        let Some(entry) = index.watches.get_mut(key) else { return Ok(()) };
+        match written {
+            Ok(Written::At(version)) => {
+                self.metrics.status_write(StatusWrite::Patched);
+                if version >= entry.version {
+                    (entry.status, entry.version) = (json, version);
+                }
+                entry.unconfirmed = None;
+                entry.failures = 0;
+                entry.finished = decide::is_finished(new);
+                debug!(namespace, name = &*identity.name, state = new.state, "status written");
+                Ok(())
+            }
+            Ok(Written::Gone) => {
+                // Its end, or its successor, comes by the watch.
+                entry.unconfirmed = None;
+                self.metrics.status_write(StatusWrite::Conflict);
+                Err(Error::Gone)
+            }
+            Err(error) => {
+                self.metrics.status_write(StatusWrite::Failed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes an object whose time to live is over, unless it has changed or been made anew.
+    async fn delete(&self, object: &WatchObject) -> Result<(), Error> {
+        let namespace = object.identity.namespace.as_deref().unwrap_or_default();
+        let api: Api<TaskWatch> = Api::namespaced(self.client.clone(), namespace);
+        let uid = object.identity.uid.0.to_string();
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match timeout(CALL_TIMEOUT, api.delete(&object.identity.name, &params)).await {
+            Ok(Ok(_)) => {
+                info!(namespace, name = &*object.identity.name, "deleted: ttlSecondsAfterFinished has passed");
+                Ok(())
+            }
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Ok(Err(error)) => Err(Error::Api(error)),
+            Err(_) => Err(Error::TimedOut),
+        }
+    }
+
+    /// Publishes events about an object.
+    fn tell(&self, object: &WatchObject, told: &[Event]) {
+        let identity = &object.identity;
+        for event in told {
+            let reference = ObjectReference {
+                api_version: Some(TaskWatch::api_version(&()).into_owned()),
+                kind: Some(TaskWatch::kind(&()).into_owned()),
+                namespace: identity.namespace.as_deref().map(str::to_owned),
+                name: Some(identity.name.to_string()),
+                uid: Some(identity.uid.0.to_string()),
+                ..ObjectReference::default()
+            };
+            let published = events::Event {
+                type_: match event.kind {
+                    EventType::Normal => events::EventType::Normal,
+                    EventType::Warning => events::EventType::Warning,
+                },
+                reason: event.reason.to_owned(),
+                note: Some(event.note.clone()),
+                action: event.action.to_owned(),
+                secondary: None,
+            };
+            self.events.publish(published, reference, event.reason);
+        }
+    }
+}
+
+/// How a watch stands with its connection.
+enum Standing<'a> {
+    Usable {
+        scope: &'a str,
+        /// The engine has it open; else its Secret has yet to be looked for.
+        open: bool,
+        poll: &'a ConnectionPoll,
+    },
+    NotFound(String),
+    SecretNotFound(&'a str),
+    NotAllowed(String),
+    Invalid(&'a str),
+}
+
+impl<'a> Standing<'a> {
+    fn of(
+        watch: &'a WatchObject,
+        connection: Option<&'a ConnectionEntry>,
+        namespaces: &Namespaces,
+        sees_cluster: bool,
+    ) -> Self {
+        let Some(connection) = connection else { return Self::NotFound(not_found(watch, sees_cluster)) };
+        if let Some(refusal) = access::refusal(watch, &connection.object, namespaces) {
+            return Self::NotAllowed(refusal);
+        }
+        let spec = &connection.object.spec;
+        let Some(provider) = spec.provider.member() else {
+            return Self::Invalid("the connection names no provider, or more than one");
+        };
+        match &connection.usability {
+            Some(Usability::SecretNotFound(message)) => Self::SecretNotFound(message),
+            Some(Usability::Invalid(message)) => Self::Invalid(message),
+            usability => Self::Usable {
+                scope: watch.spec.task.scope.as_deref().unwrap_or(provider.scope()),
+                open: usability.is_some(),
+                poll: &spec.poll,
+            },
+        }
+    }
+
+    fn state(&self) -> ConnectionState<'_> {
+        match self {
+            Self::Usable { scope, .. } => ConnectionState::Usable { scope },
+            Self::NotFound(message) => ConnectionState::NotFound { message },
+            Self::SecretNotFound(message) => ConnectionState::SecretNotFound { message },
+            Self::NotAllowed(message) => ConnectionState::NotAllowed { message },
+            Self::Invalid(message) => ConnectionState::Invalid { message },
+        }
+    }
+
+    /// The periods that the watch asks for, within the connection's bounds.
+    fn periods(&self, spec: &TaskWatchSpec) -> (Duration, Duration) {
+        let (period, max) = (spec.period(), spec.max_period());
+        match self {
+            Self::Usable { poll, .. } => {
+                let (floor, ceiling) = (poll.min_period(), poll.max_period().max(poll.min_period()));
+                (period.clamp(floor, ceiling), max.clamp(floor, ceiling))
+            }
+            _ => (period, max),
+        }
+    }
+
+    /// What to poll, where the engine can.
+    fn task(&self, spec: &TaskWatchSpec) -> Option<TaskRef> {
+        match self {
+            Self::Usable { scope, open: true, .. } => {
+                Some(TaskRef { scope: (*scope).to_owned(), id: spec.task.id.clone() })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn not_found(watch: &WatchObject, sees_cluster: bool) -> String {
+    let reference = &watch.spec.connection_ref;
+    let (kind, name) = (reference.kind.as_str(), &reference.name);
+    match reference.kind {
+        ConnectionKind::TaskConnection => {
+            let namespace = watch.identity.namespace.as_deref().unwrap_or_default();
+            format!("{kind} {name} does not exist in namespace {namespace}: create it, or make this TaskWatch anew with another connectionRef")
+        }
+        ConnectionKind::ClusterTaskConnection if !sees_cluster => format!(
+            "{kind} {name} is out of sight: this operator watches single namespaces (--namespace); use a TaskConnection"
+        ),
+        ConnectionKind::ClusterTaskConnection => {
+            format!("{kind} {name} does not exist: create it, or make this TaskWatch anew with another connectionRef")
+        }
+    }
+}
+
+fn observation(report: Option<&Report<Timestamp>>) -> Observation<'_> {
+    match report {
+        None => Observation::None,
+        Some(Report::Seen { task, at }) => Observation::Seen { task, at: *at },
+        Some(Report::Missing { failure, since, at }) => Observation::NotFound { since: *since, at: *at, failure },
+        Some(Report::Trouble { failure, since, at }) => Observation::Trouble { failure, since: *since, at: *at },
+    }
+}
+
+/// Since when the task's state has been what it is, as far as the object tells: the poll period grows from there.
+fn unchanged_since(object: &WatchObject, status: Option<&TaskWatchStatus>) -> Timestamp {
+    status.and_then(|status| status.last_observed_time.as_ref()).map_or(object.created, |time| time.0)
+}

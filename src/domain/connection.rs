@@ -1,0 +1,169 @@
+//! The status of a connection: whether its upstream answers and takes its credential.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::failure::{Failure, FailureClass};
+use crate::api::{ConnectionStatus, WatchCounts, bounds};
+
+/// All that the decision rests on.
+#[derive(Clone, Debug)]
+pub struct Input<'a> {
+    /// `metadata.generation`
+    pub generation: i64,
+    /// The status that the API server acknowledged last.
+    pub status: Option<&'a ConnectionStatus>,
+    /// How the connection fares.
+    pub situation: Situation<'a>,
+    /// Watches that are not finished.
+    pub active: usize,
+    /// Watches that are finished.
+    pub finished: usize,
+    /// List or Get.
+    pub mode: Option<&'static str>,
+    /// When an answer last was of use.
+    pub last_success: Option<Timestamp>,
+}
+
+/// How a connection fares.
+#[derive(Clone, Debug)]
+pub enum Situation<'a> {
+    /// Its Secret or certificates are not there (yet).
+    SecretNotFound {
+        /// Which one, and what to do.
+        message: &'a str,
+    },
+    /// It asks for what cannot be.
+    Invalid {
+        /// What is wrong, and how to mend it.
+        message: &'a str,
+    },
+    /// Nothing has been answered since the operator began.
+    Untried,
+    /// The upstream cannot be asked.
+    Failing {
+        /// Why.
+        failure: &'a Failure,
+    },
+    /// The upstream answers.
+    Working {
+        /// By how much the periods are stretched for want of budget; 1 is not at all.
+        stretch: f64,
+    },
+}
+
+/// `lastSuccessTime` alone is not worth a write more often than this.
+const SUCCESS_EVERY: SignedDuration = SignedDuration::from_mins(10);
+/// A smaller stretch is not worth mentioning.
+const STRETCHED: f64 = 1.2;
+
+/// What a situation says: the status of Ready, its reason and message, and which abnormal condition goes with it.
+struct Says {
+    ready: &'static str,
+    reason: &'static str,
+    message: String,
+    abnormal: Option<&'static str>,
+}
+
+const RECONCILING: &str = "Reconciling";
+const STALLED: &str = "Stalled";
+
+/// The status to write; none where a reader would see nothing new.
+#[must_use]
+pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
+    let old = input.status;
+    // After a restart the old word stands until the upstream has answered.
+    if matches!(input.situation, Situation::Untried) && old.is_some_and(|old| keeps(old, input)) {
+        return None;
+    }
+    let says = says(input);
+    let old_conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    let condition = |kind: &str, status: &str| {
+        let kept = old_conditions.iter().find(|condition| condition.type_ == kind && condition.status == status);
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: says.reason.to_owned(),
+            message: says.message.chars().take(bounds::CONDITION_MESSAGE).collect(),
+            observed_generation: Some(input.generation),
+            last_transition_time: kept.map_or_else(|| Time(now), |condition| condition.last_transition_time.clone()),
+        }
+    };
+    let mut conditions = vec![condition("Ready", says.ready)];
+    conditions.extend(says.abnormal.map(|kind| condition(kind, "True")));
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+    let count = |count| Some(i32::try_from(count).unwrap_or(i32::MAX));
+    let mut new = ConnectionStatus {
+        observed_generation: Some(input.generation),
+        watches: Some(WatchCounts { active: count(input.active), finished: count(input.finished) }),
+        mode: input.mode.map(str::to_owned).or_else(|| old?.mode.clone()),
+        last_success_time: old.and_then(|old| old.last_success_time.clone()),
+        conditions,
+    };
+    let newer = input.last_success.filter(|&at| {
+        new.last_success_time.as_ref().is_none_or(|old| at.duration_since(old.0) >= SUCCESS_EVERY)
+    });
+    if newer.is_none() && old == Some(&new) {
+        return None;
+    }
+    new.last_success_time = input.last_success.map(Time).or(new.last_success_time);
+    Some(new)
+}
+
+/// Whether the old status, of before a restart, still stands for what has not been tried since.
+fn keeps(old: &ConnectionStatus, input: &Input<'_>) -> bool {
+    let current = old.observed_generation == Some(input.generation);
+    let told_by_upstream = |condition: &Condition| {
+        condition.type_ == "Ready" && !matches!(condition.reason.as_str(), "SecretNotFound" | "InvalidSpec")
+    };
+    let counts = old.watches.as_ref().and_then(|watches| watches.active);
+    let idle = counts == Some(0);
+    current && old.conditions.iter().any(told_by_upstream) && idle == (input.active == 0)
+}
+
+fn says(input: &Input<'_>) -> Says {
+    match &input.situation {
+        Situation::SecretNotFound { message } => {
+            Says { ready: "False", reason: "SecretNotFound", message: (*message).to_owned(), abnormal: Some(RECONCILING) }
+        }
+        Situation::Invalid { message } => {
+            Says { ready: "False", reason: "InvalidSpec", message: (*message).to_owned(), abnormal: Some(STALLED) }
+        }
+        Situation::Untried if input.active == 0 => Says {
+            ready: "True",
+            reason: "Idle",
+            message: "No TaskWatch asks through this connection: the upstream has not been tried".to_owned(),
+            abnormal: None,
+        },
+        Situation::Untried => Says {
+            ready: "Unknown",
+            reason: "AwaitingAnswer",
+            message: "The upstream has not answered yet".to_owned(),
+            abnormal: Some(RECONCILING),
+        },
+        Situation::Failing { failure } => Says {
+            ready: "False",
+            reason: failure.class.as_str(),
+            message: failure.message.clone(),
+            abnormal: Some(if passes(failure.class) { RECONCILING } else { STALLED }),
+        },
+        Situation::Working { stretch } => Says {
+            ready: "True",
+            reason: "Connected",
+            message: if *stretch >= STRETCHED {
+                format!(
+                    "The upstream answers. There is more to ask than rateLimit allows: every period is {stretch:.1} times as long as \
+                     wanted; raise spec.rateLimit.requestsPerSecond, or the periods"
+                )
+            } else {
+                "The upstream answers".to_owned()
+            },
+            abnormal: None,
+        },
+    }
+}
+
+/// Whether this trouble may pass by itself.
+fn passes(class: FailureClass) -> bool {
+    matches!(class, FailureClass::UpstreamUnavailable | FailureClass::RateLimited | FailureClass::InvalidAnswer)
+}
