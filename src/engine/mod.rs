@@ -1,1 +1,4 @@
 //! The polling core.
+
+pub mod egress;
+pub mod transport;
