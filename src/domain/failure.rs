@@ -43,7 +43,7 @@ impl FailureClass {
 }
 
 /// [`Failure::code`] of an answer whose body is larger than the request's limit.
-pub const BODY_TOO_LARGE: &str = "BodyTooLarge";
+pub const BODY_TOO_LARGE: &str = "TooLarge";
 
 /// A failed request, in words that may be shown: cleaned, bounded, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 /// Where a task lives upstream. Two `TaskWatch` objects that name the same one share its polls.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskRef {
     /// The container of the task: Astra account, Huawei Cloud project, Cloud.ru service instance.
     pub scope: String,

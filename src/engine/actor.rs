@@ -14,19 +14,24 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tracing::{debug, info, warn};
-use url::Url;
 
 use super::{
-    Connection, ConnectionHealth, ConnectionId, Delivery, Report, Sink, Watch, WatchKey,
+    ConnectionHealth, ConnectionId, Delivery, Open, Report, Sink, Watch, WatchKey,
     planner::{Job, JobKind, JobResult, Planner},
-    transport::{Client, Transport},
+    transport::{Channel, Outgoing},
 };
 use crate::domain::{
     failure::{Failure, FailureClass},
     task::TaskRef,
 };
-use crate::ops::{clock::Clock, metrics::Metrics};
-use crate::providers::{Answer, Request, auth::Token};
+use crate::ops::{
+    clock::Clock,
+    metrics::{ConnectionMetrics, Metrics},
+};
+use crate::providers::{
+    Answer, Request,
+    auth::{Token, TokenRequest},
+};
 
 /// What the controller wants of a connection, the newest for each watch: bounded by the number of watches, never blocking.
 #[derive(Debug, Default)]
@@ -38,7 +43,7 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 struct Wanted {
     watches: HashMap<WatchKey, Option<Watch>>,
-    connection: Option<Arc<Connection>>,
+    connection: Option<Arc<Open>>,
     closed: bool,
 }
 
@@ -49,7 +54,7 @@ impl Inbox {
     }
 
     /// Replaces the connection's configuration.
-    pub(super) fn configure(&self, connection: Arc<Connection>) {
+    pub(super) fn configure(&self, connection: Arc<Open>) {
         self.change(|wanted| wanted.connection = Some(connection));
     }
 
@@ -73,7 +78,6 @@ impl Inbox {
 /// What all actors share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) transport: Transport,
     pub(super) sink: Arc<dyn Sink>,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
@@ -84,7 +88,8 @@ pub(super) struct Actor {
     id: ConnectionId,
     inbox: Arc<Inbox>,
     shared: Shared,
-    connection: Arc<Connection>,
+    open: Arc<Open>,
+    figures: ConnectionMetrics,
     planner: Planner,
     token: Option<Arc<Token>>,
     sent: JoinSet<Sent>,
@@ -104,10 +109,11 @@ const SUCCESS_STEP: SignedDuration = SignedDuration::from_secs(60);
 
 impl Actor {
     /// An actor that has yet to run.
-    pub(super) fn new(id: ConnectionId, connection: Arc<Connection>, inbox: Arc<Inbox>, shared: Shared) -> Self {
-        let planner = Planner::new(connection.settings(), Instant::now());
+    pub(super) fn new(id: ConnectionId, open: Arc<Open>, inbox: Arc<Inbox>, shared: Shared) -> Self {
+        let planner = Planner::new(open.connection.settings(), Instant::now());
+        let figures = shared.metrics.connection(open.connection.provider.name());
         let (sent, jobs) = (JoinSet::new(), HashMap::new());
-        Self { id, inbox, shared, connection, planner, token: None, sent, jobs, told: None }
+        Self { id, inbox, shared, open, figures, planner, token: None, sent, jobs, told: None }
     }
 
     /// Runs until the inbox is closed.
@@ -135,10 +141,12 @@ impl Actor {
     fn take_orders(&mut self) -> bool {
         let wanted = self.inbox.take();
         let now = Instant::now();
-        if let Some(connection) = wanted.connection {
-            let renewed = connection.identity != self.connection.identity;
-            self.connection = connection;
+        if let Some(open) = wanted.connection {
+            let renewed = open.connection.identity != self.open.connection.identity;
+            self.open = open;
             if renewed {
+                self.figures = self.shared.metrics.connection(self.open.connection.provider.name());
+                self.told = None;
                 info!(connection = %self.id, "the connection or its credential changed: asking anew");
                 self.token = None;
                 self.sent.abort_all();
@@ -146,7 +154,7 @@ impl Actor {
                     self.planner.abandon(job, now);
                 }
             }
-            self.planner.reconfigure(self.connection.settings(), renewed, now);
+            self.planner.reconfigure(self.open.connection.settings(), renewed, now);
         }
         for (key, watch) in wanted.watches {
             match watch {
@@ -158,29 +166,18 @@ impl Actor {
     }
 
     fn send(&mut self, job: Job) {
-        let metrics = &self.shared.metrics;
-        metrics.poll_lag(job.lag);
+        let provider = &self.open.connection.provider;
+        self.shared.metrics.poll_lag(provider.name(), job.lag);
         let prepared = match &job.kind {
             JobKind::Authenticate => self.prepare_exchange(),
-            JobKind::Get(task) => self.prepare(&self.connection.provider.task_request(task)),
-            JobKind::Subtasks(task) => self
-                .connection
-                .provider
-                .subtasks_request(task)
-                .ok_or_else(|| unsupported("sub-tasks"))
-                .and_then(|request| self.prepare(&request)),
-            JobKind::List(scope, cursor) => self
-                .connection
-                .provider
-                .list_request(scope, cursor.as_ref())
-                .ok_or_else(|| unsupported("lists"))
-                .and_then(|request| self.prepare(&request)),
+            JobKind::Get(task) => self.prepare(Some(provider.task_request(task)), &task.scope),
+            JobKind::Subtasks(task) => self.prepare(provider.subtasks_request(task), &task.scope),
+            JobKind::List(scope, cursor) => self.prepare(provider.list_request(scope, cursor.as_ref()), scope),
         };
-        let (transport, timeout) = (self.shared.transport.clone(), self.connection.request_timeout);
         let task = self.sent.spawn(async move {
             let started = SystemInstant::now();
             let answer = match prepared {
-                Ok((client, url, request)) => transport.send(&client, &url, request, timeout).await,
+                Ok((channel, request)) => channel.send(request).await,
                 Err(failure) => Err(failure),
             };
             Sent { answer, took: started.elapsed() }
@@ -189,25 +186,25 @@ impl Actor {
     }
 
     /// Addresses and signs a request to the endpoint.
-    fn prepare(&self, request: &Request) -> Result<(Client, Url, Request), Failure> {
-        let connection = &self.connection;
-        let url = request.url(&connection.endpoint)?;
-        let mut request = request.clone();
-        connection.credential.authorize(
-            self.token.as_deref(),
-            &request.method.clone(),
-            &url,
-            &mut request.headers,
-            &request.body.clone(),
-            connection.project(),
-            self.shared.clock.now(),
-        )?;
-        Ok((self.shared.transport.client(&url, &connection.tls)?, url, request))
+    fn prepare(&self, request: Option<Request>, scope: &str) -> Result<(Channel, Outgoing), Failure> {
+        let connection = &self.open.connection;
+        let request = request.ok_or_else(|| unsupported("this request"))?;
+        let url = request.url(&connection.endpoint);
+        let Request { method, mut headers, body, body_limit, .. } = request;
+        let (token, now) = (self.token.as_deref(), self.shared.clock.now());
+        connection.credential.authorize(token, &method, &url, &mut headers, &body, Some(scope), now)?;
+        let timeout = connection.request_timeout;
+        Ok((self.open.channel.clone(), Outgoing { method, url, headers, body, body_limit, timeout }))
     }
 
-    fn prepare_exchange(&self) -> Result<(Client, Url, Request), Failure> {
-        let exchange = self.connection.credential.token_request().ok_or_else(|| unsupported("tokens"))?;
-        Ok((self.shared.transport.client(&exchange.url, &self.connection.tls)?, exchange.url, exchange.request))
+    fn prepare_exchange(&self) -> Result<(Channel, Outgoing), Failure> {
+        let connection = &self.open.connection;
+        let (Some(request), Some(channel)) = (connection.credential.token_request(), &self.open.token_channel) else {
+            return Err(unsupported("tokens"));
+        };
+        let TokenRequest { method, url, headers, body, body_limit } = request;
+        let timeout = connection.request_timeout;
+        Ok((channel.clone(), Outgoing { method, url, headers, body, body_limit, timeout }))
     }
 
     fn take_answer(&mut self, sent: Result<(Id, Sent), tokio::task::JoinError>) {
@@ -225,12 +222,15 @@ impl Actor {
         };
         let Some((job, kind)) = self.jobs.remove(&id) else { return };
         let bytes = sent.answer.as_ref().map_or(0, |answer| answer.body.len());
-        let status = sent.answer.as_ref().map_or(0, |answer| answer.status.as_u16());
+        let code = match &sent.answer {
+            Ok(answer) => answer.status.as_str().to_owned(),
+            Err(failure) => failure.code.clone(),
+        };
         let result = self.decode(&kind, sent.answer);
         let failure = result.failure();
         let operation = kind.operation();
-        let provider = self.connection.provider.name();
-        self.shared.metrics.upstream_request(provider, operation, status, failure.map(|f| f.class), sent.took);
+        let provider = self.open.connection.provider.name();
+        self.shared.metrics.upstream_request(provider, operation, code, sent.took);
         if let Some(failure) = failure {
             debug!(connection = %self.id, operation, class = failure.class.as_str(), code = failure.code, "{}", failure.message);
         }
@@ -239,7 +239,7 @@ impl Actor {
     }
 
     fn decode(&mut self, kind: &JobKind, answer: Result<Answer, Failure>) -> JobResult {
-        let provider = &self.connection.provider;
+        let provider = &self.open.connection.provider;
         match kind {
             JobKind::Authenticate => JobResult::Token(self.take_token(answer)),
             JobKind::Get(task) => JobResult::Task(answer.and_then(|answer| provider.decode_task(task, &answer))),
@@ -265,7 +265,7 @@ impl Actor {
 
     fn take_token(&mut self, answer: Result<Answer, Failure>) -> Result<Option<Duration>, Failure> {
         let now = self.shared.clock.now();
-        let token = self.connection.credential.decode_token(&answer?, now)?;
+        let token = self.open.connection.credential.decode_token(&answer?, now)?;
         let life = token.expires.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         self.token = Some(Arc::new(token));
         Ok(life)
@@ -285,7 +285,8 @@ impl Actor {
             stretch: self.planner.stretch(),
         };
         if self.told.as_ref().is_none_or(|told| health.is_news(told)) {
-            self.shared.metrics.stretch(&self.id.to_string(), health.stretch);
+            self.figures.set_up(health.trouble.is_none() && health.last_success.is_some());
+            self.figures.set_period_stretch(health.stretch);
             self.shared.sink.connection(&self.id, health.clone());
             self.told = Some(health);
         }

@@ -236,8 +236,7 @@ impl Planner {
             return self.finish_run(scope, confirms, poll, now);
         }
         if again {
-            state.run = None;
-            return self.list_at(scope, now);
+            return self.abandon_run(scope, now);
         }
         state.failures += 1;
         let unusable = match failure.class {
@@ -256,6 +255,16 @@ impl Planner {
             }
         }
         self.end_run(scope, now);
+    }
+
+    /// The list in progress is given up, and asked for anew.
+    pub(super) fn abandon_run(&mut self, scope: &Arc<str>, now: Instant) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        state.run = None;
+        if state.members == 0 {
+            return self.dismiss(scope);
+        }
+        self.list_at(scope, now);
     }
 
     /// The list has ended: what it showed is applied; what it should have shown and did not is asked for once by itself

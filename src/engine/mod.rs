@@ -9,21 +9,42 @@
 //! | [`hold`] | when to be silent: `Retry-After`, outages, refused credentials |
 //! | [`budget`] | requests per second |
 //! | [`coalesce`] | list or single requests |
+//! | [`transport`], [`egress`] | requests over HTTP: bounded, and only to where the operator lets them go |
 //! | [`actor`] | runs a planner: sends its jobs, decodes the answers, delivers the reports |
 
-//pub mod actor;
+pub mod actor;
 pub mod budget;
 pub mod coalesce;
+pub mod egress;
 pub mod entry;
 pub mod hold;
 pub mod lists;
 pub mod planner;
+pub mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use crate::domain::{
-    failure::Failure,
-    task::{Task, TaskRef},
+use jiff::Timestamp;
+use url::Url;
+
+use self::{
+    actor::{Actor, Inbox, Shared},
+    coalesce::Mode,
+    planner::Settings,
+    transport::{Channel, SettingsError, TlsSettings, Transport},
+};
+use crate::{
+    domain::{
+        failure::Failure,
+        task::{Task, TaskRef},
+    },
+    ops::{clock::Clock, metrics::Metrics},
+    providers::{Provider, auth::Credential},
 };
 
 /// Who watches a task: the UID of an object. An object of the same name that is made later has another one.
@@ -125,11 +146,20 @@ pub struct Connection {
     pub identity: u64,
 }
 
+/// A connection and its ways to the upstream.
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    channel: Channel,
+    /// To where the credential is exchanged for a token.
+    token_channel: Option<Channel>,
+}
+
 impl Connection {
     fn settings(&self) -> Settings {
         Settings {
             lists: self.provider.list_request(self.provider.default_scope(), None).is_some(),
-            subtasks: self.provider.has_separate_subtasks(),
+            subtasks: self.provider.subtasks_request(&TaskRef::default()).is_some(),
             exchanges: self.credential.token_request().is_some(),
             ..self.bounds.clone()
         }
@@ -159,6 +189,7 @@ pub trait Sink: Send + Sync + 'static {
 
 /// The connections and their actors.
 pub struct Engine {
+    transport: Transport,
     shared: Shared,
     inboxes: Mutex<HashMap<ConnectionId, Arc<Inbox>>>,
 }
@@ -167,19 +198,34 @@ impl Engine {
     /// An engine without connections.
     #[must_use]
     pub fn new(transport: Transport, sink: Arc<dyn Sink>, clock: Clock, metrics: Metrics) -> Self {
-        Self { shared: Shared { transport, sink, clock, metrics }, inboxes: Mutex::default() }
+        Self { transport, shared: Shared { sink, clock, metrics }, inboxes: Mutex::default() }
     }
 
     /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime.
-    pub fn connect(&self, id: &ConnectionId, connection: Connection) {
-        let connection = Arc::new(connection);
+    ///
+    /// # Errors
+    /// Where no request can be sent with this endpoint or TLS configuration; what was open stays so.
+    pub fn connect(&self, id: &ConnectionId, connection: Connection) -> Result<(), SettingsError> {
+        let transport = &self.transport;
+        let channel = transport.channel(&connection.endpoint, &connection.tls)?;
+        let token_channel = match connection.credential.token_request() {
+            None => None,
+            Some(request) if request.url.origin() == connection.endpoint.origin() => Some(channel.clone()),
+            // The server name is the endpoint's; the authorities are trusted for both.
+            Some(request) => {
+                let tls = TlsSettings { server_name: None, ..connection.tls.clone() };
+                Some(transport.channel(&transport::root(&request.url), &tls)?)
+            }
+        };
+        let open = Arc::new(Open { connection, channel, token_channel });
         match self.inboxes().entry(id.clone()) {
-            Entry::Occupied(open) => open.get().configure(connection),
+            Entry::Occupied(inbox) => inbox.get().configure(open),
             Entry::Vacant(slot) => {
                 let inbox = Arc::clone(slot.insert(Arc::default()));
-                tokio::spawn(Actor::new(id.clone(), connection, inbox, self.shared.clone()).run());
+                tokio::spawn(Actor::new(id.clone(), open, inbox, self.shared.clone()).run());
             }
         }
+        Ok(())
     }
 
     /// Closes a connection; its watches are forgotten.

@@ -302,6 +302,20 @@ impl Planner {
         }
     }
 
+    /// The job's answer will not come: what it asked for is asked for anew.
+    pub fn abandon(&mut self, id: u64, now: Instant) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        match job.kind {
+            JobKind::Authenticate => self.access = Access::NeedsToken,
+            JobKind::Get(task) | JobKind::Subtasks(task) => {
+                if !self.sweep(&task) {
+                    self.put(&task, Place::Due(now));
+                }
+            }
+            JobKind::List(scope, _) => self.abandon_run(&scope, now),
+        }
+    }
+
     /// What is to be delivered since the last call.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Delivery<Instant>> {
         self.out.drain(..)

@@ -63,6 +63,11 @@ pub async fn drain<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
+
     use tokio::time::{Instant, sleep};
 
     use super::*;
@@ -81,5 +86,36 @@ mod tests {
         let stuck = drain(&shutdown, LIMIT, std::future::pending::<()>()).await.unwrap_err();
         assert_eq!(start.elapsed(), LIMIT);
         assert_eq!(stuck.to_string(), "work was still under way after 8 s of draining");
+    }
+
+    /// What [`signals_end_the_process`] runs as a process of its own, since the handlers are the whole process'.
+    #[tokio::test]
+    #[ignore = "waits for signals: run by signals_end_the_process"]
+    async fn child() {
+        let shutdown = on_signals().unwrap();
+        eprintln!("waiting");
+        shutdown.cancelled().await;
+        eprintln!("draining");
+        sleep(Duration::from_secs(20)).await;
+    }
+
+    #[test]
+    fn signals_end_the_process() {
+        for (name, code) in [("TERM", 143), ("INT", 130)] {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "ops::shutdown::tests::child", "--ignored", "--nocapture"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let id = child.id().to_string();
+            let signal = || Command::new("sh").args(["-c", "kill -$0 $1", name, &id]).status().unwrap();
+            let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+            for said in ["waiting", "draining"] {
+                assert!(lines.any(|line| line == said), "{said}");
+                assert!(signal().success());
+            }
+            assert_eq!(child.wait().unwrap().code(), Some(code));
+        }
     }
 }

@@ -1,0 +1,356 @@
+//! Where connections may lead (design §4). Pure: an address goes in, a verdict comes out.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Which addresses upstreams may have: public ones, and those that the operator's administrator allows.
+#[derive(Clone, Debug, Default)]
+pub struct EgressPolicy {
+    allowed: Vec<IpNet>,
+    api_server: Vec<SocketAddr>,
+}
+
+/// An address that no connection may lead to. The text says what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It is the Kubernetes API server.
+    #[error("{address} is the address of the Kubernetes API server, which cannot be an upstream")]
+    ApiServer {
+        /// The address and port.
+        address: SocketAddr,
+    },
+    /// It is where a cloud gives its machines their credentials.
+    #[error(
+        "{ip} is a metadata service, which gives credentials away; the operator connects to it only when its --allow-egress names \
+         exactly {}",
+        IpNet::from(*ip)
+    )]
+    Metadata {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// It is of a kind that must be allowed.
+    #[error(
+        "{ip} is {kind}, which the operator does not connect to; if it is the right one, add {} or its network to the operator's \
+         --allow-egress",
+        IpNet::from(*ip)
+    )]
+    NotAllowed {
+        /// The address.
+        ip: IpAddr,
+        /// What it is, as "a private address".
+        kind: &'static str,
+    },
+    /// Nobody can be there.
+    #[error("{ip} is {kind}, which cannot be an upstream")]
+    Never {
+        /// The address.
+        ip: IpAddr,
+        /// What it is, as "a multicast address".
+        kind: &'static str,
+    },
+}
+
+impl EgressPolicy {
+    /// Allows public addresses and those in `allowed`, but at no time those of `api_server`.
+    #[must_use]
+    pub fn new(allowed: Vec<IpNet>, api_server: Vec<SocketAddr>) -> Self {
+        let api_server = api_server.into_iter().map(|at| SocketAddr::new(effective(at.ip()), at.port())).collect();
+        Self { allowed, api_server }
+    }
+
+    /// Whether a connection may be made to `port` of `ip`. An IPv6 address that stands for an IPv4 one is judged as that one.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn check(&self, ip: IpAddr, port: u16) -> Result<(), Denied> {
+        let ip = effective(ip);
+        if let Some(kind) = never(ip) {
+            return Err(Denied::Never { ip, kind });
+        }
+        // All loopback addresses lead to the same machine, whichever the API server is known by.
+        let same = |at: &SocketAddr| at.ip() == ip || (at.ip().is_loopback() && ip.is_loopback());
+        if self.api_server.iter().any(|at| at.port() == port && same(at)) {
+            return Err(Denied::ApiServer { address: SocketAddr::new(ip, port) });
+        }
+        if METADATA.contains(&ip) {
+            let exact = self.allowed.contains(&IpNet::from(ip));
+            return if exact { Ok(()) } else { Err(Denied::Metadata { ip }) };
+        }
+        match special(ip) {
+            Some(kind) if !self.allowed.iter().any(|net| net.contains(&ip)) => Err(Denied::NotAllowed { ip, kind }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Services that give credentials or start-up data to whoever asks from the machine.
+const METADATA: [IpAddr; 10] = [
+    // Nearly every cloud, Huawei Cloud and Cloud.ru among them; its link-local twin on OpenStack; AWS, Google by IPv6.
+    v4(169, 254, 169, 254),
+    v6(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    v6(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    v6(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    // AWS: credentials of ECS tasks and of EKS pods.
+    v4(169, 254, 170, 2),
+    v4(169, 254, 170, 23),
+    v6(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    // Azure WireServer (a public address), Alibaba Cloud, Oracle Cloud.
+    v4(168, 63, 129, 16),
+    v4(100, 100, 100, 200),
+    v4(192, 0, 0, 192),
+];
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+#[allow(clippy::many_single_char_names, clippy::too_many_arguments)]
+const fn v6(a: u16, b: u16, c: u16, d: u16, e: u16, f: u16, g: u16, h: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h))
+}
+
+const fn net4(a: u8, b: u8, c: u8, d: u8, bits: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), bits)
+}
+
+const fn net6(a: u16, b: u16, c: u16, bits: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), bits)
+}
+
+const PRIVATE: &str = "a private address";
+const LOOPBACK: &str = "a loopback address";
+const LINK_LOCAL: &str = "a link-local address";
+const RESERVED: &str = "a reserved address";
+const DOCUMENTATION: &str = "an address for documentation";
+
+/// IANA's special-purpose registry for IPv4, as far as it is not globally reachable.
+const SPECIAL_4: [(Ipv4Net, &str); 13] = [
+    (net4(10, 0, 0, 0, 8), PRIVATE),
+    (net4(172, 16, 0, 0, 12), PRIVATE),
+    (net4(192, 168, 0, 0, 16), PRIVATE),
+    (net4(100, 64, 0, 0, 10), "an address of the shared range 100.64.0.0/10"),
+    (net4(127, 0, 0, 0, 8), LOOPBACK),
+    (net4(169, 254, 0, 0, 16), LINK_LOCAL),
+    (net4(192, 0, 0, 0, 24), RESERVED),
+    (net4(192, 0, 2, 0, 24), DOCUMENTATION),
+    (net4(198, 51, 100, 0, 24), DOCUMENTATION),
+    (net4(203, 0, 113, 0, 24), DOCUMENTATION),
+    (net4(192, 88, 99, 0, 24), RESERVED),
+    (net4(198, 18, 0, 0, 15), "an address for benchmarks"),
+    (net4(240, 0, 0, 0, 4), RESERVED),
+];
+
+/// The same for IPv6. What lies outside [`GLOBAL_6`] is reserved without being named here.
+const SPECIAL_6: [(Ipv6Net, &str); 7] = [
+    (net6(0xfc00, 0, 0, 7), PRIVATE),
+    (net6(0xfe80, 0, 0, 10), LINK_LOCAL),
+    (net6(0xfec0, 0, 0, 10), PRIVATE),
+    (net6(0x2001, 0xdb8, 0, 32), DOCUMENTATION),
+    (net6(0x3fff, 0, 0, 20), DOCUMENTATION),
+    (net6(0x2001, 0, 0, 23), RESERVED),
+    (net6(0x64, 0xff9b, 1, 48), "an address of a local NAT64"),
+];
+
+/// All that has been given out as global unicast.
+const GLOBAL_6: Ipv6Net = net6(0x2000, 0, 0, 3);
+
+/// Where a packet to `ip` ends up: the IPv4 address within a mapped, compatible, NAT64, 6to4 or Teredo address, else `ip` itself.
+fn effective(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip else { return ip };
+    let embedded = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match v6.segments() {
+        // `::` and `::1` are what they look like.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => ip,
+        // Compatible or mapped, NAT64, 6to4.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            embedded(high, low)
+        }
+        // Teredo has the client's address inverted.
+        [0x2001, 0, _, _, _, _, high, low] => embedded(!high, !low),
+        _ => ip,
+    }
+}
+
+fn never(ip: IpAddr) -> Option<&'static str> {
+    let this_network = matches!(ip, IpAddr::V4(v4) if v4.octets()[0] == 0);
+    // Linux takes these for the loopback address.
+    if ip.is_unspecified() || this_network {
+        Some("an unspecified address")
+    } else if ip.is_multicast() {
+        Some("a multicast address")
+    } else if ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        Some("the broadcast address")
+    } else {
+        None
+    }
+}
+
+fn special(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(v4) => SPECIAL_4.iter().find(|(net, _)| net.contains(&v4)).map(|(_, kind)| *kind),
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => Some(LOOPBACK),
+        IpAddr::V6(v6) => {
+            let named = SPECIAL_6.iter().find(|(net, _)| net.contains(&v6)).map(|(_, kind)| *kind);
+            named.or_else(|| (!GLOBAL_6.contains(&v6)).then_some(RESERVED))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(allowed: &[&str], api_server: &[&str]) -> EgressPolicy {
+        let allowed = allowed.iter().map(|net| net.parse().unwrap()).collect();
+        EgressPolicy::new(allowed, api_server.iter().map(|at| at.parse().unwrap()).collect())
+    }
+
+    fn check(policy: &EgressPolicy, ip: &str) -> Result<(), Denied> {
+        policy.check(ip.parse().unwrap(), 443)
+    }
+
+    const PUBLIC: [&str; 14] = [
+        "1.1.1.1",
+        "8.8.8.8",
+        "100.63.255.255",
+        "100.128.0.0",
+        "172.15.255.255",
+        "172.32.0.0",
+        "169.253.0.1",
+        "198.20.0.1",
+        "223.255.255.255",
+        "2606:4700::1111",
+        "2a00:1450::1",
+        "::ffff:8.8.8.8",
+        "64:ff9b::8.8.8.8",
+        "2002:808:808::1",
+    ];
+
+    const SPECIAL: [&str; 38] = [
+        "10.0.0.1",
+        "10.255.255.255",
+        "172.16.0.0",
+        "172.31.255.255",
+        "192.168.1.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "127.0.0.1",
+        "127.255.255.254",
+        "169.254.1.1",
+        "192.0.0.8",
+        "192.0.2.1",
+        "198.51.100.1",
+        "203.0.113.1",
+        "192.88.99.1",
+        "198.18.0.1",
+        "198.19.255.255",
+        "240.0.0.1",
+        "::1",
+        "fc00::1",
+        "fdff::1",
+        "fe80::1",
+        "fec0::1",
+        "2001:db8::1",
+        "3fff::1",
+        "2001:1::1",
+        "100::1",
+        "5f00::1",
+        "4000::1",
+        "64:ff9b:1::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.1.2.3",
+        "::10.1.2.3",
+        "64:ff9b::192.168.0.1",
+        "2002:a00:1::1",
+        "2002:7f00:1::",
+        // Teredo: the last 32 bits inverted are 10.0.0.1 and 127.0.0.1.
+        "2001:0:0:0:0:0:f5ff:fffe",
+        "2001:0:808:808:0:0:80ff:fffe",
+    ];
+
+    #[test]
+    fn public_addresses_are_free_and_special_ones_must_be_allowed() {
+        let closed = policy(&[], &[]);
+        for ip in PUBLIC {
+            assert_eq!(check(&closed, ip), Ok(()), "{ip}");
+        }
+        let open = policy(&["0.0.0.0/0", "::/0"], &[]);
+        for ip in SPECIAL {
+            assert!(matches!(check(&closed, ip), Err(Denied::NotAllowed { .. })), "{ip}");
+            assert_eq!(check(&open, ip), Ok(()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn an_allowance_is_as_wide_as_its_network() {
+        let policy = policy(&["10.1.0.0/16", "fd00:1::/32"], &[]);
+        for (ip, allowed) in [
+            ("10.1.255.255", true),
+            ("10.2.0.0", false),
+            ("::ffff:10.1.0.1", true),
+            ("64:ff9b::10.1.0.1", true),
+            ("fd00:1::5", true),
+            ("fd00:2::5", false),
+        ] {
+            assert_eq!(check(&policy, ip).is_ok(), allowed, "{ip}");
+        }
+        // A wide IPv6 network does not let IPv4 in by the back door.
+        assert!(check(&self::policy(&["::/0"], &[]), "::ffff:127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn some_addresses_cannot_be_allowed() {
+        let open = policy(&["0.0.0.0/0", "::/0", "0.0.0.0/32"], &[]);
+        let all =
+            ["0.0.0.0", "0.1.2.3", "::", "255.255.255.255", "224.0.0.1", "239.1.1.1", "ff02::1", "::ffff:0.0.0.0"];
+        for ip in all {
+            assert!(matches!(check(&open, ip), Err(Denied::Never { .. })), "{ip}");
+        }
+    }
+
+    #[test]
+    fn metadata_services_must_be_named_exactly() {
+        let open = policy(&["0.0.0.0/0", "::/0", "169.254.169.254/31"], &[]);
+        for ip in METADATA {
+            assert_eq!(open.check(ip, 80), Err(Denied::Metadata { ip }));
+            let exact = EgressPolicy::new(vec![IpNet::from(ip)], vec![]);
+            assert_eq!(exact.check(ip, 80), Ok(()));
+        }
+        for ip in ["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::"] {
+            assert!(matches!(check(&open, ip), Err(Denied::Metadata { .. })), "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_api_server_is_out_of_reach_by_any_name() {
+        let policy = policy(&["0.0.0.0/0", "::/0"], &["10.96.0.1:443", "127.0.0.1:6443", "[::ffff:8.8.8.8]:443"]);
+        for (ip, port, allowed) in [
+            ("10.96.0.1", 443, false),
+            ("::ffff:10.96.0.1", 443, false),
+            ("10.96.0.1", 8443, true),
+            ("127.0.0.1", 6443, false),
+            ("127.9.9.9", 6443, false),
+            ("::1", 6443, false),
+            ("127.0.0.1", 8080, true),
+            ("8.8.8.8", 443, false),
+        ] {
+            let verdict = policy.check(ip.parse().unwrap(), port);
+            assert_eq!(verdict.is_ok(), allowed, "{ip}:{port}");
+            assert!(allowed || matches!(verdict, Err(Denied::ApiServer { .. })), "{ip}:{port}");
+        }
+    }
+
+    #[test]
+    fn the_message_says_what_to_do() {
+        let closed = policy(&[], &[]);
+        assert_eq!(
+            check(&closed, "::ffff:10.0.0.5").unwrap_err().to_string(),
+            "10.0.0.5 is a private address, which the operator does not connect to; if it is the right one, add 10.0.0.5/32 or \
+             its network to the operator's --allow-egress"
+        );
+        let metadata = check(&closed, "169.254.169.254").unwrap_err().to_string();
+        assert!(metadata.ends_with("only when its --allow-egress names exactly 169.254.169.254/32"), "{metadata}");
+    }
+}
