@@ -1,5 +1,15 @@
 //! Sans-IO: what to request of an upstream, and what its answer means. One file per upstream.
 
+pub mod astra_control;
+pub mod auth;
+pub mod cloud_ru;
+pub mod decode;
+pub mod huawei_cloud;
+pub mod registry;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -22,7 +32,7 @@ pub struct Request {
     pub method: Method,
     /// Starts with `/`; each segment is percent-encoded.
     pub path: String,
-    /// In this order; not yet encoded.
+    /// In this order; not yet encoded. A blank must be sent as `%20`, not as `+` (Astra's filters, upstreams.md §3.3).
     pub query: Vec<(String, String)>,
     /// Beside those that every request has.
     pub headers: HeaderMap,
@@ -30,6 +40,21 @@ pub struct Request {
     pub body: Bytes,
     /// Largest body of the answer that is read, after decompression, in bytes.
     pub body_limit: usize,
+}
+
+impl Request {
+    /// A plain GET of a path whose segments are encoded, with [`SINGLE_BODY_LIMIT`].
+    #[must_use]
+    pub fn get(path: String) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            body_limit: SINGLE_BODY_LIMIT,
+        }
+    }
 }
 
 /// An answer, whole.

@@ -1,0 +1,58 @@
+//! Every provider against the published bodies and traps (seeds and upstreams.md), golden; and what must hold for any body at all.
+
+mod astra_control;
+mod auth;
+mod cloud_ru;
+mod huawei_cloud;
+mod requests;
+mod robustness;
+
+use std::fmt::Write;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Answer, Provider, decode::explain, registry::by_name};
+
+/// The time at which every test takes place.
+fn now() -> Timestamp {
+    "2026-01-02T03:04:05Z".parse().unwrap()
+}
+
+fn answer(status: u16, body: impl Into<bytes::Bytes>) -> Answer {
+    Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: body.into() }
+}
+
+fn with_header(mut answer: Answer, name: &'static str, value: &'static str) -> Answer {
+    answer.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    answer
+}
+
+fn provider(name: &str) -> Box<dyn Provider> {
+    by_name(name).unwrap()
+}
+
+fn decode(name: &str, status: u16, body: &str) -> Value {
+    explain(provider(name).as_ref(), &answer(status, body.to_owned()), now())
+}
+
+/// What `taskwatch decode` prints for each of `cases`, one after another.
+fn golden(name: &str, cases: &[(&str, u16, &str)]) -> String {
+    let mut out = String::new();
+    for (title, status, body) in cases {
+        let _ = writeln!(out, "# {title}\n{:#}\n", decode(name, *status, body));
+    }
+    out
+}
+
+/// One line for each of `cases`: status, class, code, message.
+fn errors(name: &str, cases: &[(u16, &str)]) -> String {
+    let mut out = String::new();
+    for (status, body) in cases {
+        let found = decode(name, *status, body);
+        let text = |key: &str| found[key].as_str().unwrap_or("-").to_owned();
+        let _ = writeln!(out, "{status} {body}\n  {} ({}) {}\n", text("class"), text("code"), text("message"));
+    }
+    out
+}

@@ -1,0 +1,201 @@
+//! What must hold for any body at all.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{answer, now, provider};
+use crate::providers::{decode::explain, registry::NAMES};
+
+/// Words that the dialects look for, so that random documents come near to real ones; none of them ends a task.
+const KEYS: &[&str] = &[
+    "id",
+    "job_id",
+    "job_type",
+    "state",
+    "status",
+    "entities",
+    "sub_jobs",
+    "job",
+    "task",
+    "tasks",
+    "items",
+    "metadata",
+    "error",
+    "code",
+    "message",
+    "response",
+    "stateDetails",
+    "percentDone",
+    "startTime",
+    "typeUrl",
+    "value",
+    "@type",
+    "details",
+    "title",
+    "detail",
+];
+const TEXTS: &[&str] = &[
+    "",
+    "running",
+    "RUNNING",
+    "t1",
+    "INIT",
+    "paused",
+    "2020-01-01T00:00:00Z",
+    "60%",
+    "CiRhZTFl",
+    "0",
+    "\u{1b}[0m",
+    "жжж",
+];
+
+fn document() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(TEXTS).prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 64, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::hash_map(prop::sample::select(KEYS).prop_map(str::to_owned), inner, 0..7)
+                .prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+/// Calls everything that reads an answer, and checks the bounds of what comes out.
+fn check(status: u16, body: &[u8]) -> Vec<Value> {
+    NAMES
+        .iter()
+        .map(|name| {
+            let provider = provider(name);
+            let answer = answer(status, body.to_vec());
+            let _ = provider.decode_list("s", &answer, &|_| true);
+            let found = explain(provider.as_ref(), &answer, now());
+            assert!(["task", "list", "error"].contains(&found["kind"].as_str().unwrap()));
+            assert!(
+                found["kind"] != "error" || found["code"].is_string() && !found["message"].as_str().unwrap().is_empty()
+            );
+            assert!(!found.to_string().contains("\\u001b"), "nothing that a terminal obeys");
+            found
+        })
+        .collect()
+}
+
+fn is_terminal(found: &Value) -> bool {
+    let text = found.to_string();
+    ["Succeeded", "Failed", "Cancelled"].iter().any(|state| text.contains(&format!(r#""state":"{state}""#)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_bytes(status in 200u16..600, body in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(!check(status, &body).iter().any(is_terminal));
+    }
+
+    #[test]
+    fn any_document(status in prop_oneof![3 => Just(200u16), 1 => 200u16..600], document in document()) {
+        let found = check(status, document.to_string().as_bytes());
+        // Cloud.ru's `error` and `response` decide, too: only the two others read words alone, and no word here ends a task.
+        prop_assert!(!is_terminal(&found[0]), "{document}");
+        prop_assert!(!is_terminal(&found[2]), "{document}");
+        if !(200..300).contains(&status) {
+            prop_assert!(found.iter().all(|found| found["kind"] == "error"));
+        }
+    }
+
+    #[test]
+    fn a_cut_body_is_no_answer(cut in 1usize..150) {
+        let body = r#"{"task":{"id":"t1","state":"completed","status":"SUCCESS","job_id":"t1","error":{"code":1,"message":"x"},"response":{"a":"b"}}}"#;
+        let cut = cut.min(body.len() - 1);
+        prop_assert!(check(200, &body.as_bytes()[..cut]).iter().all(|found| found["kind"] == "error"));
+    }
+}
+
+#[test]
+fn deep_and_odd_documents() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    check(200, deep.as_bytes());
+    check(200, format!(r#"{{"task":{{"id":"t","metadata":{deep}}}}}"#).as_bytes());
+    check(400, format!(r#"{{"error":{}1{}}}"#, r#"{"error":"#.repeat(100), "}".repeat(100)).as_bytes());
+    // A byte order mark, a repeated key, broken UTF-8.
+    let found = check(200, "\u{feff}{\"job_id\":\"t\",\"status\":\"SUCCESS\",\"status\":\"RUNNING\"}".as_bytes());
+    assert_eq!(found[0]["task"]["state"], "Running");
+    let found = check(200, b"{\"job_id\":\"t\",\"status\":\"FAIL\",\"fail_reason\":\"caf\xe9\"}");
+    assert_eq!(found[0]["task"]["error"]["message"], "caf\u{fffd}");
+    // Bounds of what is kept.
+    let many: Vec<_> = (0..2000)
+        .map(|n| json!({"job_id": n.to_string(), "status": "FAIL", "fail_reason": "x".repeat(5000)}))
+        .collect();
+    let entities: serde_json::Map<_, _> = (0..100).map(|n| (format!("k{n}"), json!("v".repeat(2000)))).collect();
+    let found = check(
+        200,
+        json!({"job_id": "t", "status": "FAIL", "sub_jobs": many, "entities": entities}).to_string().as_bytes(),
+    );
+    let task = &found[0]["task"];
+    assert_eq!(task["subtasks"].as_array().unwrap().len(), 1000);
+    assert_eq!(task["outputs"].as_object().unwrap().len(), 32);
+    assert_eq!(task["outputs"]["k0"].as_str().unwrap().len(), 512);
+    assert_eq!(task["error"]["message"].as_str().unwrap().len(), 1024);
+}
+
+/// Prints how long a list of 10,000 Astra tasks takes beside a plain typed parse:
+/// `cargo test --release --lib -- --ignored --nocapture list_speed`.
+#[test]
+#[ignore = "a measurement"]
+fn list_speed() {
+    #[derive(serde::Deserialize)]
+    #[allow(dead_code, non_snake_case, reason = "the fields of the schema, to be parsed only")]
+    struct Plain<'a> {
+        id: &'a str,
+        parentTaskID: Option<&'a str>,
+        state: &'a str,
+        name: &'a str,
+        summary: &'a str,
+        percentDone: f64,
+        orderHint: i64,
+        resourceID: &'a str,
+        resourceURI: &'a str,
+        startTime: &'a str,
+        stateDetails: Vec<Value>,
+    }
+    #[derive(serde::Deserialize)]
+    struct PlainList<'a> {
+        #[serde(borrow)]
+        items: Vec<Plain<'a>>,
+    }
+    let items: Vec<_> = (0..10_000)
+        .map(|n| {
+            json!({"type":"application/astra-task","version":"1.0","id":format!("ae1e6561-9e22-406c-8a5a-{n:012}"),"name":"astra.backup.prep",
+            "summary":"Backup preparation","description":"Task to prepare for the application backup","service":"nautilus",
+            "parentTaskID":"9cc8c321-6af1-406c-8158-2c6582c247f8","userID":"abda967f-cd2c-4237-908e-99266648c553",
+            "resourceID":"626a0978-d55f-4841-8b7c-dc0c0f592c6f","resourceURI":"/accounts/s/k8s/v1/apps/7c8bef49-697e/appSnaps/5cb608f9-571b",
+            "resourceCollectionURI":["/accounts/s/topology/v1/clouds/0df3f1a0-7203-4c12-aabf-a7bee6302671/clusters/dfd9de2d-6f0b-437b-a737"],
+            "state":"running","stateTransitions":[{"from":"running","to":["paused","cancelled"]},{"from":"paused","to":["running","cancelled"]}],
+            "stateDetails":[],"orderHint":0,"percentDone":20.25,"startTime":"2020-08-06T12:24:52.256624Z",
+            "metadata":{"labels":[],"creationTimestamp":"2020-08-06T12:24:52.256624Z","modificationTimestamp":"2020-08-06T12:24:52.256624Z"}})
+        })
+        .collect();
+    let body = json!({"items": items}).to_string();
+    let provider = provider("astraControl");
+    let time = |what: &str, run: &dyn Fn() -> usize| {
+        let best = (0..10).map(|_| {
+            let start = std::time::Instant::now();
+            assert_eq!(run(), 10_000);
+            start.elapsed()
+        });
+        println!("{what}: {:?}", best.min().unwrap());
+    };
+    println!("{} bytes", body.len());
+    time("plain serde, typed", &|| serde_json::from_str::<PlainList<'_>>(&body).unwrap().items.len());
+    time("serde_json::Value", &|| serde_json::from_str::<Value>(&body).unwrap()["items"].as_array().unwrap().len());
+    let answer = answer(200, body.clone());
+    time("decode_list, 100 wanted", &|| provider.decode_list("s", &answer, &|id| id.ends_with("00")).unwrap().total);
+    time("decode_list, all wanted", &|| provider.decode_list("s", &answer, &|_| true).unwrap().tasks.len());
+}

@@ -1,0 +1,257 @@
+//! From an answer that is no task to a [`Failure`]: its class by the dialect's table, and words for people.
+
+use http::{StatusCode, header::LOCATION};
+
+use super::{envelope, envelope::Envelope, node::Node, retry};
+use crate::{
+    domain::{
+        failure::{Failure, FailureClass},
+        text::{MESSAGE, WORD, clean, clean_option},
+    },
+    providers::Answer,
+};
+
+/// What an error's text must say for a [`Rule`] to hold; compared in lower case with the message and the details.
+#[derive(Clone, Copy, Debug)]
+pub enum Says {
+    /// No matter what.
+    Anything,
+    /// This is part of it.
+    Contains(&'static str),
+    /// It is this and no more.
+    Exactly(&'static str),
+}
+
+/// One line of a dialect's table. The first that holds decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The code of the error.
+    pub code: &'static str,
+    /// What its text must say.
+    pub says: Says,
+    /// What it means.
+    pub class: FailureClass,
+    /// What happened and what to do, with `{task}` and `{scope}` to be filled in; empty for the class's own words.
+    pub advice: &'static str,
+}
+
+impl Rule {
+    /// A code that always means the same.
+    #[must_use]
+    pub const fn code(code: &'static str, class: FailureClass, advice: &'static str) -> Self {
+        Self { code, says: Says::Anything, class, advice }
+    }
+
+    /// A code whose meaning depends on the text.
+    #[must_use]
+    pub const fn text(code: &'static str, says: Says, class: FailureClass) -> Self {
+        Self { code, says, class, advice: "" }
+    }
+}
+
+/// How one upstream says that something is wrong.
+#[derive(Debug)]
+pub struct Dialect {
+    /// Its name, for people.
+    pub system: &'static str,
+    /// Its word for a task.
+    pub task: &'static str,
+    /// Its word for the scope.
+    pub scope: &'static str,
+    /// The field of a connection that names the scope.
+    pub scope_field: &'static str,
+    /// A prefix of codes that stands for another: `("APIGW.", "APIG.")`.
+    pub same_prefix: Option<(&'static str, &'static str)>,
+    /// What its codes mean.
+    pub rules: &'static [Rule],
+}
+
+/// What was asked for; empty texts where that is not known (`taskwatch decode`).
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The scope's identifier.
+    pub scope: &'a str,
+    /// The task's identifier; none for a list.
+    pub task: Option<&'a str>,
+}
+
+impl Dialect {
+    /// Reads the body of an answer that should hold what was asked for.
+    ///
+    /// # Errors
+    /// Where the status is not a success or the body is not JSON.
+    pub fn parse<'t>(&self, asked: Asked<'_>, answer: &Answer, text: &'t str) -> Result<Node<'t>, Failure> {
+        let parsed = Node::parse(text);
+        match parsed {
+            Ok(body) if answer.status.is_success() => Ok(body),
+            Ok(body) => Err(self.failure(asked, answer, envelope::read(&body))),
+            Err(error) if answer.status.is_success() => Err(self.unreadable(asked, answer, text, &error)),
+            Err(_) => Err(self.without_json(asked, answer, text)),
+        }
+    }
+
+    /// The failure for a body that is not JSON, under a status of success.
+    pub fn unreadable(&self, asked: Asked<'_>, answer: &Answer, text: &str, error: &serde_json::Error) -> Failure {
+        let what = match text.trim_start().as_bytes().first() {
+            None => "an empty body".to_owned(),
+            Some(b'<') => "an HTML or XML page, which a login page or a proxy sends".to_owned(),
+            Some(b'{' | b'[') => format!("broken JSON ({error})"),
+            Some(_) => "something that is not JSON".to_owned(),
+        };
+        self.invalid(
+            asked,
+            answer,
+            &format!("answered with {what}: check that the connection's endpoint is that of the API"),
+        )
+    }
+
+    /// The failure for an answer that is not what was asked for; `what` begins with a verb of which the system is the subject.
+    pub fn invalid(&self, asked: Asked<'_>, answer: &Answer, what: &str) -> Failure {
+        let message = format!("Asked for {}, {} {what}", self.task_words(asked), self.system);
+        with_answer(Failure::new(FailureClass::InvalidAnswer, clean(&message, MESSAGE)), answer, None)
+    }
+
+    /// The failure that the error in a body, or the status alone, stands for.
+    pub fn failure(&self, asked: Asked<'_>, answer: &Answer, error: Option<Envelope>) -> Failure {
+        if answer.status.is_redirection() || answer.status.is_informational() {
+            let to = answer.headers.get(LOCATION).and_then(|to| to.to_str().ok());
+            let to =
+                to.map(|to| format!(" (to {})", to.split(['?', '#']).next().unwrap_or_default())).unwrap_or_default();
+            let what = format!(
+                "answered {}{to}. Redirects are not followed: the connection's endpoint is probably wrong",
+                answer.status.as_u16()
+            );
+            return self.invalid(asked, answer, &what);
+        }
+        let rule = error.as_ref().and_then(|error| self.rule(error));
+        let class = rule.map_or_else(|| by_status(effective_status(answer.status, error.as_ref())), |rule| rule.class);
+        // A list has no task that could be missing.
+        let class =
+            if class == FailureClass::NotFound && asked.task.is_none() { FailureClass::ScopeNotFound } else { class };
+        let advice = rule.map(|rule| rule.advice).filter(|advice| !advice.is_empty()).unwrap_or_else(|| advice(class));
+        let advice = advice
+            .replace("{system}", self.system)
+            .replace("{field}", self.scope_field)
+            .replace("{task}", &self.task_words(asked))
+            .replace("{scope}", &self.scope_words(asked));
+        let said = said(answer.status, error.as_ref());
+        with_answer(Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE)), answer, error)
+    }
+
+    /// The failure for an error status whose body is not JSON.
+    fn without_json(&self, asked: Asked<'_>, answer: &Answer, text: &str) -> Failure {
+        let page = text.trim_start().starts_with('<');
+        if answer.status == StatusCode::NOT_FOUND && !text.trim().is_empty() {
+            // The API's own words would be JSON. To take a proxy's page for "the task is gone" would end a watch for good.
+            let what = "answered 404, but not in the words of the API: a proxy or another server answers there. \
+                        Check the connection's endpoint";
+            return self.invalid(asked, answer, what);
+        }
+        let error = (!page).then(|| Envelope { message: clean(text, WORD), ..Envelope::default() });
+        self.failure(asked, answer, error.filter(|error| !error.message.is_empty()))
+    }
+
+    /// The first line of the table that holds for `error`.
+    fn rule(&self, error: &Envelope) -> Option<&'static Rule> {
+        let code = match self.same_prefix.and_then(|(from, to)| Some((error.code.strip_prefix(from)?, to))) {
+            Some((rest, to)) => format!("{to}{rest}"),
+            None => error.code.clone(),
+        };
+        let details = error.details.iter().flat_map(|detail| [detail.kind.as_str(), detail.value.as_str()]);
+        let said = [error.message.as_str()].into_iter().chain(details).collect::<Vec<_>>().join("\n").to_lowercase();
+        self.rules.iter().filter(|rule| rule.code == code).find(|rule| match rule.says {
+            Says::Anything => true,
+            Says::Contains(part) => said.contains(part),
+            Says::Exactly(text) => said.trim().trim_end_matches('.') == text,
+        })
+    }
+
+    fn task_words(&self, asked: Asked<'_>) -> String {
+        match asked.task {
+            Some("") => format!("the {}", self.task),
+            Some(id) => format!("{} {id}", self.task),
+            None => format!("the {}s", self.task),
+        }
+    }
+
+    fn scope_words(&self, asked: Asked<'_>) -> String {
+        if asked.scope.is_empty() {
+            format!("the {} asked for", self.scope)
+        } else {
+            format!("{} {}", self.scope, asked.scope)
+        }
+    }
+}
+
+/// The status that counts: that of HTTP, or, where this claims success, the one that the error gives as its code.
+fn effective_status(status: StatusCode, error: Option<&Envelope>) -> u16 {
+    let claimed = || error?.code.parse().ok().filter(|code| (400..600).contains(code));
+    if status.is_success() { claimed().unwrap_or(400) } else { status.as_u16() }
+}
+
+/// What an HTTP status means where no table says better (RFC 9110 §15).
+#[must_use]
+pub fn by_status(status: u16) -> FailureClass {
+    match status {
+        401 | 407 => FailureClass::AuthenticationFailed,
+        403 => FailureClass::PermissionDenied,
+        404 | 410 => FailureClass::NotFound,
+        408 | 409 | 423 | 425 | 500.. => FailureClass::UpstreamUnavailable,
+        429 => FailureClass::RateLimited,
+        400..500 => FailureClass::InvalidRequest,
+        _ => FailureClass::InvalidAnswer,
+    }
+}
+
+/// What happened and what to do, where no rule has words of its own.
+fn advice(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::NotFound => {
+            "{system} does not know {task} in {scope}: check spec.task.id; it may also be too new to be seen, or so old that it was dropped"
+        }
+        FailureClass::ScopeNotFound => {
+            "{system} does not know {scope}, or the credential belongs to another: check {field}, spec.task.scope and the endpoint"
+        }
+        FailureClass::AuthenticationFailed => {
+            "{system} refused the credential: check the Secret that spec.auth of the connection names"
+        }
+        FailureClass::PermissionDenied => {
+            "The credential is valid, but may not read {task} in {scope}: grant it the right to read, or check {field}"
+        }
+        FailureClass::RateLimited => {
+            "{system} limits the rate of requests: lower spec.rateLimit of the connection if this lasts"
+        }
+        FailureClass::UpstreamUnavailable => "{system} cannot answer for {task} at the moment; it is asked again",
+        FailureClass::InvalidRequest => {
+            "{system} refuses the request for {task} in {scope}: check spec.task.id, {field} and the endpoint"
+        }
+        FailureClass::InvalidAnswer => {
+            "{system} did not answer with what was asked for, {task}: check the connection's endpoint"
+        }
+    }
+}
+
+/// The upstream's own words, after "It answered".
+#[must_use]
+pub fn said(status: StatusCode, error: Option<&Envelope>) -> String {
+    let status = status.as_u16();
+    match error {
+        None => status.to_string(),
+        Some(error) if error.code.is_empty() => format!("{status}: {}", error.message),
+        Some(error) if error.message.is_empty() => format!("{status}, code {}", error.code),
+        Some(error) => format!("{status}, code {}: {}", error.code, error.message),
+    }
+}
+
+/// Adds what the answer says about itself.
+pub fn with_answer(failure: Failure, answer: &Answer, error: Option<Envelope>) -> Failure {
+    let header = || clean_option(answer.headers.get("x-request-id")?.to_str().ok()?, WORD);
+    let error = error.unwrap_or_default();
+    Failure {
+        code: error.code,
+        http_status: Some(answer.status.as_u16()),
+        retry_after: retry::retry_after(&answer.headers),
+        correlation_id: error.correlation_id.or_else(header),
+        ..failure
+    }
+}

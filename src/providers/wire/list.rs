@@ -1,0 +1,187 @@
+//! Lists of tasks, read in one pass: each entry is handed over as it is read, and of each only the fields that are wanted are kept.
+
+use std::{borrow::Cow, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::node::{Key, Node, without_mark};
+
+/// One entry of a list: the values of the wanted fields. It may be sent as an object or as an array in the order of the fields
+/// (Astra's `include=`, upstreams.md §3.3).
+#[derive(Debug)]
+pub struct Entry<'f, 'a> {
+    fields: &'f [&'f str],
+    values: Vec<Node<'a>>,
+}
+
+impl<'a> Entry<'_, 'a> {
+    /// The value of a field; [`Node::Null`] where there is none.
+    #[must_use]
+    pub fn get(&self, field: &str) -> &Node<'a> {
+        let index = self.fields.iter().position(|name| *name == field);
+        index.and_then(|index| self.values.get(index)).unwrap_or(&Node::Null)
+    }
+
+    /// The fields of a whole document.
+    #[must_use]
+    pub fn of<'f>(fields: &'f [&'f str], document: &Node<'a>) -> Entry<'f, 'a> {
+        Entry { fields, values: fields.iter().map(|field| document.get(field).clone()).collect() }
+    }
+}
+
+/// What a list's document holds beside its entries.
+#[derive(Debug)]
+pub struct Listing<'a> {
+    /// How many entries there were, readable or not; none where the key of the list was missing.
+    pub total: Option<usize>,
+    /// The other keys of the document.
+    pub rest: Node<'a>,
+}
+
+/// Reads the list at one of `keys` of the document, and calls `sink` with each entry that is an object or an array.
+/// A `null` in the place of the list is an empty list.
+///
+/// # Errors
+/// Where `text` is not one JSON object, or has something else in the place of the list.
+pub fn read<'a>(
+    text: &'a str,
+    keys: &[&str],
+    fields: &[&str],
+    sink: &mut dyn FnMut(&Entry<'_, 'a>),
+) -> Result<Listing<'a>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(without_mark(text));
+    let listing = deserializer.deserialize_map(Document { keys, fields, sink })?;
+    deserializer.end()?;
+    Ok(listing)
+}
+
+struct Document<'f, 's, 'a> {
+    keys: &'f [&'f str],
+    fields: &'f [&'f str],
+    sink: &'s mut dyn FnMut(&Entry<'_, 'a>),
+}
+
+impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
+    type Value = Listing<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object that holds a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut total = None;
+        let mut rest = Vec::new();
+        while let Some(Key(key)) = access.next_key()? {
+            if self.keys.contains(&key.as_ref()) {
+                let count = access.next_value_seed(Entries { fields: self.fields, sink: &mut *self.sink })?;
+                total = Some(total.unwrap_or(0) + count);
+            } else {
+                rest.push((key, access.next_value()?));
+            }
+        }
+        Ok(Listing { total, rest: Node::Map(rest) })
+    }
+}
+
+struct Entries<'f, 's, 'a> {
+    fields: &'f [&'f str],
+    sink: &'s mut dyn FnMut(&Entry<'_, 'a>),
+}
+
+impl<'de> DeserializeSeed<'de> for Entries<'_, '_, 'de> {
+    type Value = usize;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entries<'_, '_, 'de> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+    fn visit_unit<E>(self) -> Result<usize, E> {
+        Ok(0)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<usize, A::Error> {
+        let mut count = 0;
+        // The values' room is used again for each entry.
+        let mut entry = Entry { fields: self.fields, values: Vec::new() };
+        while let Some(readable) = access.next_element_seed(Fields(&mut entry))? {
+            count += 1;
+            if readable {
+                (self.sink)(&entry);
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Reads one entry; true where it was an object or an array.
+struct Fields<'e, 'f, 'a>(&'e mut Entry<'f, 'a>);
+
+impl<'de> DeserializeSeed<'de> for Fields<'_, '_, 'de> {
+    type Value = bool;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        self.0.values.clear();
+        self.0.values.resize(self.0.fields.len(), Node::Null);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Fields<'_, '_, 'de> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an entry of a list")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<bool, A::Error> {
+        while let Some(Key(key)) = access.next_key::<Key<'de>>()? {
+            match self.0.fields.iter().position(|field| *field == key) {
+                Some(index) => {
+                    let value = access.next_value()?;
+                    *self.0.values.get_mut(index).ok_or_else(|| A::Error::custom("no such field"))? = value;
+                }
+                None => {
+                    access.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(true)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<bool, A::Error> {
+        for slot in &mut self.0.values {
+            match access.next_element()? {
+                Some(value) => *slot = value,
+                None => return Ok(true),
+            }
+        }
+        while access.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(true)
+    }
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<bool, E> {
+        Ok(false)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<bool, E> {
+        Ok(false)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<bool, E> {
+        Ok(false)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<bool, E> {
+        Ok(false)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<bool, E> {
+        Ok(false)
+    }
+}
+
+/// The body as text; bytes that are not UTF-8 become U+FFFD, so that one broken message does not hide the rest.
+#[must_use]
+pub fn body_text(body: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(body)
+}

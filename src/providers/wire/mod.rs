@@ -1,0 +1,10 @@
+//! What the dialects share: reading JSON, times, figures and errors that are never quite as documented.
+
+pub mod any;
+pub mod envelope;
+pub mod failure;
+pub mod list;
+pub mod node;
+pub mod path;
+pub mod retry;
+pub mod time;
