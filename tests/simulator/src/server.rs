@@ -1,0 +1,248 @@
+//! The listener: connections, TLS, the way of a request through faults, API and log.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Response, header};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::api::Route;
+use crate::clock::seconds_to_ms;
+use crate::faults::Action;
+use crate::http::{Reply, Request, ResetFlag, SimBody};
+use crate::records::Entry;
+use crate::world::World;
+use crate::{admin, mangle};
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const READ_REQUEST: Duration = Duration::from_secs(30);
+const MAX_REQUEST: usize = 64 << 20;
+const MAX_HANG: Duration = Duration::from_secs(3600);
+
+/// A TCP stream that can end in a reset.
+struct Stream {
+    inner: TcpStream,
+    flag: ResetFlag,
+}
+
+impl Stream {
+    fn check(&self) -> io::Result<()> {
+        if self.flag.is_raised() { Err(io::Error::from(io::ErrorKind::ConnectionReset)) } else { Ok(()) }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.flag.is_raised() {
+            // A close without lingering is a reset. If that cannot be had, a close must do.
+            let _ = self.inner.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Accepts until told to stop; then open connections are dropped with the tasks that serve them.
+pub(crate) async fn serve(
+    world: Arc<World>,
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let acceptor = tls.map(TlsAcceptor::from);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = connection(Arc::clone(&world), stream, peer, acceptor.clone());
+                let mut stop = stop.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = connection => {}
+                        _ = stop.changed() => {}
+                    }
+                });
+            }
+            // Out of sockets, most likely: let some end first.
+            Err(error) => {
+                eprintln!("accept: {error}");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(world: Arc<World>, stream: TcpStream, peer: SocketAddr, acceptor: Option<TlsAcceptor>) {
+    let number = world.records.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+    world.records.open.up();
+    let _ = stream.set_nodelay(true);
+    let flag = ResetFlag::default();
+    let stream = Stream { inner: stream, flag: flag.clone() };
+    let service = {
+        let world = Arc::clone(&world);
+        service_fn(move |request| handle(Arc::clone(&world), request, number, flag.clone()))
+    };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Some(Duration::from_secs(300)));
+    builder.http2().timer(TokioTimer::new());
+    // How a client's connection ends is the client's affair, unless somebody debugs the simulator.
+    match acceptor {
+        None => drop(builder.serve_connection(TokioIo::new(stream), service).await),
+        Some(acceptor) => match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => drop(builder.serve_connection(TokioIo::new(stream), service).await),
+            Ok(Err(error)) => eprintln!("TLS handshake with {peer}: {error}"),
+            Err(_) => eprintln!("TLS handshake with {peer}: no answer within 10 s"),
+        },
+    }
+    world.records.open.down();
+}
+
+async fn handle(
+    world: Arc<World>,
+    request: hyper::Request<Incoming>,
+    connection: u64,
+    flag: ResetFlag,
+) -> io::Result<Response<SimBody>> {
+    let (parts, body) = request.into_parts();
+    let body = timeout(READ_REQUEST, Limited::new(body, MAX_REQUEST).collect()).await;
+    let body = match body {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) => {
+            let reply = Reply::new(413, "text/plain; charset=utf-8", format!("{error}\n"));
+            let body = SimBody::plain(reply.body.clone());
+            return Ok(reply.into_response(body));
+        }
+        Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+    };
+    let request = Request {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        headers: parts.headers,
+        authority: parts.uri.authority().map(ToString::to_string),
+        body,
+        connection,
+    };
+    if request.path.starts_with("/_admin") {
+        let reply = admin::answer(&world, &request);
+        let body = SimBody::plain(reply.body.clone());
+        return Ok(reply.into_response(body));
+    }
+    let in_flight = InFlight::new(Arc::clone(&world));
+    let result = simulate(&world, &request, &flag).await;
+    drop(in_flight);
+    result
+}
+
+/// Counts a request while it is worked on, also when the client gives up.
+struct InFlight(Arc<World>);
+
+impl InFlight {
+    fn new(world: Arc<World>) -> Self {
+        world.records.in_flight.up();
+        Self(world)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.records.in_flight.down();
+    }
+}
+
+async fn simulate(world: &World, request: &Request, flag: &ResetFlag) -> io::Result<Response<SimBody>> {
+    let route = Route::of(request);
+    let now = world.clock.now_ms();
+    let hit = world.faults.meet(&route, request.method.as_str(), &request.path, &request.query, now);
+    let entry = Entry {
+        seq: 0,
+        time_ms: now,
+        method: request.method.to_string(),
+        path: request.path.clone(),
+        query: request.query.clone(),
+        route: route.label(),
+        scope: route.scope.clone(),
+        status: 0,
+        auth: "notChecked",
+        faults: hit.ids.clone(),
+        retry_after: None,
+        bytes: 0,
+        connection: request.connection,
+    };
+    if let Some(Action::Hang { seconds }) = &hit.action {
+        world.records.note(entry);
+        let time = Duration::from_millis(u64::try_from(seconds_to_ms(*seconds)).unwrap_or(0)).min(MAX_HANG);
+        sleep(time).await;
+        return Err(io::Error::from(io::ErrorKind::TimedOut));
+    }
+    let reply = mangle::reply(world, request, &route, hit.action.as_ref());
+    let retry_after = reply.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case("retry-after")).map(|(_, v)| v.clone());
+    let reset = matches!(hit.action, Some(Action::Reset { after_bytes: None }));
+    world.records.note(Entry {
+        status: if reset { 0 } else { reply.status },
+        auth: reply.auth.word(),
+        retry_after,
+        bytes: reply.body.len() as u64,
+        ..entry
+    });
+    // The request counts when it arrives, so the log is written before the delay.
+    if hit.headers_ms > 0 {
+        sleep(Duration::from_millis(hit.headers_ms).min(MAX_HANG)).await;
+    }
+    let mut response = mangle::response(reply, &hit, flag)?;
+    response.headers_mut().insert(header::SERVER, header::HeaderValue::from_static("taskwatch-simulator"));
+    Ok(response)
+}
