@@ -61,7 +61,12 @@ impl Cluster {
         let names = crd_files()?;
         for (name, path) in &names {
             let found = self.run(&["get", "crd", name, "--ignore-not-found", "--output", "name"]).await?;
-            if let (true, Home::Current { made_crds, .. }) = (found.is_empty(), &mut self.home) {
+            if let Home::Current { made_crds, .. } = &mut self.home {
+                if !found.is_empty() {
+                    // Somebody's operator may depend on it as it is.
+                    println!("    {name} is there already and is used as it is");
+                    continue;
+                }
                 made_crds.push(name.clone());
             }
             self.run(&["apply", "--filename", &path.display().to_string()]).await?;
