@@ -36,17 +36,16 @@ impl Controller {
         let usability = match material.and_then(|material| resolve::connection(&object, &material)) {
             Ok((connection, fingerprint)) => {
                 let known = self.shared.index().connections.get(id).and_then(|entry| entry.fingerprint);
-                if known != Some(fingerprint) {
-                    self.engine.connect(id, connection);
+                let opened = if known == Some(fingerprint) { Ok(()) } else { self.engine.connect(id, connection) };
+                match opened {
+                    Ok(()) => (Usability::Usable, Some(fingerprint)),
+                    Err(error) => (Usability::Invalid(error.to_string()), None),
                 }
-                self.settle(id, Usability::Usable, Some(fingerprint));
-                Usability::Usable
             }
-            Err(unusable) => {
-                self.settle(id, unusable.clone(), None);
-                unusable
-            }
+            Err(unusable) => (unusable, None),
         };
+        let (usability, fingerprint) = usability;
+        self.settle(id, usability.clone(), fingerprint);
         self.write_connection(id, &object, &usability).await?;
         Ok(Some(Instant::now() + self.secret_refresh))
     }

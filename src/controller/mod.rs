@@ -1,1 +1,281 @@
-//! Kubernetes glue.
+//! Kubernetes glue: objects in, statuses and events out. It never polls: it registers watches with the engine and forgets them.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`sources`] | watches of the API server into the index |
+//! | [`index`] | what is known |
+//! | [`queue`] | who is to be looked at |
+//! | [`watches`] | the reconciler of `TaskWatch` objects |
+//! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
+//! | [`access`] | which watch may use which connection |
+//! | [`status`], [`events`] | what is written |
+
+pub mod access;
+mod connections;
+mod events;
+pub mod index;
+pub mod queue;
+mod resolve;
+mod sources;
+mod status;
+mod watches;
+
+use std::{
+    fmt::Display,
+    future::Future,
+    hash::Hash,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::Client;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::{events::Events, index::Index, queue::Queue};
+use crate::{
+    domain::decide,
+    engine::{
+        ConnectionHealth, ConnectionId, Delivery, Engine, Sink, WatchKey,
+        egress::EgressPolicy,
+        transport::{SettingsError, Transport},
+    },
+    ops::{
+        args::RunArgs,
+        clock::Clock,
+        health::Health,
+        metrics::{Metrics, ReconcileResult},
+        shutdown::{DrainTimeout, drain},
+    },
+};
+
+/// Why a reconcile has to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or could not be reached.
+    #[error("the API server: {0}")]
+    Api(#[source] kube::Error),
+    /// The API server did not answer in time.
+    #[error("the API server did not answer in time")]
+    TimedOut,
+    /// The object is not there any more, or another one of its name is.
+    #[error("the object is gone")]
+    Gone,
+    /// What is to be written cannot be put into words; a defect.
+    #[error("cannot be encoded: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// A request cannot be made of it; a defect.
+    #[error("no request: {0}")]
+    Request(#[from] http::Error),
+}
+
+/// Why the controller cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No HTTP client can be made.
+    #[error(transparent)]
+    Transport(#[from] SettingsError),
+    /// The work in progress did not end in time.
+    #[error(transparent)]
+    Drain(#[from] DrainTimeout),
+}
+
+/// Connections are reconciled so many at a time.
+const CONNECTION_WORKERS: u16 = 4;
+/// How often the work loop says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What the watches of the API server, the engine and the workers share.
+struct Shared {
+    index: Mutex<Index>,
+    watches: Queue<WatchKey>,
+    connections: Queue<ConnectionId>,
+}
+
+impl Shared {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Shared {
+    fn deliver(&self, delivery: Delivery<Timestamp>) {
+        let key = delivery.key.clone();
+        if self.index().observe(delivery) {
+            self.watches.add(key);
+        }
+    }
+
+    fn connection(&self, id: &ConnectionId, health: ConnectionHealth) {
+        if let Some(entry) = self.index().connections.get_mut(id) {
+            entry.health = Some(health);
+        }
+        self.connections.add(id.clone());
+    }
+}
+
+/// The controller.
+struct Controller {
+    client: Client,
+    shared: Arc<Shared>,
+    engine: Engine,
+    events: Events,
+    metrics: Metrics,
+    clock: Clock,
+    settings: decide::Settings,
+    secret_refresh: Duration,
+    /// Where the Secrets of cluster-scoped connections are.
+    cluster_namespace: String,
+    /// Whether cluster-scoped connections are watched.
+    sees_cluster: bool,
+}
+
+/// Runs until `stop`; then ends what is in progress, within the limit.
+///
+/// # Errors
+/// When it cannot begin, or the end takes too long.
+pub async fn run(
+    args: &RunArgs,
+    client: Client,
+    api_server: Vec<SocketAddr>,
+    metrics: Metrics,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), StartError> {
+    let transport = Transport::new(EgressPolicy::new(args.allow_egress.clone(), api_server))?;
+    let shared = Arc::new(Shared {
+        index: Mutex::default(),
+        watches: Queue::new(metrics.queue("taskwatch")),
+        connections: Queue::new(metrics.queue("connection")),
+    });
+    let clock = Clock::system();
+    let engine = Engine::new(transport, Arc::clone(&shared) as Arc<dyn Sink>, clock.clone(), metrics.clone());
+    let controller = Arc::new(Controller {
+        events: Events::start(client.clone(), std::env::var("POD_NAME").ok(), metrics.clone()),
+        client: client.clone(),
+        shared: Arc::clone(&shared),
+        engine,
+        metrics: metrics.clone(),
+        clock,
+        settings: decide::Settings {
+            progress_every: args.progress_min_seconds,
+            progress_step: i32::from(args.progress_min_points),
+            ..decide::Settings::default()
+        },
+        secret_refresh: args.secret_refresh_seconds,
+        cluster_namespace: args.cluster_resource_namespace(),
+        sees_cluster: args.namespaces.is_empty(),
+    });
+    sources::start(&controller, &client, &args.namespaces, |name| health.readiness(name));
+    tokio::spawn(beat(Arc::clone(&shared), health.clone()));
+    // Before all lists are in, a connection that is only late would look like one that is missing.
+    let mut listed = tokio::time::interval(Duration::from_millis(50));
+    while health.ready().is_err() && !stop.is_cancelled() {
+        listed.tick().await;
+    }
+    info!("caches are in sync: at work");
+    let mut workers = JoinSet::new();
+    metrics.max_concurrent_reconciles(WatchWork::NAME, args.workers);
+    for _ in 0..args.workers {
+        workers.spawn(work::<WatchWork>(Arc::clone(&controller)));
+    }
+    metrics.max_concurrent_reconciles(ConnectionWork::NAME, CONNECTION_WORKERS);
+    for _ in 0..CONNECTION_WORKERS {
+        workers.spawn(work::<ConnectionWork>(Arc::clone(&controller)));
+    }
+    stop.cancelled().await;
+    info!("stopping: finishing what is in progress");
+    controller.engine.close();
+    shared.watches.close();
+    shared.connections.close();
+    drain(&stop, args.drain_timeout_seconds, async { while workers.join_next().await.is_some() {} }).await?;
+    Ok(())
+}
+
+/// A kind of work: which queue, and what to do with a key.
+trait Work {
+    type Key: Clone + Ord + Hash + Display + Send + Sync + 'static;
+    /// The metric label.
+    const NAME: &'static str;
+    fn queue(shared: &Shared) -> &Queue<Self::Key>;
+    /// Does it; says when to look again.
+    fn reconcile(
+        controller: &Controller,
+        key: &Self::Key,
+    ) -> impl Future<Output = Result<Option<Instant>, Error>> + Send;
+    /// When to try again after a failure.
+    fn failed(controller: &Controller, key: &Self::Key) -> Instant;
+}
+
+/// One worker: takes keys from the queue until it is closed.
+async fn work<W: Work>(controller: Arc<Controller>) {
+    let queue = W::queue(&controller.shared);
+    while let Some(key) = queue.get().await {
+        let measured = controller.metrics.reconcile(W::NAME);
+        let result = match W::reconcile(&controller, &key).await {
+            Ok(at) => {
+                queue.set_alarm(&key, at);
+                if at.is_some() { ReconcileResult::RequeueAfter } else { ReconcileResult::Success }
+            }
+            Err(Error::Gone) => ReconcileResult::Success,
+            Err(error) => {
+                warn!(controller = W::NAME, %key, %error, "trying again");
+                queue.retry(&key, W::failed(&controller, &key));
+                ReconcileResult::Error
+            }
+        };
+        measured.done(result);
+        queue.done(&key);
+    }
+}
+
+struct WatchWork;
+
+impl Work for WatchWork {
+    type Key = WatchKey;
+    const NAME: &'static str = "taskwatch";
+
+    fn queue(shared: &Shared) -> &Queue<WatchKey> {
+        &shared.watches
+    }
+
+    async fn reconcile(controller: &Controller, key: &WatchKey) -> Result<Option<Instant>, Error> {
+        controller.reconcile_watch(key).await
+    }
+
+    fn failed(controller: &Controller, key: &WatchKey) -> Instant {
+        controller.watch_failed(key)
+    }
+}
+
+struct ConnectionWork;
+
+impl Work for ConnectionWork {
+    type Key = ConnectionId;
+    const NAME: &'static str = "connection";
+
+    fn queue(shared: &Shared) -> &Queue<ConnectionId> {
+        &shared.connections
+    }
+
+    async fn reconcile(controller: &Controller, key: &ConnectionId) -> Result<Option<Instant>, Error> {
+        controller.reconcile_connection(key).await
+    }
+
+    fn failed(controller: &Controller, key: &ConnectionId) -> Instant {
+        controller.connection_failed(key)
+    }
+}
+
+/// Tells the liveness probe that the runtime turns and the index can be had.
+async fn beat(shared: Arc<Shared>, health: Health) {
+    let mut interval = tokio::time::interval(HEARTBEAT);
+    loop {
+        interval.tick().await;
+        drop(shared.index());
+        health.beat();
+    }
+}

@@ -33,6 +33,11 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The first wait after a failed write; doubles.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
+/// How long to wait after so many failures in a row.
+pub(super) fn backoff(failures: u32) -> Duration {
+    RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1)
+}
+
 /// What a reconcile has to do beyond the index.
 struct Plan {
     object: Arc<WatchObject>,
@@ -68,7 +73,7 @@ impl Controller {
             entry.failures += 1;
             entry.failures
         });
-        Instant::now() + RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1)
+        Instant::now() + backoff(failures)
     }
 
     /// Decides under the lock, and tells the engine.

@@ -51,6 +51,12 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchKey(pub Arc<str>);
 
+impl fmt::Display for WatchKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a watcher asks of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {

@@ -1,7 +1,6 @@
 //! What the probes ask: is the work loop alive, and is everything ready.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -22,7 +21,7 @@ struct Inner {
     limit: Duration,
     // Milliseconds from `start` to the last beat.
     last_beat: AtomicU64,
-    ready: Mutex<BTreeMap<&'static str, Arc<AtomicBool>>>,
+    ready: Mutex<Vec<(&'static str, Arc<AtomicBool>)>>,
 }
 
 impl Default for Health {
@@ -46,8 +45,8 @@ impl Health {
     /// Something that must be done before the process is ready; it is not until [`Readiness::done`] was called on it.
     #[must_use]
     pub fn readiness(&self, name: &'static str) -> Readiness {
-        let done = Arc::default();
-        self.0.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&done));
+        let done = Arc::<AtomicBool>::default();
+        self.0.ready.lock().unwrap_or_else(PoisonError::into_inner).push((name, Arc::clone(&done)));
         Readiness(done)
     }
 

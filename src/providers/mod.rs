@@ -14,6 +14,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use percent_encoding::utf8_percent_encode;
+use url::Url;
 
 use crate::domain::{
     failure::Failure,
@@ -54,6 +56,21 @@ impl Request {
             body: Bytes::new(),
             body_limit: SINGLE_BODY_LIMIT,
         }
+    }
+}
+
+impl Request {
+    /// The whole URL: the endpoint with its own path, if any, the request's path and its query.
+    #[must_use]
+    pub fn url(&self, endpoint: &Url) -> Url {
+        let mut url = endpoint.clone();
+        url.set_path(&format!("{}{}", endpoint.path().trim_end_matches('/'), self.path));
+        if !self.query.is_empty() {
+            let encode = |text: &str| utf8_percent_encode(text, wire::path::RESERVED).to_string();
+            let pairs = self.query.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
+            url.set_query(Some(&pairs.collect::<Vec<_>>().join("&")));
+        }
+        url
     }
 }
 

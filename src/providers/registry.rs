@@ -1,4 +1,6 @@
-//! The providers by name.
+//! Which provider speaks for which member of the API's union.
+
+use std::sync::Arc;
 
 use super::{
     Provider,
@@ -6,6 +8,7 @@ use super::{
     cloud_ru::{CloudRu, Vocabulary},
     huawei_cloud::HuaweiCloud,
 };
+use crate::api::{CloudRuStates, ProviderRef};
 
 /// The names, as in the API's union.
 pub const NAMES: &[&str] = &["huaweiCloud", "cloudRu", "astraControl"];
@@ -18,5 +21,35 @@ pub fn by_name(name: &str) -> Option<Box<dyn Provider>> {
         "cloudRu" => Some(Box::new(CloudRu::new("", &Vocabulary::default()))),
         "astraControl" => Some(Box::new(AstraControl::new(""))),
         _ => None,
+    }
+}
+
+/// The provider that a connection names.
+#[must_use]
+pub fn for_spec(spec: ProviderRef<'_>) -> Arc<dyn Provider> {
+    match spec {
+        ProviderRef::HuaweiCloud(spec) => Arc::new(HuaweiCloud::new(&spec.project_id)),
+        ProviderRef::AstraControl(spec) => Arc::new(AstraControl::new(&spec.account_id)),
+        ProviderRef::CloudRu(spec) => {
+            let vocabulary = spec.states.as_ref().map_or_else(Vocabulary::default, vocabulary);
+            Arc::new(CloudRu::new(&spec.service_instance_id, &vocabulary))
+        }
+    }
+}
+
+/// The defaults, but for what is given.
+fn vocabulary(given: &CloudRuStates) -> Vocabulary {
+    let given = given.clone();
+    let default = Vocabulary::default();
+    Vocabulary {
+        prefix: given.strip_prefix.unwrap_or(default.prefix),
+        pending: given.pending.unwrap_or(default.pending),
+        running: given.running.unwrap_or(default.running),
+        paused: given.paused.unwrap_or(default.paused),
+        succeeded: given.succeeded.unwrap_or(default.succeeded),
+        failed: given.failed.unwrap_or(default.failed),
+        cancelled: given.cancelled.unwrap_or(default.cancelled),
+        error_decides: given.error_decides.unwrap_or(default.error_decides),
+        response_decides: given.response_decides.unwrap_or(default.response_decides),
     }
 }

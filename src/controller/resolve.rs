@@ -1,0 +1,186 @@
+//! From a connection's specification and its Secret to what the engine needs. Pure.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use k8s_openapi::ByteString;
+use secrecy::SecretString;
+use url::Url;
+
+use super::index::{ConnectionObject, Usability};
+use crate::{
+    api::{
+        AuthRef, PollMode, ProviderRef,
+        auth::{AccessKeyAuth, CloudRuKeyAuth, KeystoneAuth, OAuth2Auth},
+    },
+    engine::{Connection, coalesce::ModeChoice, planner::Settings, transport::TlsSettings},
+    providers::{
+        auth::{Credential, Keystone, Project, TokenStyle},
+        registry,
+    },
+};
+
+/// What was read for a connection.
+pub struct Material {
+    /// Where it was read.
+    pub namespace: String,
+    /// The data of the credential's Secret.
+    pub secret: BTreeMap<String, ByteString>,
+    /// The certificates of `spec.tls.caBundleRef`.
+    pub certificates: Option<Vec<u8>>,
+}
+
+/// The connection for the engine, and a number that differs when anything in it does.
+///
+/// # Errors
+/// Why the connection cannot be used, and what to do.
+pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Connection, u64), Usability> {
+    let spec = &object.spec;
+    let provider = spec
+        .provider
+        .member()
+        .ok_or_else(|| invalid("spec.provider names no provider, or more than one: give exactly one"))?;
+    let auth = spec.auth.member().ok_or_else(|| invalid("spec.auth names no credential, or more than one: give exactly one"))?;
+    let endpoint = url(provider.endpoint(), &format!("spec.provider.{}.endpoint", provider.name()))?;
+    let ca_bundle = match &material.certificates {
+        Some(pem) => Some(String::from_utf8(pem.clone()).map_err(|_| invalid("spec.tls.caBundleRef does not hold PEM text"))?),
+        None => spec.tls.as_ref().and_then(|tls| tls.ca_bundle.clone()),
+    };
+    let tls = TlsSettings { ca_bundle, server_name: spec.tls.as_ref().and_then(|tls| tls.server_name.clone()) };
+    let credential = Reader { auth, material }.credential(provider)?;
+    let limit = &spec.rate_limit;
+    let positive = |figure: i32| u32::try_from(figure).unwrap_or(0).max(1);
+    let bounds = Settings {
+        requests_per_second: positive(limit.requests_per_second),
+        burst: positive(limit.burst),
+        max_in_flight: usize::try_from(limit.max_in_flight).unwrap_or(0).max(1),
+        min_period: spec.poll.min_period().max(Duration::from_secs(1)),
+        max_period: spec.poll.max_period().max(spec.poll.min_period()).max(Duration::from_secs(1)),
+        mode: match spec.poll.mode {
+            PollMode::Auto => ModeChoice::Auto,
+            PollMode::List => ModeChoice::List,
+            PollMode::Get => ModeChoice::Get,
+        },
+        // What provider and credential determine, the engine fills in.
+        lists: false,
+        subtasks: false,
+        exchanges: false,
+    };
+    let mut hasher = DefaultHasher::new();
+    // Debug of the specification has no secret in it; the Secret's data is hashed as it is.
+    format!("{:?}{:?}{tls:?}", spec.provider, spec.auth).hash(&mut hasher);
+    for (key, ByteString(value)) in &material.secret {
+        (key, value).hash(&mut hasher);
+    }
+    let identity = hasher.finish();
+    let request_timeout = spec.request_timeout();
+    format!("{bounds:?}{request_timeout:?}").hash(&mut hasher);
+    let provider = registry::for_spec(provider);
+    Ok((Connection { provider, endpoint, credential, tls, bounds, request_timeout, identity }, hasher.finish()))
+}
+
+/// Reads a credential from its Secret.
+struct Reader<'a> {
+    auth: AuthRef<'a>,
+    material: &'a Material,
+}
+
+impl Reader<'_> {
+    fn credential(&self, provider: ProviderRef<'_>) -> Result<Credential, Usability> {
+        Ok(match self.auth {
+            AuthRef::Token(auth) => Credential::Token {
+                value: self.secret(&auth.secret_ref.key)?,
+                style: match provider {
+                    ProviderRef::HuaweiCloud(_) => TokenStyle::XAuthToken,
+                    ProviderRef::CloudRu(_) | ProviderRef::AstraControl(_) => TokenStyle::Bearer,
+                },
+            },
+            AuthRef::Keystone(auth) => {
+                let [user, password, domain] = KeystoneAuth::KEYS;
+                Credential::Keystone(Keystone {
+                    endpoint: url(&auth.endpoint, "spec.auth.keystone.endpoint")?,
+                    user: self.text(user)?,
+                    password: self.secret(password)?,
+                    domain: self.text(domain)?,
+                    project: project(auth, provider)?,
+                })
+            }
+            AuthRef::AccessKey(_) => {
+                let [access, secret] = AccessKeyAuth::KEYS;
+                Credential::AccessKey {
+                    access: self.text(access)?,
+                    secret: self.secret(secret)?,
+                    security_token: match self.material.secret.contains_key(AccessKeyAuth::SECURITY_TOKEN) {
+                        true => Some(self.secret(AccessKeyAuth::SECURITY_TOKEN)?),
+                        false => None,
+                    },
+                }
+            }
+            AuthRef::CloudRuKey(auth) => {
+                let [key_id, secret] = CloudRuKeyAuth::KEYS;
+                Credential::CloudRuKey {
+                    endpoint: url(&auth.endpoint, "spec.auth.cloudRuKey.endpoint")?,
+                    key_id: self.text(key_id)?,
+                    secret: self.secret(secret)?,
+                }
+            }
+            AuthRef::OAuth2(auth) => {
+                let [client_id, client_secret] = OAuth2Auth::KEYS;
+                Credential::OAuth2 {
+                    token_url: url(&auth.token_url, "spec.auth.oauth2.tokenURL")?,
+                    client_id: self.text(client_id)?,
+                    client_secret: self.secret(client_secret)?,
+                    scopes: auth.scopes.clone(),
+                }
+            }
+        })
+    }
+
+    fn secret(&self, key: &str) -> Result<SecretString, Usability> {
+        self.text(key).map(SecretString::from)
+    }
+
+    /// A value of the Secret, without line breaks at its ends: `kubectl create secret --from-file` keeps those of the file.
+    fn text(&self, key: &str) -> Result<String, Usability> {
+        let (namespace, name) = (&self.material.namespace, self.auth.secret());
+        let Some(ByteString(value)) = self.material.secret.get(key) else {
+            let found: Vec<_> = self.material.secret.keys().map(String::as_str).collect();
+            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+            return Err(Usability::SecretNotFound(format!(
+                "Secret {namespace}/{name} has no key {key}, which spec.auth.{} needs: add it (its keys are: {found})",
+                self.auth.name()
+            )));
+        };
+        let text = std::str::from_utf8(value).unwrap_or_default().trim_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(Usability::SecretNotFound(format!(
+                "key {key} of Secret {namespace}/{name} is empty, or no text: set it"
+            )));
+        }
+        Ok(text.to_owned())
+    }
+}
+
+/// The project that a token is asked for: the one that is named, else that of Huawei Cloud's endpoint.
+fn project(auth: &KeystoneAuth, provider: ProviderRef<'_>) -> Result<Project, Usability> {
+    match (&auth.project, provider) {
+        (Some(project), _) => match (&project.id, &project.name) {
+            (Some(id), None) => Ok(Project::Id(id.clone())),
+            (None, Some(name)) => Ok(Project::Name { name: name.clone(), domain: project.domain.clone() }),
+            _ => Err(invalid("spec.auth.keystone.project: give either id or name")),
+        },
+        (None, ProviderRef::HuaweiCloud(spec)) => Ok(Project::Id(spec.project_id.clone())),
+        (None, _) => Err(invalid("spec.auth.keystone.project is missing: name the project that the token is for")),
+    }
+}
+
+fn url(text: &str, field: &str) -> Result<Url, Usability> {
+    Url::parse(text).map_err(|error| invalid(&format!("{field} is no URL ({error}): correct it")))
+}
+
+fn invalid(message: &str) -> Usability {
+    Usability::Invalid(message.to_owned())
+}
