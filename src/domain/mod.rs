@@ -1,5 +1,7 @@
 //! Pure decisions, without IO; the time is always a parameter.
 
+pub mod cadence;
+pub mod decide;
 pub mod failure;
 pub mod task;
 pub mod text;
