@@ -1,19 +1,103 @@
-//! How often a task is looked at.
+//! How often a task is asked for.
 
 use std::time::Duration;
 
-/// The time between two polls of a task that has not changed for `age`: `base` at first, then growing by a tenth of the age, to `max`.
-#[must_use]
-pub fn period(base: Duration, max: Duration, age: Duration) -> Duration {
-    (age / 10).clamp(base, max.max(base))
+/// The limits of a period: what the `TaskWatch` wishes, and what its connection allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// For a young task.
+    pub start: Duration,
+    /// For an old one.
+    pub max: Duration,
+    /// The connection's shortest; it and the next one win over the wishes.
+    pub floor: Duration,
+    /// The connection's longest.
+    pub ceiling: Duration,
 }
 
-/// `period` moved by up to ±10 %, by a seed.
+/// A task is asked for once in so many parts of its age: news of it is late by no more than a tenth of the time it took.
+const AGE_PARTS: u32 = 10;
+
+/// The period for a task whose last change (creation, state change, request to look) is `age` ago.
 #[must_use]
-pub fn jittered(period: Duration, seed: u64) -> Duration {
-    let mixed = (seed ^ (seed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    #[allow(clippy::cast_precision_loss, reason = "a fraction")]
-    let part = (mixed >> 11) as f64 / (1u64 << 53) as f64;
-    period.mul_f64(0.9 + 0.2 * part)
+pub fn period(bounds: Bounds, age: Duration) -> Duration {
+    let wished = (age / AGE_PARTS).clamp(bounds.start, bounds.max.max(bounds.start));
+    wished.clamp(bounds.floor, bounds.ceiling.max(bounds.floor))
+}
+
+/// `period` made longer or shorter by up to 10 %: the same for the same `seed` (of the object) and `turn` (number of the poll).
+#[must_use]
+pub fn jittered(period: Duration, seed: u64, turn: u64) -> Duration {
+    let tenth = period / 10;
+    period.saturating_sub(tenth) + part(tenth * 2, mix(seed ^ mix(turn)))
+}
+
+/// The share of `whole` that `random` stands for: from nothing to all of it.
+#[must_use]
+pub fn part(whole: Duration, random: u64) -> Duration {
+    // 16 bits are fine enough, and keep the arithmetic of whole numbers within its range.
+    let share = u32::from(u16::try_from(random >> 48).unwrap_or(u16::MAX));
+    whole / u32::from(u16::MAX) * share
+}
+
+/// A number from a text, as the UID of an object: the same on every machine and in every version (FNV-1a).
+#[must_use]
+pub fn seed(text: &str) -> u64 {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    mix(hash)
+}
+
+/// One step of `SplitMix64`: every bit of the result depends on every bit of `x`.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    const USUAL: Bounds = Bounds { start: secs(10), max: secs(60), floor: secs(5), ceiling: secs(300) };
+
+    #[test]
+    fn grows_with_the_age_within_both_bounds() {
+        for (age, expected) in [(0, 10), (100, 10), (200, 20), (599, 59), (600, 60), (86_400, 60)] {
+            assert_eq!(period(USUAL, secs(age)).as_secs(), expected, "age {age}");
+        }
+        let hurried = Bounds { start: secs(1), max: secs(2), ..USUAL };
+        assert_eq!(period(hurried, secs(0)), secs(5), "the connection's shortest wins");
+        let slow = Bounds { start: secs(1000), max: secs(2000), ..USUAL };
+        assert_eq!(period(slow, secs(0)), secs(300), "the connection's longest wins");
+        let crossed = Bounds { start: secs(50), max: secs(20), ..USUAL };
+        assert_eq!(period(crossed, secs(0)), secs(50), "crossed bounds do no harm");
+    }
+
+    #[test]
+    fn jitter_spreads_evenly() {
+        let all: Vec<_> = (0..1000).map(|turn| jittered(secs(10), seed("uid"), turn).as_millis()).collect();
+        let mean = all.iter().sum::<u128>() / 1000;
+        assert!((9_900..10_100).contains(&mean), "{mean}");
+        assert!(all.iter().any(|ms| *ms < 9_050) && all.iter().any(|ms| *ms > 10_950));
+        assert_ne!(jittered(secs(10), seed("a"), 0), jittered(secs(10), seed("b"), 0));
+    }
+
+    proptest! {
+        #[test]
+        fn stays_within_ten_percent(ms in 0_u64..100_000_000, seed: u64, turn: u64) {
+            let period = Duration::from_millis(ms);
+            let got = jittered(period, seed, turn);
+            prop_assert!(got >= period - period / 10 - Duration::from_millis(1) && got <= period + period / 10);
+            prop_assert_eq!(got, jittered(period, seed, turn));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod cadence;
 pub mod connection;
+pub mod decide;
 pub mod failure;
 pub mod task;
 pub mod text;

@@ -1,8 +1,11 @@
 //! Where the programs of this workspace are.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::workdir::KEEP;
 
 /// The program `name` of this workspace, as it was built beside the current executable (`target/<profile>/<name>`).
 ///
@@ -21,6 +24,17 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         bail!("{} is not built: run `cargo build --workspace --bins{profile}` first", path.display());
     }
     Ok(path)
+}
+
+/// A command that runs the program `name` without what the environment would tell it: its flags are variables, too.
+pub(crate) fn command(name: &str) -> Result<Command> {
+    let mut command = Command::new(binary(name)?);
+    for (key, _) in
+        std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("TASKWATCH_") && key != KEEP)
+    {
+        command.env_remove(key);
+    }
+    Ok(command)
 }
 
 /// The root of the repository that this crate was compiled in: `crds/`, `deploy/` and the manifests are found from it.

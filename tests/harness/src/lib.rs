@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Nothing stays behind: every program runs under `taskwatch-guard`, which stops it as soon as the process that started it is
-//! gone, however that ended, and the last guard of a working directory removes it.
+//! gone, however that ended, and the last guard of a working directory removes it (`TASKWATCH_KEEP=1` keeps it, with all logs).
 
 mod binary;
 mod controlplane;

@@ -1,8 +1,6 @@
 //! The operator as a program.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,16 +77,13 @@ impl Operator {
     pub fn spawn(options: &OperatorOptions) -> Result<Self> {
         let workdir = Arc::new(Workdir::new("operator")?);
         let address = format!("127.0.0.1:{}", free_port()?);
-        let mut command = Command::new(binary("taskwatch")?);
+        let mut command = binary::command("taskwatch")?;
         command
             .arg("run")
             .arg("--kubeconfig")
             .arg(&options.kubeconfig)
             .args(["--http-address", &address])
             .args(&options.args);
-        for key in std::env::vars_os().map(|(key, _)| key).filter(is_own) {
-            command.env_remove(key);
-        }
         command.envs(options.env.iter().map(|(k, v)| (k, v)));
         let process = Process::start(&workdir, "operator", &command)?.tail_on_panic(100);
         Ok(Self { process, admin: format!("http://{address}") })
@@ -134,8 +129,4 @@ impl Operator {
     pub fn process(&self) -> &Process {
         &self.process
     }
-}
-
-fn is_own(key: &OsString) -> bool {
-    key.to_string_lossy().starts_with("TASKWATCH_")
 }

@@ -1,6 +1,5 @@
 //! The upstream simulator as a program.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ impl Simulator {
     /// When it is not built or does not come up.
     pub async fn start(args: &[&str]) -> Result<Self> {
         let workdir = Arc::new(Workdir::new("simulator")?);
-        let mut command = Command::new(binary("taskwatch-simulator")?);
+        let mut command = binary::command("taskwatch-simulator")?;
         command.args(args);
         let process = Process::start(&workdir, "simulator", &command)?.tail_on_panic(20);
         let announcement = eventually(START_LIMIT, "the simulator listens", || async {

@@ -8,6 +8,9 @@ use anyhow::{Context as _, Result, bail};
 
 const LOCK: &str = ".in-use";
 
+/// Set to anything, it keeps the working directories, with the logs of everything in them.
+pub(crate) const KEEP: &str = "TASKWATCH_KEEP";
+
 /// A fresh temporary directory.
 ///
 /// Everyone who uses it holds a shared lock on a file in it; whoever lets go of it last removes it. The kernel lets go for a
@@ -51,7 +54,7 @@ impl Workdir {
         let lock =
             File::open(path.join(LOCK)).with_context(|| format!("{} is no working directory", path.display()))?;
         lock.try_lock_shared().with_context(|| format!("{} is being removed", path.display()))?;
-        Ok(Self { path: path.to_owned(), lock: Some(lock), keep: std::env::var_os("TASKWATCH_KEEP").is_some() })
+        Ok(Self { path: path.to_owned(), lock: Some(lock), keep: std::env::var_os(KEEP).is_some() })
     }
 
     /// Where it is.

@@ -1,7 +1,7 @@
 //! What the demo applies, on a real API server with the CRDs of this repository.
 
 use serde_json::Value;
-use taskwatch_harness::{ADMIN, ControlPlane, eventually, workspace_root};
+use taskwatch_harness::{ADMIN, ControlPlane, Simulator, eventually, workspace_root};
 
 #[tokio::test]
 async fn the_api_server_takes_the_manifests() {
@@ -36,4 +36,22 @@ async fn the_api_server_takes_the_manifests() {
     for item in items {
         assert!(item["metadata"]["annotations"]["taskwatch.dev/demo-expects"].is_string(), "{item}");
     }
+}
+
+#[tokio::test]
+async fn the_simulator_takes_the_scenario() {
+    let scenario = workspace_root().join("tests/harness/demo/scenario.json").display().to_string();
+    let simulator = Simulator::start(&["--scenario", &scenario]).await.unwrap();
+    assert!(simulator.url().starts_with("http://127.0.0.1:"), "{}", simulator.announcement());
+    simulator.admin("GET", "/", None).await.unwrap();
+    assert!(simulator.admin("GET", "/no-such-thing", None).await.is_err());
+
+    let exit = simulator.process().stop().await.unwrap();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+}
+
+#[tokio::test]
+async fn a_simulator_that_cannot_start_says_why() {
+    let error = Simulator::start(&["--scenario", "/nowhere.json"]).await.err().unwrap();
+    assert!(format!("{error:#}").contains("nowhere"), "{error:#}");
 }

@@ -1,0 +1,109 @@
+//! What a change is worth telling: transitions only, each once, along with the write that shows it.
+
+use super::{
+    Input,
+    conditions::{self, Row, UNKNOWN, find},
+    keeps_ttl,
+    situation::{Known, Verdict},
+    words,
+};
+use crate::{api::TaskWatchStatus, domain::text};
+
+/// Longest note, in bytes: the API server takes 1024.
+const NOTE: usize = 1000;
+
+/// One event of a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Normal or Warning.
+    pub kind: EventType,
+    /// One `CamelCase` word. Events of one reason and action within minutes are folded into one, whatever their notes.
+    pub reason: String,
+    /// What was being done: `Observe`, `Connect` or `Delete`.
+    pub action: &'static str,
+    /// What happened, for people; at most 1000 bytes.
+    pub note: String,
+}
+
+/// How serious an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// As it should be.
+    Normal,
+    /// Somebody may have to act.
+    Warning,
+}
+
+const OBSERVE: &str = "Observe";
+const CONNECT: &str = "Connect";
+const DELETE: &str = "Delete";
+
+/// The events that go with a write.
+pub(super) fn of(
+    input: &Input<'_>,
+    known: Option<&Known<'_>>,
+    verdict: &Verdict<'_>,
+    status: &TaskWatchStatus,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut tell = |kind, reason: &str, action, note: &str| {
+        events.push(Event { kind, reason: reason.to_owned(), action, note: text::clean(note, NOTE) });
+    };
+    let message = |kind| find(&status.conditions, kind).map(|c| c.message.as_str()).unwrap_or_default();
+    let before = known.map_or(Row::Untouched, |known| known.row);
+    let row = verdict.row;
+    let changed = before != row;
+    match row {
+        Row::Pending | Row::Running | Row::Paused => {
+            let state = status.state.as_deref().unwrap_or_default();
+            let last = known.and_then(|known| known.status.state.as_deref());
+            if matches!(before, Row::Trouble | Row::Stale | Row::Unusable | Row::Waiting) {
+                tell(EventType::Normal, "MirrorRecovered", CONNECT, "The upstream can be asked again.");
+            }
+            if known.is_none_or(|known| known.status.task.is_none()) {
+                tell(
+                    EventType::Normal,
+                    "TaskObserved",
+                    OBSERVE,
+                    &format!("The task is seen for the first time: {state}."),
+                );
+            } else if last.is_some_and(|last| last != state && last != UNKNOWN) {
+                tell(EventType::Normal, state_reason(row), OBSERVE, message(conditions::SUCCEEDED));
+            }
+        }
+        Row::Trouble | Row::Stale | Row::Unusable | Row::Waiting => {
+            let reason = |conditions| find(conditions, conditions::SYNCED).map(|c| c.reason.as_str());
+            let now = reason(&status.conditions).unwrap_or_default();
+            if changed || known.and_then(|known| reason(&known.status.conditions)) != Some(now) {
+                tell(EventType::Warning, now, CONNECT, message(conditions::SYNCED));
+            }
+        }
+        _ if changed && row.is_finished() => {
+            let kind = if matches!(row, Row::Succeeded | Row::Gone) { EventType::Normal } else { EventType::Warning };
+            tell(kind, state_reason(row), OBSERVE, message(conditions::SUCCEEDED));
+        }
+        _ => {}
+    }
+    let new_generation = known.is_none_or(|known| known.status.observed_generation != Some(input.meta.generation));
+    if row.is_finished() && (changed || new_generation) && input.spec.ttl().is_some() && keeps_ttl(input) {
+        let note = "Not deleted after ttlSecondsAfterFinished: Argo CD, Flux or Helm tracks this object and would make it again. \
+                    Annotate it taskwatch.dev/allow-ttl: \"true\" to have it deleted all the same.";
+        tell(EventType::Warning, "TTLSkipped", DELETE, note);
+    }
+    events
+}
+
+/// The word for what a row says of the task.
+fn state_reason(row: Row) -> &'static str {
+    match row {
+        Row::Pending => words::TASK_PENDING,
+        Row::Paused => words::TASK_PAUSED,
+        Row::Succeeded => words::TASK_SUCCEEDED,
+        Row::Gone => words::TASK_GONE,
+        Row::Failed => words::TASK_FAILED,
+        Row::Cancelled => words::TASK_CANCELLED,
+        Row::Lost => "TaskLost",
+        Row::Deadline => words::DEADLINE_EXCEEDED,
+        _ => words::TASK_RUNNING,
+    }
+}

@@ -1,0 +1,1 @@
+//! The rules below the table, one test each.

@@ -1,0 +1,191 @@
+//! Reasons and messages. A message says what is so, and what can be done about it; it holds no figure that moves by itself.
+
+use std::time::Duration;
+
+use super::{
+    conditions::{Remark, Row},
+    situation::Verdict,
+};
+use crate::{
+    api::{OnNotFound, TaskWatchSpec},
+    domain::{
+        failure::{Failure, FailureClass},
+        task::{Task, TaskError, TaskState},
+    },
+};
+
+pub(super) const AWAITING_OBSERVATION: &str = "AwaitingObservation";
+pub(super) const TASK_PENDING: &str = "TaskPending";
+pub(super) const TASK_RUNNING: &str = "TaskRunning";
+pub(super) const TASK_PAUSED: &str = "TaskPaused";
+pub(super) const TASK_SUCCEEDED: &str = "TaskSucceeded";
+pub(super) const TASK_GONE: &str = "TaskGone";
+pub(super) const TASK_FAILED: &str = "TaskFailed";
+pub(super) const TASK_CANCELLED: &str = "TaskCancelled";
+pub(super) const TASK_NOT_FOUND: &str = "TaskNotFound";
+pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+pub(super) const SUSPENDED: &str = "Suspended";
+pub(super) const OBSERVED: &str = "Observed";
+pub(super) const STALE: &str = "Stale";
+pub(super) const CONNECTION_NOT_ALLOWED: &str = "ConnectionNotAllowed";
+pub(super) const INVALID_SPEC: &str = "InvalidSpec";
+pub(super) const CONNECTION_NOT_FOUND: &str = "ConnectionNotFound";
+pub(super) const SECRET_NOT_FOUND: &str = "SecretNotFound";
+
+/// What the condition Succeeded says; a row that tells nothing of the task goes by the last known state.
+pub(super) fn succeeded(verdict: &Verdict<'_>, state: &str) -> Remark {
+    let by_state = || match state {
+        word if word == TaskState::Pending.as_str() => (TASK_PENDING, PENDING),
+        word if word == TaskState::Running.as_str() => (TASK_RUNNING, RUNNING),
+        word if word == TaskState::Paused.as_str() => (TASK_PAUSED, PAUSED),
+        _ => (AWAITING_OBSERVATION, AWAITING),
+    };
+    let (reason, message) = match verdict.row {
+        Row::Untouched | Row::Awaiting => (AWAITING_OBSERVATION, AWAITING),
+        Row::Pending => (TASK_PENDING, PENDING),
+        Row::Running => (TASK_RUNNING, RUNNING),
+        Row::Paused => (TASK_PAUSED, PAUSED),
+        Row::Succeeded => (TASK_SUCCEEDED, "The task has succeeded."),
+        Row::Gone => (TASK_GONE, ""),
+        Row::Failed => (TASK_FAILED, "The task has failed; the upstream does not say why."),
+        Row::Cancelled => (TASK_CANCELLED, "The task was cancelled upstream."),
+        Row::Lost => (TASK_NOT_FOUND, ""),
+        Row::Deadline => (DEADLINE_EXCEEDED, ""),
+        Row::Suspended => (SUSPENDED, PAUSE),
+        Row::Missing | Row::Trouble | Row::Stale | Row::Unusable | Row::Waiting => by_state(),
+    };
+    let (kept, text) = verdict.outcome.clone().unwrap_or_else(|| (None, message.to_owned()));
+    Remark { reason: kept.unwrap_or_else(|| reason.to_owned()), message: text }
+}
+
+const AWAITING: &str = "The upstream has not been seen to answer yet.";
+const PENDING: &str = "The task waits to be started upstream.";
+const RUNNING: &str = "The task is running upstream.";
+const PAUSED: &str = "The task is paused upstream.";
+const PAUSE: &str = "Watching is suspended; set spec.suspend to false to go on.";
+
+/// What the condition Synced says.
+pub(super) fn synced(verdict: &Verdict<'_>) -> Remark {
+    if let Some((reason, message)) = &verdict.sync {
+        return Remark { reason: reason.clone(), message: message.clone() };
+    }
+    let (reason, message) = match verdict.row {
+        Row::Suspended => (SUSPENDED, PAUSE),
+        Row::Lost | Row::Gone => (TASK_NOT_FOUND, "The upstream says that it does not know the task."),
+        Row::Deadline => (DEADLINE_EXCEEDED, "The time for the task is over; it is not watched any more."),
+        row if row.is_finished() || matches!(row, Row::Pending | Row::Running | Row::Paused) => {
+            (OBSERVED, "The status shows what the upstream says.")
+        }
+        _ => (AWAITING_OBSERVATION, AWAITING),
+    };
+    Remark { reason: reason.to_owned(), message: message.to_owned() }
+}
+
+/// What became of a task in the upstream's own words; none where it says none.
+pub(super) fn outcome(task: &Task) -> Option<String> {
+    let detail = || task.state_details.first().map(|detail| detail.detail.as_str()).filter(|text| !text.is_empty());
+    match task.state {
+        TaskState::Failed => task
+            .error
+            .as_ref()
+            .and_then(error)
+            .or_else(|| {
+                let mut failed = task.subtasks.iter().filter(|part| part.state == TaskState::Failed);
+                failed.find_map(|part| part.error.as_ref().and_then(error))
+            })
+            .or_else(|| detail().map(str::to_owned)),
+        TaskState::Paused => detail().map(|detail| format!("The task is paused upstream: {detail}")),
+        TaskState::Cancelled => task
+            .error
+            .as_ref()
+            .and_then(error)
+            .or_else(|| detail().map(str::to_owned))
+            .map(|detail| format!("The task was cancelled upstream: {detail}")),
+        TaskState::Pending | TaskState::Running | TaskState::Succeeded => None,
+    }
+}
+
+fn error(error: &TaskError) -> Option<String> {
+    let code = error.code.as_deref().or(error.reason.as_deref());
+    match (&error.message, code) {
+        (Some(message), Some(code)) => Some(format!("{message} ({code})")),
+        (Some(message), None) => Some(message.clone()),
+        (None, Some(code)) => Some(format!("The task has failed with code {code}.")),
+        (None, None) => None,
+    }
+}
+
+pub(super) fn out_of_time(limit: Duration) -> String {
+    let limit = limit.as_secs();
+    format!(
+        "The {limit} s of activeDeadlineSeconds are over; the task is not watched any more, and may be running still."
+    )
+}
+
+/// Not found, within the grace.
+pub(super) fn absent(failure: &Failure, spec: &TaskWatchSpec) -> String {
+    let upstream = sentence(failure);
+    let grace = spec.not_found_grace_seconds;
+    let then = match spec.on_not_found {
+        OnNotFound::Retry => "Asking on (onNotFound: Retry).".to_owned(),
+        OnNotFound::Fail => format!("It counts as lost when that lasts for {grace} s; check task.id and task.scope."),
+        OnNotFound::Succeed => format!("It counts as succeeded when that lasts for {grace} s (onNotFound: Succeed)."),
+    };
+    format!("The upstream does not know the task: {upstream} {then}")
+}
+
+/// Not found, after the grace.
+pub(super) fn lost(row: Row, failure: &Failure, grace: Duration) -> String {
+    let upstream = sentence(failure);
+    let grace = grace.as_secs();
+    if row == Row::Gone {
+        return format!(
+            "The upstream has not known the task for {grace} s, which counts as success (onNotFound: Succeed): {upstream}"
+        );
+    }
+    format!(
+        "The upstream has not known the task for {grace} s: {upstream} Check task.id and task.scope; the upstream may also have forgotten an old task."
+    )
+}
+
+/// Whether two reasons tell of trouble that a reader need not tell apart: what passes by itself comes in changing forms.
+pub(super) fn same_trouble(a: &str, b: &str) -> bool {
+    let passes = [FailureClass::UpstreamUnavailable.as_str(), FailureClass::RateLimited.as_str()];
+    a == b || passes.contains(&a) && passes.contains(&b)
+}
+
+/// The upstream cannot be asked: reason and message.
+pub(super) fn trouble(row: Row, failure: &Failure, stale_after: Duration) -> (&'static str, String) {
+    let (passes, advice) = match failure.class {
+        FailureClass::UpstreamUnavailable => {
+            (true, "Asking on; if it lasts, check the connection's endpoint and the way there.")
+        }
+        FailureClass::RateLimited => (true, "Asking on more slowly; if it lasts, lower rateLimit on the connection."),
+        FailureClass::AuthenticationFailed => (false, "Put a valid credential into the Secret of the connection."),
+        FailureClass::PermissionDenied => {
+            (false, "Give the credential the right to read tasks, or name another one on the connection.")
+        }
+        FailureClass::ScopeNotFound | FailureClass::NotFound => {
+            (false, "Check task.scope, and the project, account or service instance of the connection.")
+        }
+        FailureClass::InvalidRequest => (false, "Check task.id, and the provider of the connection."),
+        FailureClass::InvalidAnswer => (false, "Check that the connection's endpoint is the API of its provider."),
+    };
+    let upstream = sentence(failure);
+    match row {
+        Row::Stale if passes => {
+            let limit = stale_after.as_secs();
+            (STALE, format!("No good answer for more than {limit} s: {upstream} {advice}"))
+        }
+        _ => (failure.class.as_str(), format!("{upstream} {advice}")),
+    }
+}
+
+/// A failure's own words, ended as a sentence.
+fn sentence(failure: &Failure) -> String {
+    let text = failure.message.trim_end();
+    let text = if text.is_empty() { failure.class.as_str() } else { text };
+    let code = if failure.code.is_empty() { String::new() } else { format!(" ({})", failure.code) };
+    let text = text.strip_suffix('.').unwrap_or(text);
+    format!("{text}{code}.")
+}
