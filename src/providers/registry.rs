@@ -1,4 +1,4 @@
-//! The providers by name.
+//! The providers by name. The one of a connection is made from the API types, with its scope and vocabulary.
 
 use super::{
     Provider,
