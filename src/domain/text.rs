@@ -13,6 +13,10 @@ pub const VALUE: usize = 512;
 /// that turn the writing direction (Unicode `Bidi_Control`) and other invisible formatting characters go, too.
 #[must_use]
 pub fn clean(text: &str, max: usize) -> String {
+    // Identifiers, which most texts are, have nothing to take out.
+    if text.len() <= max && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len().min(max));
     let mut chars = text.chars().peekable();
     let mut blank = false;

@@ -170,7 +170,7 @@ impl Provider for AstraControl {
         }
         let mut tasks = Vec::new();
         let listing = list::read(&text, &["items"], FIELDS, &mut |entry| {
-            let is_wanted = |field| matches!(entry.get(field), Node::Text(id) if wanted(id));
+            let is_wanted = |field| entry.get(field).text().is_some_and(|id| wanted(&id));
             if (is_wanted("id") || is_wanted("parentTaskID")) && other_account(entry, scope).is_none() {
                 tasks.extend(read(entry));
             }

@@ -301,7 +301,7 @@ impl Provider for CloudRu {
         }
         let mut tasks = Vec::new();
         let listing = list::read(&text, &["tasks"], FIELDS, &mut |entry| {
-            if matches!(entry.get("id"), Node::Text(id) if wanted(id)) && other_instance(entry, scope).is_none() {
+            if entry.get("id").text().is_some_and(|id| wanted(&id)) && other_instance(entry, scope).is_none() {
                 tasks.push(self.read(entry));
             }
         });

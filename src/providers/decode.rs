@@ -35,7 +35,13 @@ pub fn explain(provider: &dyn Provider, answer: &Answer, now: Timestamp) -> Valu
 fn is_list(answer: &Answer) -> bool {
     let text = body_text(&answer.body);
     let body = Node::parse(&text);
-    answer.status.is_success() && body.is_ok_and(|body| LISTS.iter().any(|key| matches!(body.get(key), Node::List(_))))
+    answer.status.is_success()
+        && body.is_ok_and(|body| {
+            // An empty list may be null.
+            body.entries()
+                .iter()
+                .any(|(key, value)| LISTS.contains(&key.as_ref()) && matches!(value, Node::List(_) | Node::Null))
+        })
 }
 
 /// The tasks flat, as they are sent; parents also show those of their children that are in the list.

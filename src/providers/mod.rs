@@ -111,7 +111,7 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Asks for one task.
     fn task_request(&self, task: &TaskRef) -> Request;
 
-    /// What the answer to [`Self::task_request`] says.
+    /// What the answer to [`Self::task_request`] says. An empty identifier or scope in `task` stands for any.
     ///
     /// # Errors
     /// The class of the failure, where the answer is not the task that was asked for.
@@ -128,7 +128,8 @@ pub trait Provider: fmt::Debug + Send + Sync {
     }
 
     /// What the answer to [`Self::list_request`] or [`Self::subtasks_request`] says. `wanted` is asked for the id and the parent's id
-    /// of each entry; an entry with neither wanted is only counted. An entry that cannot be read is only counted, too.
+    /// of each entry; an entry with neither wanted is only counted. An entry that cannot be read, or is of another
+    /// scope, is only counted, too. An empty `scope` stands for any.
     ///
     /// # Errors
     /// The class of the failure, where the answer is not a list.

@@ -4,7 +4,7 @@
 
 mod exchange;
 mod keystone;
-pub mod signing;
+mod signing;
 
 use std::fmt;
 

@@ -1,10 +1,20 @@
 //! What must hold for any body at all.
 
+use http::{HeaderMap, Method};
 use proptest::prelude::*;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::{answer, now, provider};
-use crate::providers::{decode::explain, registry::NAMES};
+use crate::{
+    domain::failure::FailureClass,
+    providers::{
+        auth::{Credential, Token, TokenStyle},
+        cloud_ru::{CloudRu, Vocabulary},
+        decode::explain,
+        registry::NAMES,
+    },
+};
 
 /// Words that the dialects look for, so that random documents come near to real ones; none of them ends a task.
 const KEYS: &[&str] = &[
@@ -105,8 +115,30 @@ proptest! {
         // Cloud.ru's `error` and `response` decide, too: only the two others read words alone, and no word here ends a task.
         prop_assert!(!is_terminal(&found[0]), "{document}");
         prop_assert!(!is_terminal(&found[2]), "{document}");
+        let words_only = Vocabulary { error_decides: false, response_decides: false, ..Vocabulary::default() };
+        let answer = answer(status, document.to_string());
+        prop_assert!(!is_terminal(&explain(&CloudRu::new("", &words_only), &answer, now())), "{document}");
         if !(200..300).contains(&status) {
             prop_assert!(found.iter().all(|found| found["kind"] == "error"));
+        }
+    }
+
+    #[test]
+    fn any_token_and_any_answer_to_its_request(status in 100u16..600, token in "(.|\n){0,20}", document in document()) {
+        let (url, secret) = (url::Url::parse("https://h/a?b=c").unwrap(), SecretString::from(token.clone()));
+        let credentials = [
+            Credential::Token { value: secret.clone(), style: TokenStyle::Bearer },
+            Credential::AccessKey { access: token.clone(), secret: secret.clone(), security_token: Some(secret.clone()) },
+            Credential::CloudRuKey { endpoint: url.clone(), key_id: token.clone(), secret: secret.clone() },
+            Credential::OAuth2 { token_url: url.clone(), client_id: token.clone(), client_secret: secret.clone(), scopes: vec![token.clone()] },
+        ];
+        for credential in credentials {
+            let _ = credential.token_request();
+            if let Err(failure) = credential.decode_token(&answer(status, document.to_string()), now()) {
+                prop_assert!(![FailureClass::NotFound, FailureClass::ScopeNotFound].contains(&failure.class));
+            }
+            let sent = Token { value: secret.clone(), expires: None };
+            let _ = credential.authorize(Some(&sent), &Method::GET, &url, &mut HeaderMap::new(), b"", Some(&token), now());
         }
     }
 

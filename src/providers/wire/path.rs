@@ -1,7 +1,5 @@
 //! Paths of requests.
 
-use std::fmt::Write;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// All but the unreserved characters of RFC 3986 §2.3.
@@ -27,7 +25,7 @@ pub fn path(template: &str, values: &[&str]) -> String {
     let mut values = values.iter();
     for (index, part) in template.split("{}").enumerate() {
         if index > 0 {
-            let _ = write!(out, "{}", values.next().map(|value| segment(value)).unwrap_or_default());
+            out.push_str(&values.next().map(|value| segment(value)).unwrap_or_default());
         }
         out.push_str(part);
     }
