@@ -337,13 +337,3 @@ impl JobKind {
         }
     }
 }
-
-impl JobResult {
-    /// The failure, where it is one.
-    pub(super) fn failure(&self) -> Option<&Failure> {
-        match self {
-            Self::Token(Err(failure)) | Self::Task(Err(failure)) | Self::Page(Err(failure)) => Some(failure),
-            _ => None,
-        }
-    }
-}

@@ -48,11 +48,13 @@ impl Budget {
         self.arrival = self.arrival.max(now + self.tolerance);
     }
 
-    /// Takes over new figures without granting a burst anew.
+    /// Takes over new figures without granting a burst anew: as many requests may be sent at once as before, at most.
     pub fn resize(&mut self, per_second: u32, burst: u32, now: Instant) {
-        let arrival = self.arrival;
+        let ready = self.ready_at(now);
+        let credit = self.tolerance.saturating_sub(self.arrival.saturating_duration_since(ready));
+        let credit = credit.div_duration_f64(self.interval);
         *self = Self::new(per_second, burst, now);
-        self.arrival = arrival.min(now + self.tolerance + self.interval);
+        self.arrival = ready + self.tolerance.saturating_sub(self.interval.mul_f64(credit));
     }
 }
 
@@ -82,5 +84,18 @@ mod tests {
         assert!(budget.take(now));
         assert!(!budget.take(now));
         assert_eq!(budget.ready_at(now), now + Duration::from_millis(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_figures_grant_no_burst() {
+        let now = Instant::now();
+        let mut budget = Budget::new(5, 10, now);
+        budget.drain(now);
+        budget.resize(100, 50, now);
+        assert!(budget.take(now));
+        assert!(!budget.take(now));
+        let mut rested = Budget::new(5, 3, now);
+        rested.resize(5, 10, now);
+        assert_eq!(std::iter::repeat_with(|| rested.take(now)).take(10).filter(|sent| *sent).count(), 3);
     }
 }

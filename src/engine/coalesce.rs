@@ -41,7 +41,7 @@ const BYTES_PER_REQUEST: f64 = 32.0 * 1024.0;
 /// The other way must be this much cheaper before it is taken.
 const HYSTERESIS: f64 = 1.5;
 /// How long a list that failed by its nature (too large, refused) is not tried again.
-const UNUSABLE: Duration = Duration::from_secs(600);
+const UNUSABLE: Duration = Duration::from_mins(10);
 /// Weight of a new measurement against the old ones.
 const WEIGHT: f64 = 0.3;
 

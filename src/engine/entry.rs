@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Delivery, Report, Watch, WatchKey};
 use crate::domain::{
-    cadence,
+    cadence::{self, Bounds},
     failure::{Failure, FailureClass},
     task::{Task, TaskState},
 };
@@ -41,6 +41,8 @@ pub struct Watcher {
     pub from_job: u64,
     /// Whether the next report is due to it even if it says nothing new.
     pub owed: bool,
+    /// Whether it has been told that the task is finished: nothing follows that but for a new ticket.
+    pub settled: bool,
     /// The period at the start.
     pub period: Duration,
     /// The longest period.
@@ -56,9 +58,10 @@ pub struct Entry {
     pub place: Place,
     /// Missing from its scope's list: asked for by itself until a list shows it again.
     pub solo: bool,
-    /// The job whose answer was applied last; an older one is not applied.
+    /// The first job that was asked after the last applied answer had come. An answer to an older one may show an older state, in
+    /// whichever order they were sent: it is not applied.
     pub applied: u64,
-    /// Failures in a row.
+    /// Failures of its own in a row.
     pub failures: u32,
     /// The poll's share of the demand, in requests per second.
     pub demand: f64,
@@ -98,11 +101,12 @@ impl Entry {
             if old.ticket == watch.ticket {
                 return false;
             }
-            (old.ticket, old.from_job, old.owed) = (watch.ticket, next_job, true);
+            (old.ticket, old.from_job, old.owed, old.settled) = (watch.ticket, next_job, true, false);
             self.changed = now;
             return true;
         }
-        self.watchers.push(Watcher { key, ticket: watch.ticket, from_job: next_job, owed: true, period, max_period });
+        let (ticket, from_job) = (watch.ticket, next_job);
+        self.watchers.push(Watcher { key, ticket, from_job, owed: true, settled: false, period, max_period });
         true
     }
 
@@ -112,17 +116,21 @@ impl Entry {
         self.watchers.iter().any(|watcher| watcher.owed)
     }
 
+    /// Whether all its watchers know that the task is finished.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.watchers.iter().all(|watcher| watcher.settled)
+    }
+
     /// The time until the next poll, without stretch: the shortest that a watcher asks for, longer after failures.
     #[must_use]
     pub fn period(&self, floor: Duration, ceiling: Duration, now: Instant) -> Duration {
         let age = now.saturating_duration_since(self.changed);
-        let period = self
-            .watchers
-            .iter()
-            .map(|watcher| cadence::period(watcher.period, watcher.max_period, age))
-            .min()
-            .unwrap_or(ceiling)
-            .clamp(floor, ceiling.max(floor));
+        let periods = self.watchers.iter().map(|watcher| {
+            let bounds = Bounds { start: watcher.period, max: watcher.max_period, floor, ceiling };
+            cadence::period(bounds, age)
+        });
+        let period = periods.min().unwrap_or(ceiling);
         match self.failures {
             0 => period,
             failures => period.saturating_mul(1 << failures.min(6)).min(ceiling.max(period)),
@@ -136,8 +144,8 @@ impl Entry {
         fingerprint(&(key, self.polls))
     }
 
-    /// The task was seen.
-    pub fn seen(&mut self, task: Task, job: u64, now: Instant, out: &mut Vec<Delivery<Instant>>) {
+    /// The answer to the job `poll` shows the task; `next_job` is the next that will be asked.
+    pub fn seen(&mut self, task: Task, poll: u64, next_job: u64, now: Instant, out: &mut Vec<Delivery<Instant>>) {
         let print = fingerprint(&task);
         let trouble = self.trouble.take().is_some();
         let missing = self.missing_since.take().is_some();
@@ -146,51 +154,55 @@ impl Entry {
             self.changed = now;
         }
         self.failures = 0;
-        self.applied = job;
-        self.deliver(news, job, out, || Report::Seen { task: Arc::new(task), at: now });
+        self.applied = next_job;
+        self.deliver(news, poll, out, || Report::Seen { task: Arc::new(task), at: now });
     }
 
-    /// The upstream says that it does not know the task.
-    pub fn missing(&mut self, failure: &Failure, job: u64, now: Instant, out: &mut Vec<Delivery<Instant>>) {
+    /// The answer to the job `poll` says that the upstream does not know the task.
+    pub fn missing(
+        &mut self,
+        failure: &Failure,
+        poll: u64,
+        next_job: u64,
+        now: Instant,
+        out: &mut Vec<Delivery<Instant>>,
+    ) {
         let trouble = self.trouble.take().is_some();
         let news = self.missing_since.is_none() || trouble;
         let since = *self.missing_since.get_or_insert(now);
         self.failures = 0;
-        self.applied = job;
-        self.deliver(news, job, out, || Report::Missing { failure: Arc::new(failure.clone()), since, at: now });
+        self.applied = next_job;
+        self.deliver(news, poll, out, || Report::Missing { failure: Arc::new(failure.clone()), since, at: now });
     }
 
-    /// Nothing could be learnt of the task. `own`: it was asked for itself, so that it is asked for less often from now on.
-    pub fn troubled(
-        &mut self,
-        failure: &Arc<Failure>,
-        own: bool,
-        job: u64,
-        now: Instant,
-        out: &mut Vec<Delivery<Instant>>,
-    ) {
+    /// Nothing could be learnt of the task.
+    pub fn troubled(&mut self, failure: &Arc<Failure>, poll: u64, now: Instant, out: &mut Vec<Delivery<Instant>>) {
         let since = self.trouble.map_or(now, |(_, since)| since);
         let news = self.trouble.replace((failure.class, since)).is_none_or(|(class, _)| class != failure.class);
         self.missing_since = None;
-        self.failures += u32::from(own);
-        self.deliver(news, job, out, || Report::Trouble { failure: Arc::clone(failure), since, at: now });
+        self.deliver(news, poll, out, || Report::Trouble { failure: Arc::clone(failure), since, at: now });
     }
 
-    /// Gives the report to all watchers where it is news, and in any case to those who are owed one.
+    /// Gives the report to all watchers where it is news, and in any case to those who are owed one. A watcher that the answer is
+    /// too old for is owed the news.
     fn deliver(
         &mut self,
         news: bool,
-        job: u64,
+        poll: u64,
         out: &mut Vec<Delivery<Instant>>,
         report: impl FnOnce() -> Report<Instant>,
     ) {
-        let concerned = |watcher: &Watcher| (news || watcher.owed) && watcher.from_job <= job;
+        for watcher in &mut self.watchers {
+            watcher.owed |= news && !watcher.settled;
+        }
+        let concerned = |watcher: &Watcher| watcher.owed && watcher.from_job <= poll;
         if !self.watchers.iter().any(concerned) {
             return;
         }
         let report = report();
+        let finished = matches!(&report, Report::Seen { task, .. } if task.state.is_finished());
         for watcher in self.watchers.iter_mut().filter(|watcher| concerned(watcher)) {
-            watcher.owed = false;
+            (watcher.owed, watcher.settled) = (false, finished);
             out.push(Delivery { key: watcher.key.clone(), ticket: watcher.ticket, report: report.clone() });
         }
     }

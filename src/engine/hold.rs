@@ -8,26 +8,35 @@ use crate::domain::failure::{Failure, FailureClass};
 
 /// Wait after the first refusal of a credential; doubles. Huawei Cloud locks an access key for 5 minutes after 5 failures
 /// (upstreams.md §2.3), so fewer than five are sent in that time.
-const CREDENTIAL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(900));
+const CREDENTIAL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(15));
 /// Wait between the probes of an upstream that is down; doubles.
-const OUTAGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+const OUTAGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 /// Wait after 429 without `Retry-After`; doubles. None of the three upstreams documents the header (upstreams.md §0).
-const RATE_LIMIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+const RATE_LIMIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// So many failures in a row, without a success between, are taken for an outage of the whole connection.
 const OUTAGE_STREAK: u32 = 5;
 /// So many failures in a row make the connection say so.
 const FAILING_STREAK: u32 = 3;
 
+/// A refusal of the credential is remembered for so long, whatever succeeds meanwhile: this is the span in which they are counted.
+const REFUSAL_MEMORY: Duration = Duration::from_mins(5);
+
 /// What a connection knows of its upstream's health, and what follows for sending.
 #[derive(Debug, Default)]
 pub struct Hold {
     until: Option<Instant>,
+    /// The part of `until` that the upstream itself asked for.
+    retry_at: Option<Instant>,
     /// Nothing but one request at a time until one succeeds.
     probing: bool,
     /// Failures in a row, over all tasks of the connection.
     streak: u32,
+    /// Failures in a row that look as if nobody were there.
+    absences: u32,
     /// Holds in a row without a success between.
     attempts: u32,
+    /// Refusals of the credential, and when the last one came.
+    refusals: Option<(u32, Instant)>,
     trouble: Option<Trouble>,
 }
 
@@ -62,7 +71,8 @@ impl Hold {
     /// An answer came that was of use; `asked` is when it was asked for. One that was asked for before a hold does not end it.
     pub fn succeeded(&mut self, asked: Instant) {
         if self.until.is_none_or(|until| asked >= until) {
-            *self = Self::default();
+            let refusals = self.refusals.filter(|(_, last)| asked < *last + REFUSAL_MEMORY);
+            *self = Self { refusals, ..Self::default() };
         }
     }
 
@@ -78,48 +88,84 @@ impl Hold {
         retry_after: Option<Duration>,
         now: Instant,
     ) -> bool {
-        if failure.class == FailureClass::NotFound && retry_after.is_none() {
-            return false;
-        }
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
         self.trouble = Some(Trouble { failure: failure.clone(), since });
-        if let Some(wait) = retry_after {
+        let is_news = self.until.is_none_or(|until| asked >= until);
+        let wait = if is_news { self.wait_after(failure.class, decisive, retry_after, now) } else { None };
+        if let Some(wait) = wait {
             self.attempts += 1;
             self.extend(now + wait);
-            return true;
         }
-        if self.until.is_some_and(|until| asked < until) {
-            return false;
+        if let Some(wait) = retry_after {
+            self.silence(now + wait);
         }
+        is_news && (wait.is_some() || retry_after.is_some())
+    }
+
+    /// How long to wait after one more failure, beside what the upstream asks for.
+    fn wait_after(
+        &mut self,
+        class: FailureClass,
+        decisive: bool,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
         self.streak += 1;
-        let (first, longest) = match failure.class {
-            FailureClass::AuthenticationFailed => CREDENTIAL,
-            FailureClass::PermissionDenied if decisive => CREDENTIAL,
-            FailureClass::RateLimited => RATE_LIMIT,
-            _ if decisive || self.streak >= OUTAGE_STREAK || self.probing => OUTAGE,
-            _ => return false,
-        };
-        self.probing = failure.class != FailureClass::RateLimited;
-        let wait = first.saturating_mul(1 << self.attempts.min(16)).min(longest);
-        self.attempts += 1;
-        self.extend(now + wait);
-        true
+        let doubled =
+            |(first, longest): (Duration, Duration), times: u32| first.saturating_mul(1 << times.min(16)).min(longest);
+        match class {
+            FailureClass::AuthenticationFailed => Some(self.refuse(now)),
+            FailureClass::PermissionDenied if decisive => Some(self.refuse(now)),
+            // The first time, the upstream knows best.
+            FailureClass::RateLimited if self.attempts == 0 && retry_after.is_some_and(|wait| !wait.is_zero()) => {
+                retry_after
+            }
+            FailureClass::RateLimited => Some(doubled(RATE_LIMIT, self.attempts)),
+            FailureClass::PermissionDenied
+            | FailureClass::ScopeNotFound
+            | FailureClass::InvalidRequest
+            | FailureClass::NotFound
+                if !decisive =>
+            {
+                // A plain answer, if not a welcome one: the upstream is there, and others may fare better.
+                (self.absences, self.attempts, self.probing) = (0, 0, false);
+                None
+            }
+            _ => {
+                self.absences += 1;
+                self.probing |= decisive || self.absences >= OUTAGE_STREAK;
+                self.probing.then(|| doubled(OUTAGE, self.attempts))
+            }
+        }
+    }
+
+    fn refuse(&mut self, now: Instant) -> Duration {
+        let times = self.refusals.map_or(0, |(times, _)| times);
+        self.refusals = Some((times + 1, now));
+        self.probing = true;
+        CREDENTIAL.0.saturating_mul(1 << times.min(16)).min(CREDENTIAL.1)
+    }
+
+    /// The upstream asks to be left alone until then.
+    pub fn silence(&mut self, until: Instant) {
+        self.retry_at = self.retry_at.max(Some(until));
+        self.extend(until);
     }
 
     /// The credential or the endpoint changed: what was held against the old one is void. A `Retry-After` is not: it stands.
     pub fn forgive(&mut self) {
-        let keep = self.trouble.as_ref().is_some_and(|trouble| trouble.failure.retry_after.is_some());
-        *self = Self { until: self.until.filter(|_| keep), ..Self::default() };
+        *self = Self { until: self.retry_at, retry_at: self.retry_at, ..Self::default() };
     }
 
     fn extend(&mut self, until: Instant) {
-        self.until = Some(self.until.map_or(until, |old| old.max(until)));
+        self.until = self.until.max(Some(until));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::failure::RetryAfter;
 
     fn failure(class: FailureClass) -> Failure {
         Failure::new(class, "x")
@@ -151,7 +197,7 @@ mod tests {
         for _ in 0..8 {
             hold.failed(&failure(FailureClass::AuthenticationFailed), now, false, None, now);
         }
-        assert_eq!(hold.until(now), Some(now + Duration::from_secs(60)));
+        assert_eq!(hold.until(now), Some(now + Duration::from_mins(1)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -175,11 +221,36 @@ mod tests {
         let now = Instant::now();
         let mut hold = Hold::default();
         let limited = Failure {
-            retry_after: Some(crate::domain::failure::RetryAfter::After(Duration::from_secs(30))),
+            retry_after: Some(RetryAfter::After(Duration::from_secs(30))),
             ..failure(FailureClass::RateLimited)
         };
         hold.failed(&limited, now, false, Some(Duration::from_secs(30)), now);
+        hold.failed(&failure(FailureClass::UpstreamUnavailable), now, false, None, now);
         hold.forgive();
         assert_eq!(hold.until(now), Some(now + Duration::from_secs(30)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn successes_between_do_not_bring_an_access_key_near_its_lock() {
+        let mut now = Instant::now();
+        let mut hold = Hold::default();
+        let mut refusals = Vec::new();
+        for _ in 0..12 {
+            refusals.push(now);
+            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, false, None, now));
+            now = hold.until(now).unwrap();
+            hold.succeeded(now);
+        }
+        assert!(refusals.windows(5).all(|five| five[4] - five[0] > Duration::from_mins(5)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_forbidden_is_no_outage() {
+        let now = Instant::now();
+        let mut hold = Hold::default();
+        for _ in 0..100 {
+            assert!(!hold.failed(&failure(FailureClass::PermissionDenied), now, false, None, now));
+        }
+        assert!(hold.trouble().is_some() && hold.until(now).is_none());
     }
 }

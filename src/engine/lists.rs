@@ -24,6 +24,8 @@ use crate::providers::{Cursor, Page};
 const MAX_PAGES: u32 = 200;
 /// Up to so many new watches are asked for singly at once, even where a list serves the scope.
 const FRESH_BY_GET: usize = 4;
+/// How long an upstream that refuses further pages is not asked for them again.
+const PAGING_REFUSED: Duration = Duration::from_mins(10);
 /// Lists that new watches ask for keep this distance.
 const LIST_SPACING: Duration = Duration::from_secs(1);
 /// So many answers in a row that are no list, and the scope is polled by single requests.
@@ -43,8 +45,11 @@ pub struct Scope {
     run: Option<Run>,
     began: Option<Instant>,
     /// The upstream offers further pages but refuses to give them (Astra tasks, upstreams.md §3.3).
-    paging_refused: bool,
+    paging_refused_until: Option<Instant>,
+    /// Answers in a row that were no list.
     failures: u32,
+    /// Since the last list, a task of the scope could be asked for: if lists fail, the list itself is at fault.
+    pub gets_work: bool,
     demand: f64,
     runs: u64,
 }
@@ -69,8 +74,9 @@ impl Scope {
             due: None,
             run: None,
             began: None,
-            paging_refused: false,
+            paging_refused_until: None,
             failures: 0,
+            gets_work: false,
             demand: 0.0,
             runs: 0,
         }
@@ -98,7 +104,10 @@ impl Planner {
     /// Keeps the scope's counts in step with a move of one of its tasks.
     pub(super) fn placed(&mut self, task: &Arc<TaskRef>, old: Place, new: Place) {
         let requests_per_get = 1 + u32::from(self.settings.subtasks);
-        let scope = self.scopes.entry(Arc::from(task.scope.as_str())).or_insert_with(|| Scope::new(requests_per_get));
+        if !self.scopes.contains_key(task.scope.as_str()) {
+            self.scopes.insert(Arc::from(task.scope.as_str()), Scope::new(requests_per_get));
+        }
+        let Some(scope) = self.scopes.get_mut(task.scope.as_str()) else { return };
         match (old == Place::Done, new == Place::Done) {
             (true, false) => scope.members += 1,
             (false, true) => scope.members -= 1,
@@ -163,13 +172,13 @@ impl Planner {
 
     /// Whether a new watch is better served by its scope's list than by a request of its own; if so, leaves it to that.
     pub(super) fn leave_to_list(&mut self, task: &Arc<TaskRef>, now: Instant) -> bool {
-        let Some(scope) = self.scopes.get(task.scope.as_str()) else { return false };
+        let Some((name, scope)) = self.scopes.get_key_value(task.scope.as_str()) else { return false };
         let solo = self.entries.get(task).is_some_and(|entry| entry.solo);
-        if scope.mode != Mode::List || solo || self.fresh.len() < FRESH_BY_GET {
+        if scope.mode != Mode::List || scope.failures > 0 || solo || self.fresh.len() < FRESH_BY_GET {
             return false;
         }
         let soonest = scope.began.map_or(now, |began| now.max(began + LIST_SPACING));
-        let name: Arc<str> = Arc::from(task.scope.as_str());
+        let name = Arc::clone(name);
         self.put(task, Place::Listed);
         self.list_at(&name, soonest);
         true
@@ -207,15 +216,20 @@ impl Planner {
     pub(super) fn page_came(&mut self, scope: &Arc<str>, page: Page, body: usize, poll: u64, now: Instant) {
         let Some(state) = self.scopes.get_mut(scope) else { return };
         let Some(run) = &mut state.run else { return };
-        let (total, next) = (page.total, page.next.clone());
+        let may_go_on = page.total > 0 && state.paging_refused_until.is_none_or(|until| until <= now);
+        let next = page.next.clone();
         run.take(page, body);
         match next {
-            Some(next)
-                if !state.paging_refused && total > 0 && run.pages < MAX_PAGES && run.cursors.insert(next.clone()) =>
-            {
+            Some(next) if may_go_on && run.pages < MAX_PAGES && run.cursors.insert(next.clone()) => {
                 self.steps.push_back(Step::page(scope, next, poll));
             }
-            _ => self.finish_run(scope, true, poll, now),
+            _ => {
+                state.costs.list_took(run.pages, run.bytes);
+                (state.failures, state.gets_work) = (0, false);
+                self.apply_run(scope, poll, now);
+                self.confirm_missing(scope, poll, now);
+                self.end_run(scope, now);
+            }
         }
     }
 
@@ -229,52 +243,56 @@ impl Planner {
         poll: u64,
         now: Instant,
     ) {
-        let Some(state) = self.scopes.get_mut(scope) else { return };
-        if !is_first {
-            state.paging_refused |= failure.class == FailureClass::InvalidRequest;
-            let confirms = state.paging_refused;
-            return self.finish_run(scope, confirms, poll, now);
-        }
+        self.apply_run(scope, poll, now);
         if again {
-            return self.abandon_run(scope, now);
+            return self.restart_run(scope, now);
         }
-        state.failures += 1;
-        let unusable = match failure.class {
-            FailureClass::InvalidRequest | FailureClass::NotFound => true,
-            FailureClass::InvalidAnswer => failure.code == BODY_TOO_LARGE || state.failures >= UNREADABLE_LISTS,
-            _ => false,
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let class = failure.class;
+        if !is_first && class == FailureClass::InvalidRequest {
+            state.paging_refused_until = Some(now + PAGING_REFUSED);
+            self.confirm_missing(scope, poll, now);
+            return self.end_run(scope, now);
+        }
+        // An upstream that is not there is the hold's business; one that gives a first page and no second is there.
+        // So is one that answers single requests meanwhile.
+        let absent = is_first && class == FailureClass::UpstreamUnavailable && !state.gets_work;
+        state.failures += u32::from(!absent);
+        let unusable = match class {
+            FailureClass::InvalidRequest | FailureClass::NotFound | FailureClass::PermissionDenied => true,
+            FailureClass::InvalidAnswer if failure.code == BODY_TOO_LARGE => true,
+            _ => state.failures >= UNREADABLE_LISTS,
         };
         if unusable {
             state.costs.list_is_unusable(now);
         }
-        let listed: Vec<_> = state.listed.iter().cloned().collect();
+        state.gets_work = false;
+        let mut waiting = state.listed.iter().cloned().collect::<Vec<_>>();
         let reason = Arc::new(failure.clone());
-        for task in listed {
-            if let Some(entry) = self.entries.get_mut(&task) {
-                entry.troubled(&reason, false, poll, now, &mut self.out);
-            }
-        }
+        waiting.retain(|task| {
+            let Some(entry) = self.entries.get_mut(task).filter(|entry| entry.applied <= poll) else { return false };
+            entry.troubled(&reason, poll, now, &mut self.out);
+            true
+        });
         self.end_run(scope, now);
+        if class == FailureClass::UpstreamUnavailable
+            && let Some(task) = waiting.first().filter(|task| self.place(task) == Place::Listed)
+        {
+            // Is it the upstream or only the list? A single request tells.
+            self.put(task, Place::Due(now));
+        }
     }
 
-    /// The list in progress is given up, and asked for anew.
-    pub(super) fn abandon_run(&mut self, scope: &Arc<str>, now: Instant) {
-        let Some(state) = self.scopes.get_mut(scope) else { return };
-        state.run = None;
-        if state.members == 0 {
-            return self.dismiss(scope);
-        }
+    /// Drops the list in progress, and has it asked for anew.
+    pub(super) fn restart_run(&mut self, scope: &Arc<str>, now: Instant) {
+        self.end_run(scope, now);
         self.list_at(scope, now);
     }
 
-    /// The list has ended: what it showed is applied; what it should have shown and did not is asked for once by itself
-    /// (`confirms`), before it counts as not found.
-    fn finish_run(&mut self, scope: &Arc<str>, confirms: bool, poll: u64, now: Instant) {
-        let Some(state) = self.scopes.get_mut(scope) else { return };
-        let Some(run) = &mut state.run else { return };
+    /// What the list has shown so far is applied.
+    fn apply_run(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
+        let Some(run) = self.scopes.get_mut(scope).and_then(|state| state.run.as_mut()) else { return };
         let (shown, mut children) = (std::mem::take(&mut run.found), std::mem::take(&mut run.children));
-        state.costs.list_took(run.pages, run.bytes);
-        state.failures = 0;
         for (id, mut found) in shown {
             let task = TaskRef { scope: scope.to_string(), id };
             let Some((task, entry)) = self.entries.get_key_value(&task) else { continue };
@@ -290,15 +308,18 @@ impl Planner {
             }
             self.observe(&task, found, poll, now);
         }
+    }
+
+    /// What a list should have shown and did not is asked for once by itself, before it counts as not found.
+    fn confirm_missing(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
         let listed: Vec<_> = self.scopes.get(scope).map(|s| s.listed.iter().cloned().collect()).unwrap_or_default();
         for task in listed {
             let Some(entry) = self.entries.get_mut(&task) else { continue };
-            if confirms && entry.applied < poll && entry.watchers.iter().all(|watcher| watcher.from_job <= poll) {
+            if entry.applied <= poll && entry.watchers.iter().all(|watcher| watcher.from_job <= poll) {
                 entry.solo = true;
                 self.put(&task, Place::Due(now));
             }
         }
-        self.end_run(scope, now);
     }
 
     /// Says when the scope's next list is due.

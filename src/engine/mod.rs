@@ -5,19 +5,25 @@
 //! |---|---|
 //! | [`planner`] | what to ask next, and what an answer means for the queue: sans-IO, the invariants of design §3 live here |
 //! | [`lists`] | the part of the planner that serves a scope from one list |
+//! | `answers` | the part of the planner that takes answers in |
 //! | [`entry`] | one polled task and its watchers |
+//! | [`job`] | what a planner is told, what it asks, what comes back |
+//! | [`access`] | the token: when one is needed, and what a refusal means |
 //! | [`hold`] | when to be silent: `Retry-After`, outages, refused credentials |
 //! | [`budget`] | requests per second |
 //! | [`coalesce`] | list or single requests |
 //! | [`transport`], [`egress`] | requests over HTTP: bounded, and only to where the operator lets them go |
 //! | [`actor`] | runs a planner: sends its jobs, decodes the answers, delivers the reports |
 
+pub mod access;
 pub mod actor;
+mod answers;
 pub mod budget;
 pub mod coalesce;
 pub mod egress;
 pub mod entry;
 pub mod hold;
+pub mod job;
 pub mod lists;
 pub mod planner;
 pub mod transport;

@@ -12,96 +12,39 @@ use std::{
 
 use tokio::time::Instant;
 
+pub use super::job::{Job, JobKind, JobResult, Settings};
 use super::{
     Delivery, Watch, WatchKey,
+    access::Access,
     budget::Budget,
-    coalesce::{Mode, ModeChoice},
+    coalesce::Mode,
     entry::{Entry, Place},
     hold::{Hold, Trouble},
     lists::Scope,
 };
 use crate::domain::{
     cadence,
-    failure::{Failure, FailureClass},
     task::{Task, TaskRef},
 };
-use crate::providers::{Cursor, Page};
-
-/// The bounds of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Requests per second in the long run, at least 1.
-    pub requests_per_second: u32,
-    /// Requests that may be sent at once after a rest.
-    pub burst: u32,
-    /// Requests in flight at a time, at least 1.
-    pub max_in_flight: usize,
-    /// The shortest period of a task.
-    pub min_period: Duration,
-    /// The longest period of a task.
-    pub max_period: Duration,
-    /// Lists or single requests.
-    pub mode: ModeChoice,
-    /// Whether the upstream lists tasks.
-    pub lists: bool,
-    /// Whether sub-tasks need a request of their own.
-    pub subtasks: bool,
-    /// Whether the credential is exchanged for a token first.
-    pub exchanges: bool,
-}
-
-/// A request to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// Rises with each job.
-    pub id: u64,
-    /// What to ask.
-    pub kind: JobKind,
-    /// How long it has waited beyond its time.
-    pub lag: Duration,
-}
-
-/// What to ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JobKind {
-    /// A token for the credential.
-    Authenticate,
-    /// One task.
-    Get(Arc<TaskRef>),
-    /// The sub-tasks of one task.
-    Subtasks(Arc<TaskRef>),
-    /// A page of the tasks of a scope.
-    List(Arc<str>, Option<Cursor>),
-}
-
-/// What a job brought.
-#[derive(Debug)]
-pub enum JobResult {
-    /// A token, and how long it is good for where that is known.
-    Token(Result<Option<Duration>, Failure>),
-    /// A task.
-    Task(Result<Task, Failure>),
-    /// A page of a list, or the sub-tasks of a task.
-    Page(Result<Page, Failure>),
-}
+use crate::providers::Cursor;
 
 /// A job in flight.
 #[derive(Debug)]
-struct Running {
-    kind: JobKind,
-    asked: Instant,
+pub(super) struct Running {
+    pub(super) kind: JobKind,
+    pub(super) asked: Instant,
     /// The task that a sub-tasks job completes.
-    partial: Option<Task>,
+    pub(super) partial: Option<Task>,
     /// The number of the poll's first job: what was asked first tells how old the answer is.
-    poll: u64,
+    pub(super) poll: u64,
 }
 
 /// What continues a poll that has begun.
 #[derive(Debug)]
 pub(super) struct Step {
-    kind: JobKind,
-    partial: Option<Task>,
-    poll: u64,
+    pub(super) kind: JobKind,
+    pub(super) partial: Option<Task>,
+    pub(super) poll: u64,
 }
 
 /// What waits for its time.
@@ -111,30 +54,13 @@ pub(super) enum Item {
     Scope(Arc<str>),
 }
 
-#[derive(Debug, PartialEq)]
-enum Access {
-    /// Nothing to exchange, or a token that is good until then; `proven` once the upstream has taken it.
-    Open {
-        renew_at: Option<Instant>,
-        proven: bool,
-        job: u64,
-    },
-    NeedsToken,
-    Authenticating,
-}
-
-/// A token is renewed so long before its end, or at half its life where that is shorter.
-const RENEW_MARGIN: Duration = Duration::from_secs(60);
-/// A task that has been refused for want of a token, or by a rate limit, is asked for again as soon as that is mended.
-const AT_ONCE: Duration = Duration::ZERO;
-
 /// The state of a connection's queue.
 #[derive(Debug)]
 pub struct Planner {
     pub(super) settings: Settings,
     budget: Budget,
     pub(super) hold: Hold,
-    access: Access,
+    pub(super) access: Access,
     pub(super) entries: HashMap<Arc<TaskRef>, Entry>,
     keys: HashMap<WatchKey, Arc<TaskRef>>,
     pub(super) scopes: HashMap<Arc<str>, Scope>,
@@ -143,12 +69,16 @@ pub struct Planner {
     pub(super) fresh: BTreeMap<u64, Arc<TaskRef>>,
     arrivals: u64,
     pub(super) steps: VecDeque<Step>,
-    jobs: HashMap<u64, Running>,
-    next_job: u64,
+    pub(super) jobs: HashMap<u64, Running>,
+    pub(super) next_job: u64,
+    /// The first job since the credential, or what it is sent to, last changed.
+    pub(super) renewed: u64,
+    /// A pause has just ended, or is about to: what it held back is then sent evenly, without a burst.
+    pub(super) paused: bool,
     turn: u8,
     pub(super) demand: f64,
     pub(super) subtasks_refused: bool,
-    last_success: Option<Instant>,
+    pub(super) last_success: Option<Instant>,
     pub(super) out: Vec<Delivery<Instant>>,
 }
 
@@ -158,7 +88,7 @@ impl Planner {
     pub fn new(settings: Settings, now: Instant) -> Self {
         Self {
             budget: Budget::new(settings.requests_per_second, settings.burst, now),
-            access: Access::closed(&settings),
+            access: Access::new(settings.exchanges, 1),
             settings,
             hold: Hold::default(),
             entries: HashMap::new(),
@@ -170,6 +100,8 @@ impl Planner {
             steps: VecDeque::new(),
             jobs: HashMap::new(),
             next_job: 1,
+            renewed: 0,
+            paused: false,
             turn: 0,
             demand: 0.0,
             subtasks_refused: false,
@@ -178,14 +110,19 @@ impl Planner {
         }
     }
 
-    /// Takes over new bounds. `renewed`: the credential or what it is sent to is another one, so that refusals of the old one are void.
+    /// Takes over new bounds. `renewed`: the credential or what it is sent to is another one, so that refusals of the old one are void,
+    /// and what is still asked with it is asked for again.
     pub fn reconfigure(&mut self, settings: Settings, renewed: bool, now: Instant) {
         self.budget.resize(settings.requests_per_second, settings.burst, now);
         self.settings = settings;
         if renewed {
             self.hold.forgive();
-            self.access = Access::closed(&self.settings);
+            self.access = Access::new(self.settings.exchanges, self.next_job);
+            self.renewed = self.next_job;
             self.subtasks_refused = false;
+            for step in std::mem::take(&mut self.steps) {
+                self.ask_again(step.kind, now);
+            }
             self.requeue_all(now);
         }
     }
@@ -221,35 +158,31 @@ impl Planner {
         let Some(entry) = self.entries.get_mut(&task) else { return };
         entry.watchers.retain(|watcher| watcher.key != *key);
         // While its answer is awaited an entry stays, so that nobody asks for the task a second time meanwhile.
-        if entry.place != Place::InFlight {
-            self.sweep(&task);
+        if entry.place != Place::InFlight && !self.sweep(&task) && self.is_settled(&task) {
+            self.put(&task, Place::Done);
         }
     }
 
     /// The next request that may be sent now; none when all that is left must wait.
     pub fn next(&mut self, now: Instant) -> Option<Job> {
-        if self.hold.until(now).is_some()
-            || self.jobs.len() >= self.in_flight_limit()
-            || self.work_at(now).is_none_or(|at| at > now)
-        {
+        if self.hold.until(now).is_some() || self.jobs.len() >= self.in_flight_limit() || self.access.is_waiting() {
             return None;
         }
-        if let Access::Open { renew_at: Some(at), .. } = self.access
-            && at <= now
-        {
-            self.access = Access::NeedsToken;
+        if std::mem::take(&mut self.paused) {
+            self.budget.drain(now);
         }
-        if self.access == Access::Authenticating || self.budget.ready_at(now) > now {
+        self.drop_unneeded_steps(now);
+        if self.budget.ready_at(now) > now || self.work_at(now).is_none_or(|at| at > now) {
             return None;
         }
-        let (step, lag) = if self.access == Access::NeedsToken {
-            self.access = Access::Authenticating;
+        let id = self.next_job;
+        let (step, lag) = if self.access.needs_token(now) {
+            self.access.asks(id);
             (Step::first(JobKind::Authenticate), Duration::ZERO)
         } else {
             self.pick(now)?
         };
         self.budget.take(now);
-        let id = self.next_job;
         self.next_job += 1;
         let poll = if step.poll == 0 { id } else { step.poll };
         self.jobs.insert(id, Running { kind: step.kind.clone(), asked: now, partial: step.partial, poll });
@@ -259,61 +192,11 @@ impl Planner {
     /// When [`Self::next`] should be asked again; none when only an answer or a new watch can change anything.
     #[must_use]
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        if self.jobs.len() >= self.in_flight_limit() || self.access == Access::Authenticating {
+        if self.jobs.len() >= self.in_flight_limit() || self.access.is_waiting() {
             return None;
         }
         let work = self.work_at(now)?.max(self.budget.ready_at(now));
         Some(self.hold.until(now).map_or(work, |until| until.max(work)))
-    }
-
-    /// Takes in what a job brought; `body` is the size of the answer in bytes.
-    pub fn done(&mut self, id: u64, result: JobResult, body: usize, retry_after: Option<Duration>, now: Instant) {
-        let Some(job) = self.jobs.remove(&id) else { return };
-        let failure = match &result {
-            JobResult::Token(Err(failure)) | JobResult::Task(Err(failure)) | JobResult::Page(Err(failure)) => {
-                Some(failure.clone())
-            }
-            _ => None,
-        };
-        let again = failure.as_ref().is_some_and(|failure| self.refused(&job, failure, retry_after, now));
-        if failure.is_none() && job.kind != JobKind::Authenticate {
-            self.succeeded(&job, now);
-        }
-        match (job.kind, result) {
-            (JobKind::Authenticate, JobResult::Token(Ok(life))) => {
-                let renew_at = life.map(|life| now + life.saturating_sub(RENEW_MARGIN.min(life / 2)));
-                self.access = Access::Open { renew_at, proven: false, job: id };
-            }
-            (JobKind::Authenticate, _) => self.access = Access::NeedsToken,
-            (JobKind::Get(task), JobResult::Task(Ok(found))) => self.found(&task, found, job.poll, body, now),
-            (JobKind::Get(task), JobResult::Task(Err(failure))) => {
-                self.not_found(&task, &failure, again, job.poll, now)
-            }
-            (JobKind::Subtasks(task), JobResult::Page(page)) => {
-                self.subtasks_came(&task, job.partial, page, again, job.poll, now);
-            }
-            (JobKind::List(scope, _), JobResult::Page(Ok(page))) => self.page_came(&scope, page, body, job.poll, now),
-            (JobKind::List(scope, cursor), JobResult::Page(Err(failure))) => {
-                self.page_failed(&scope, cursor.is_none(), &failure, again, job.poll, now);
-            }
-            // The actor answers each kind of job with its kind of result.
-            (JobKind::Get(task) | JobKind::Subtasks(task), _) => self.put(&task, Place::Due(now)),
-            (JobKind::List(scope, _), _) => self.end_run(&scope, now),
-        }
-    }
-
-    /// The job's answer will not come: what it asked for is asked for anew.
-    pub fn abandon(&mut self, id: u64, now: Instant) {
-        let Some(job) = self.jobs.remove(&id) else { return };
-        match job.kind {
-            JobKind::Authenticate => self.access = Access::NeedsToken,
-            JobKind::Get(task) | JobKind::Subtasks(task) => {
-                if !self.sweep(&task) {
-                    self.put(&task, Place::Due(now));
-                }
-            }
-            JobKind::List(scope, _) => self.abandon_run(&scope, now),
-        }
     }
 
     /// What is to be delivered since the last call.
@@ -352,14 +235,32 @@ impl Planner {
         Some(largest.mode)
     }
 
-    /// How many tasks are polled, and how many requests are in flight.
+    /// How many tasks are watched, and how many requests are in flight.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         (self.entries.len(), self.jobs.len())
     }
 
     fn in_flight_limit(&self) -> usize {
-        if self.hold.is_probing() { 1 } else { self.settings.max_in_flight.max(1) }
+        let is_careful = self.hold.is_probing() || !self.access.is_proven();
+        if is_careful { 1 } else { self.settings.max_in_flight.max(1) }
+    }
+
+    /// What continues a poll that nobody wants any more is not asked.
+    fn drop_unneeded_steps(&mut self, now: Instant) {
+        while let Some(step) = self.steps.front() {
+            let is_needed = match &step.kind {
+                JobKind::Subtasks(task) => self.entries.get(task).is_some_and(|entry| !entry.is_settled()),
+                JobKind::List(scope, _) => self.scopes.get(scope).is_some_and(|scope| scope.members > 0),
+                JobKind::Authenticate | JobKind::Get(_) => true,
+            };
+            if is_needed {
+                return;
+            }
+            if let Some(step) = self.steps.pop_front() {
+                self.ask_again(step.kind, now);
+            }
+        }
     }
 
     /// When there is something to ask, but for budget and holds.
@@ -396,129 +297,8 @@ impl Planner {
         }
     }
 
-    /// What a failure means for the connection. Returns whether the request itself should simply be sent again later.
-    fn refused(&mut self, job: &Running, failure: &Failure, retry_after: Option<Duration>, now: Instant) -> bool {
-        if failure.class == FailureClass::NotFound && retry_after.is_none() {
-            self.succeeded(job, now);
-            return false;
-        }
-        let is_token = job.kind == JobKind::Authenticate;
-        if failure.class == FailureClass::AuthenticationFailed && !is_token && self.settings.exchanges {
-            match self.access {
-                // The first refusal of a token that was good, or one of an older token: a new one may cure it.
-                Access::Open { proven: true, .. } => {
-                    self.access = Access::NeedsToken;
-                    return true;
-                }
-                Access::Open { job: token, .. } if job.poll < token => return true,
-                Access::Open { .. } => self.access = Access::NeedsToken,
-                Access::NeedsToken | Access::Authenticating => return true,
-            }
-        }
-        if self.hold.failed(failure, job.asked, is_token, retry_after, now) {
-            if let Some(until) = self.hold.until(now) {
-                self.budget.drain(until);
-            }
-            self.spread_trouble(failure, now);
-        }
-        matches!(failure.class, FailureClass::AuthenticationFailed | FailureClass::RateLimited)
-    }
-
-    fn succeeded(&mut self, job: &Running, now: Instant) {
-        self.hold.succeeded(job.asked);
-        self.last_success = Some(now);
-        if let Access::Open { proven, job: token, .. } = &mut self.access
-            && job.poll > *token
-        {
-            *proven = true;
-        }
-    }
-
-    /// Tells every watcher of a trouble of the connection: while it lasts, hardly anything is polled.
-    fn spread_trouble(&mut self, failure: &Failure, now: Instant) {
-        let failure = Arc::new(failure.clone());
-        let job = self.next_job;
-        for entry in self.entries.values_mut().filter(|entry| entry.place != Place::Done) {
-            entry.troubled(&failure, false, job, now, &mut self.out);
-        }
-    }
-
-    fn found(&mut self, task: &Arc<TaskRef>, found: Task, poll: u64, body: usize, now: Instant) {
-        let asks_subtasks = self.settings.subtasks && !self.subtasks_refused && found.parent_id.is_none();
-        if let Some(scope) = self.scopes.get_mut(task.scope.as_str()) {
-            scope.costs.get_took(1 + u32::from(asks_subtasks), body);
-        }
-        if asks_subtasks && self.entries.get(task).is_some_and(|entry| !entry.watchers.is_empty()) {
-            self.steps.push_back(Step { kind: JobKind::Subtasks(Arc::clone(task)), partial: Some(found), poll });
-        } else {
-            self.observe(task, found, poll, now);
-        }
-    }
-
-    fn subtasks_came(
-        &mut self,
-        task: &Arc<TaskRef>,
-        partial: Option<Task>,
-        page: Result<Page, Failure>,
-        again: bool,
-        poll: u64,
-        now: Instant,
-    ) {
-        let Some(mut found) = partial else { return self.put(task, Place::Due(now)) };
-        match page {
-            Ok(page) => found.adopt(page.tasks),
-            // An upstream that cannot filter has its task shown without parts, and is not asked again.
-            Err(failure) if failure.class == FailureClass::InvalidRequest => self.subtasks_refused = true,
-            Err(failure) if failure.class == FailureClass::NotFound => {}
-            Err(failure) => return self.not_found(task, &failure, again, poll, now),
-        }
-        self.observe(task, found, poll, now);
-    }
-
-    /// Applies an observation, unless a newer one has been applied; says where the task waits next.
-    pub(super) fn observe(&mut self, task: &Arc<TaskRef>, found: Task, poll: u64, now: Instant) {
-        if self.sweep(task) {
-            return;
-        }
-        let Some(entry) = self.entries.get_mut(task) else { return };
-        let finished = found.state.is_finished();
-        if poll >= entry.applied {
-            entry.seen(found, poll, now, &mut self.out);
-        }
-        if entry.is_owing() {
-            // Registered while this was in flight: not for it.
-            self.put_first(task);
-        } else if finished {
-            self.put(task, Place::Done);
-        } else {
-            self.wait(task, now);
-        }
-    }
-
-    fn not_found(&mut self, task: &Arc<TaskRef>, failure: &Failure, again: bool, poll: u64, now: Instant) {
-        if self.sweep(task) {
-            return;
-        }
-        let Some(entry) = self.entries.get_mut(task) else { return };
-        if again {
-            return self.put(task, Place::Due(now + AT_ONCE));
-        }
-        if poll >= entry.applied {
-            if failure.class == FailureClass::NotFound {
-                entry.missing(failure, poll, now, &mut self.out);
-            } else {
-                entry.troubled(&Arc::new(failure.clone()), true, poll, now, &mut self.out);
-            }
-        }
-        if entry.is_owing() {
-            self.put_first(task);
-        } else {
-            self.wait(task, now);
-        }
-    }
-
     /// Removes an entry that nobody watches any more. Returns whether it did.
-    fn sweep(&mut self, task: &Arc<TaskRef>) -> bool {
+    pub(super) fn sweep(&mut self, task: &Arc<TaskRef>) -> bool {
         let unwatched = self.entries.get(task).is_some_and(|entry| entry.watchers.is_empty());
         if unwatched {
             self.put(task, Place::Done);
@@ -531,13 +311,15 @@ impl Planner {
     pub(super) fn wait(&mut self, task: &Arc<TaskRef>, now: Instant) {
         self.review(&task.scope, now);
         let Some(entry) = self.entries.get_mut(task) else { return };
-        let listed = !entry.solo && self.scopes.get(task.scope.as_str()).is_some_and(|scope| scope.mode == Mode::List);
-        if listed {
-            let next = entry.period(self.settings.min_period, self.settings.max_period, now);
-            self.put(task, Place::Listed);
-            return self.list_at(&Arc::from(task.scope.as_str()), now + next);
-        }
         let period = entry.period(self.settings.min_period, self.settings.max_period, now);
+        let scope = self.scopes.get_key_value(task.scope.as_str()).filter(|(_, scope)| scope.mode == Mode::List);
+        if let Some((scope, _)) = scope
+            && !entry.solo
+        {
+            let scope = Arc::clone(scope);
+            self.put(task, Place::Listed);
+            return self.list_at(&scope, now + period);
+        }
         let seed = entry.seed();
         let requests = 1.0 + f64::from(u8::from(self.settings.subtasks && !self.subtasks_refused));
         self.demand += requests / period.as_secs_f64() - entry.demand;
@@ -581,7 +363,7 @@ impl Planner {
     }
 
     /// Puts an entry into the lane of the new ones, behind those that are there.
-    fn put_first(&mut self, task: &Arc<TaskRef>) {
+    pub(super) fn put_first(&mut self, task: &Arc<TaskRef>) {
         self.arrivals += 1;
         self.put(task, Place::Fresh(self.arrivals));
     }
@@ -611,11 +393,5 @@ impl Step {
     /// A further page of a list whose first page was asked for by the job `poll`.
     pub(super) fn page(scope: &Arc<str>, cursor: Cursor, poll: u64) -> Self {
         Self { kind: JobKind::List(Arc::clone(scope), Some(cursor)), partial: None, poll }
-    }
-}
-
-impl Access {
-    fn closed(settings: &Settings) -> Self {
-        if settings.exchanges { Self::NeedsToken } else { Self::Open { renew_at: None, proven: false, job: 0 } }
     }
 }

@@ -1,0 +1,104 @@
+//! Whether a connection may ask: the token that its credential is exchanged for, and whether the upstream has taken it yet.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A token is renewed so long before its end, or at half its life where that is shorter.
+const RENEW_MARGIN: Duration = Duration::from_mins(1);
+/// A token is used for at least so long, whatever life it claims: a clock that is wrong must not make each request need a new one.
+const SHORTEST_LIFE: Duration = Duration::from_secs(30);
+/// A token that was good and is refused is exchanged at once, but only once in so long: what a new token does not cure must wait.
+const PARDON: Duration = Duration::from_mins(1);
+
+/// The credential's state.
+#[derive(Debug)]
+pub struct Access {
+    exchanges: bool,
+    state: State,
+    /// The first job that is sent with the present credential or token.
+    first_job: u64,
+    /// Whether the upstream has taken it. Until then one request at a time is sent: each refusal counts towards a lock.
+    proven: bool,
+    /// When a refused token was last exchanged at once.
+    pardoned: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    /// Nothing to exchange, or a token that is good until then.
+    Open(Option<Instant>),
+    NeedsToken,
+    /// By the job of this number.
+    Authenticating(u64),
+}
+
+impl Access {
+    /// With a credential that has not been used; `next_job` is the first that will be sent with it.
+    #[must_use]
+    pub fn new(exchanges: bool, next_job: u64) -> Self {
+        let state = if exchanges { State::NeedsToken } else { State::Open(None) };
+        Self { exchanges, state, first_job: next_job, proven: false, pardoned: None }
+    }
+
+    /// Whether the upstream has taken the present credential or token.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Whether a token is being waited for.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Authenticating(_))
+    }
+
+    /// Whether a token must be had before anything else can be asked.
+    #[must_use]
+    pub fn needs_token(&self, now: Instant) -> bool {
+        match self.state {
+            State::Open(renew_at) => renew_at.is_some_and(|at| at <= now),
+            State::NeedsToken => true,
+            State::Authenticating(_) => false,
+        }
+    }
+
+    /// A token is asked for by the job `id`.
+    pub fn asks(&mut self, id: u64) {
+        self.state = State::Authenticating(id);
+    }
+
+    /// The token that the job `id` asked for came, good for `life`; jobs from `next_job` on use it.
+    pub fn opened(&mut self, life: Option<Duration>, next_job: u64, now: Instant) {
+        let use_for = |life: Duration| life.saturating_sub(RENEW_MARGIN.min(life / 2)).max(SHORTEST_LIFE);
+        self.state = State::Open(life.and_then(|life| now.checked_add(use_for(life))));
+        (self.first_job, self.proven) = (next_job, false);
+    }
+
+    /// No token came.
+    pub fn denied(&mut self) {
+        self.state = State::NeedsToken;
+    }
+
+    /// The upstream took what the job `id` was sent with.
+    pub fn took(&mut self, id: u64) {
+        self.proven |= id >= self.first_job && matches!(self.state, State::Open(_));
+    }
+
+    /// The upstream refused what the job `id` was sent with. Returns whether a new token may cure it, so that the request is simply
+    /// sent again; else the credential itself is refused.
+    pub fn refused(&mut self, id: u64, now: Instant) -> bool {
+        if !self.exchanges {
+            return false;
+        }
+        if id < self.first_job || !matches!(self.state, State::Open(_)) {
+            return true;
+        }
+        self.state = State::NeedsToken;
+        let curable = self.proven && self.pardoned.is_none_or(|at| now >= at + PARDON);
+        if curable {
+            self.pardoned = Some(now);
+        }
+        curable
+    }
+}

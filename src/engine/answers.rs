@@ -1,0 +1,215 @@
+//! The part of the planner that takes answers in: what each means for the connection, for its task, and for those who watch it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    entry::{Entry, Place},
+    job::{JobKind, JobResult},
+    planner::{Planner, Running, Step},
+};
+use crate::domain::{
+    failure::{Failure, FailureClass},
+    task::{Task, TaskRef},
+};
+use crate::providers::Page;
+
+impl Planner {
+    /// Takes in what a job brought; `body` is the size of the answer in bytes.
+    pub fn done(&mut self, id: u64, result: JobResult, body: usize, retry_after: Option<Duration>, now: Instant) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        if id < self.renewed {
+            // Asked with another credential, or of another endpoint: only the wish for silence still counts.
+            if let Some(wait) = retry_after {
+                self.hold.silence(now + wait);
+                self.paused = true;
+            }
+            return self.ask_again(job.kind, now);
+        }
+        let again = match result.failure() {
+            Some(failure) => self.refused(id, &job, failure, retry_after, now),
+            None if job.kind == JobKind::Authenticate => false,
+            None => {
+                self.succeeded(id, job.asked, now);
+                false
+            }
+        };
+        match (job.kind, result) {
+            (JobKind::Authenticate, JobResult::Token(Ok(life))) => self.access.opened(life, self.next_job, now),
+            (JobKind::Authenticate, _) => self.access.denied(),
+            (JobKind::Get(task), JobResult::Task(Ok(found))) => self.found(&task, found, job.poll, body, now),
+            (JobKind::Get(task), JobResult::Task(Err(failure))) => {
+                self.failed(&task, &failure, again, job.poll, now);
+            }
+            (JobKind::Subtasks(task), JobResult::Page(page)) => {
+                self.subtasks_came(&task, job.partial, page, again, job.poll, now);
+            }
+            (JobKind::List(scope, _), JobResult::Page(Ok(page))) => self.page_came(&scope, page, body, job.poll, now),
+            (JobKind::List(scope, cursor), JobResult::Page(Err(failure))) => {
+                self.page_failed(&scope, cursor.is_none(), &failure, again, job.poll, now);
+            }
+            // The actor answers each kind of job with its kind of result.
+            (kind, _) => self.ask_again(kind, now),
+        }
+    }
+
+    /// The job's answer will not come: what it asked for is asked for anew.
+    pub fn abandon(&mut self, id: u64, now: Instant) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        if job.kind == JobKind::Authenticate {
+            self.access.denied();
+        }
+        self.ask_again(job.kind, now);
+    }
+
+    /// What a failure means for the connection. Returns whether the request itself should simply be sent again later.
+    fn refused(
+        &mut self,
+        id: u64,
+        job: &Running,
+        failure: &Failure,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> bool {
+        let is_token = job.kind == JobKind::Authenticate;
+        match failure.class {
+            FailureClass::NotFound if !is_token && retry_after.is_none() => {
+                self.succeeded(id, job.asked, now);
+                return false;
+            }
+            FailureClass::PermissionDenied | FailureClass::ScopeNotFound | FailureClass::InvalidRequest
+                if !is_token =>
+            {
+                self.access.took(id);
+            }
+            FailureClass::AuthenticationFailed if !is_token && self.access.refused(id, now) => {
+                if let Some(wait) = retry_after {
+                    self.hold.silence(now + wait);
+                    self.paused = true;
+                }
+                return true;
+            }
+            _ => {}
+        }
+        let was_probing = self.hold.is_probing();
+        if self.hold.failed(failure, job.asked, is_token, retry_after, now) {
+            self.spread_trouble(failure, now);
+        }
+        self.paused |= self.hold.until(now).is_some() || was_probing && !self.hold.is_probing();
+        matches!(failure.class, FailureClass::AuthenticationFailed | FailureClass::RateLimited)
+    }
+
+    fn succeeded(&mut self, id: u64, asked: Instant, now: Instant) {
+        let was_probing = self.hold.is_probing();
+        self.hold.succeeded(asked);
+        self.paused |= was_probing && !self.hold.is_probing();
+        self.last_success = Some(now);
+        self.access.took(id);
+    }
+
+    /// Tells every watcher of a trouble of the connection: while it lasts, hardly anything is polled.
+    fn spread_trouble(&mut self, failure: &Failure, now: Instant) {
+        let failure = Arc::new(failure.clone());
+        for entry in self.entries.values_mut().filter(|entry| entry.place != Place::Done) {
+            entry.troubled(&failure, self.next_job, now, &mut self.out);
+        }
+    }
+
+    fn found(&mut self, task: &Arc<TaskRef>, found: Task, poll: u64, body: usize, now: Instant) {
+        let asks_subtasks = self.settings.subtasks && !self.subtasks_refused && found.parent_id.is_none();
+        if let Some(scope) = self.scopes.get_mut(task.scope.as_str()) {
+            scope.gets_work = true;
+            scope.costs.get_took(1 + u32::from(asks_subtasks), body);
+        }
+        if asks_subtasks && self.entries.get(task).is_some_and(|entry| !entry.watchers.is_empty()) {
+            self.steps.push_back(Step { kind: JobKind::Subtasks(Arc::clone(task)), partial: Some(found), poll });
+        } else {
+            self.observe(task, found, poll, now);
+        }
+    }
+
+    fn subtasks_came(
+        &mut self,
+        task: &Arc<TaskRef>,
+        partial: Option<Task>,
+        page: Result<Page, Failure>,
+        again: bool,
+        poll: u64,
+        now: Instant,
+    ) {
+        let Some(mut found) = partial else { return self.settle(task, true, now) };
+        match page {
+            Ok(page) => {
+                found.adopt(page.tasks.into_iter().filter(|part| part.parent_id.as_ref() == Some(&task.id)).collect());
+            }
+            // An upstream that cannot filter has its task shown without parts, and is not asked again.
+            Err(failure) if failure.class == FailureClass::InvalidRequest => self.subtasks_refused = true,
+            Err(failure) if failure.class == FailureClass::NotFound => {}
+            Err(failure) => return self.failed(task, &failure, again, poll, now),
+        }
+        self.observe(task, found, poll, now);
+    }
+
+    /// Applies an observation, unless it may be older than what has been applied; says where the task waits next.
+    pub(super) fn observe(&mut self, task: &Arc<TaskRef>, found: Task, poll: u64, now: Instant) {
+        let Some(entry) = self.entries.get_mut(task) else { return };
+        if poll >= entry.applied {
+            entry.seen(found, poll, self.next_job, now, &mut self.out);
+        }
+        self.settle(task, false, now);
+    }
+
+    /// A poll of one task failed. `again`: for want of a token, or by a rate limit.
+    fn failed(&mut self, task: &Arc<TaskRef>, failure: &Failure, again: bool, poll: u64, now: Instant) {
+        if again {
+            return self.settle(task, true, now);
+        }
+        let Some(entry) = self.entries.get_mut(task) else { return };
+        if poll >= entry.applied {
+            if failure.class == FailureClass::NotFound {
+                entry.missing(failure, poll, self.next_job, now, &mut self.out);
+            } else {
+                // Whether an absent upstream is back is for the hold to find out; the task is not to blame.
+                entry.failures += u32::from(failure.class != FailureClass::UpstreamUnavailable);
+                entry.troubled(&Arc::new(failure.clone()), poll, now, &mut self.out);
+            }
+        }
+        self.settle(task, false, now);
+    }
+
+    /// Says where a task waits after an answer; `again`: one that does not count, so that it is asked as soon as may be.
+    fn settle(&mut self, task: &Arc<TaskRef>, again: bool, now: Instant) {
+        if self.sweep(task) {
+            return;
+        }
+        if self.is_settled(task) {
+            self.put(task, Place::Done);
+        } else if self.is_owing(task) {
+            // Registered while this was in flight: not for it.
+            self.put_first(task);
+        } else if again {
+            self.put(task, Place::Due(now));
+        } else {
+            self.wait(task, now);
+        }
+    }
+
+    /// The question has had no answer that counts: it is asked again, if anybody still wants to know.
+    pub(super) fn ask_again(&mut self, kind: JobKind, now: Instant) {
+        match kind {
+            // Whoever needs a token asks for one.
+            JobKind::Authenticate => {}
+            JobKind::List(scope, _) => self.restart_run(&scope, now),
+            JobKind::Get(task) | JobKind::Subtasks(task) => self.settle(&task, true, now),
+        }
+    }
+
+    pub(super) fn is_settled(&self, task: &TaskRef) -> bool {
+        self.entries.get(task).is_some_and(Entry::is_settled)
+    }
+
+    fn is_owing(&self, task: &TaskRef) -> bool {
+        self.entries.get(task).is_some_and(Entry::is_owing)
+    }
+}
