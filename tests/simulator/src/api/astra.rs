@@ -238,7 +238,7 @@ fn render(account: &str, options: Options, task: &Task, step: &Step) -> Map<Stri
         "userID": common.created_by.as_deref().unwrap_or("abda967f-cd2c-4237-908e-99266648c553"),
         "resourceID": uri.rsplit('/').next().unwrap_or(resource), "resourceURI": uri, "resourceCollectionURI": [uri],
         "state": step.state, "stateTransitions": transitions, "stateDetails": step.details,
-        "orderHint": common.order_hint.unwrap_or(0.0),
+        "orderHint": number(common.order_hint.unwrap_or(0.0)),
         "metadata": {"labels": [], "creationTimestamp": micros_z(task.created_ms),
             "modificationTimestamp": micros_z(task.since_ms), "createdBy": NIL},
     });
@@ -251,7 +251,7 @@ fn render(account: &str, options: Options, task: &Task, step: &Step) -> Map<Stri
     // "When completed is set to 100" (§3.1).
     let percent = if step.state == "completed" { Some(100.0) } else { step.percent };
     if let Some(percent) = percent {
-        out.insert("percentDone".into(), percent.into());
+        out.insert("percentDone".into(), number(percent));
     }
     if step.state != "notStarted" {
         out.insert("startTime".into(), micros_z(task.created_ms).into());
@@ -266,6 +266,12 @@ fn render(account: &str, options: Options, task: &Task, step: &Step) -> Map<Stri
     overlay(&mut out, &common.fields, &common.remove);
     overlay(&mut out, &step.fields, &step.remove);
     out
+}
+
+/// `100` and `20.25`, as in seed 002.
+#[allow(clippy::cast_possible_truncation)] // small and whole
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 1e9 { (value as i64).into() } else { value.into() }
 }
 
 /// A problem of the documents, by its number (§3.4, seed 002).
