@@ -1,10 +1,10 @@
 //! How faults are done: from the request, the true answer and the fault to a response.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::write::GzEncoder;
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use hyper::Response;
 use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use crate::world::World;
 
 /// Bytes of filler that are sent again and again.
 const BLOCK: usize = 64 * 1024;
+const BOMB_BLOCK: usize = 1 << 20;
 /// A slow body comes in so many parts.
 const PARTS: u32 = 10;
 
@@ -246,7 +247,7 @@ pub(crate) fn response(reply: Reply, hit: &Hit, flag: &ResetFlag) -> io::Result<
         }
         Some(Action::GzipBomb { bytes }) => {
             let reply = Reply::new(200, JSON, Bytes::new()).with_header("Content-Encoding", "gzip");
-            Ok(reply.into_response(SimBody::plain(bomb(*bytes)?)))
+            Ok(reply.into_response(SimBody::pieces(bomb(*bytes)?)))
         }
         _ if hit.body_ms > 0 => Ok(reply.into_response(SimBody::pieces(trickle(&full, hit.body_ms)))),
         _ => Ok(reply.into_response(SimBody::plain(full))),
@@ -260,14 +261,33 @@ fn trickle(body: &Bytes, over_ms: u64) -> Vec<Piece> {
     parts.flat_map(|part| [Piece::Wait(step), Piece::Data(part)]).collect()
 }
 
-/// About a thousandth of its size: `"` and so many blanks.
-fn bomb(bytes: u64) -> io::Result<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(b"\"")?;
-    let block = vec![b' '; BLOCK];
-    for _ in 0..(bytes / BLOCK as u64).min(1 << 18) {
-        encoder.write_all(&block)?;
+/// `"` and so many blanks, gzipped: a thousandth of its size. One megabyte is packed, and sent again and again: packing a gigabyte would
+/// keep everybody else waiting.
+fn bomb(bytes: u64) -> io::Result<Vec<Piece>> {
+    let mut packer = Compress::new(Compression::default(), false);
+    let mut pack = |data: &[u8], flush| {
+        let mut out = Vec::with_capacity(BLOCK);
+        let status = packer.compress_vec(data, &mut out, flush).map_err(io::Error::other)?;
+        if status == Status::BufError { Err(io::Error::other("the bomb's block is too small")) } else { Ok(out) }
+    };
+    let block = vec![b' '; BOMB_BLOCK];
+    let count = (bytes / BOMB_BLOCK as u64).min(1 << 20);
+    // After a full flush the packer remembers nothing, so the second block is as any other.
+    let mut head = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff][..], &pack(b"\"", FlushCompress::Full)?].concat();
+    let packed = [pack(&block, FlushCompress::Full)?, pack(&block, FlushCompress::Full)?];
+    let mut tail = pack(b"\"", FlushCompress::Finish)?;
+    let (mut sum, mut of_block, mut quote) = (Crc::new(), Crc::new(), Crc::new());
+    of_block.update(&block);
+    quote.update(b"\"");
+    sum.combine(&quote);
+    for _ in 0..count.max(2) {
+        sum.combine(&of_block);
     }
-    encoder.write_all(b"\"")?;
-    Ok(encoder.finish()?.into())
+    sum.combine(&quote);
+    tail.extend(sum.sum().to_le_bytes());
+    tail.extend(sum.amount().to_le_bytes());
+    let [first, others] = packed;
+    head.extend(first);
+    let others = Piece::Repeat(others.into(), count.max(2) - 1);
+    Ok(vec![Piece::Data(head.into()), others, Piece::Data(tail.into())])
 }

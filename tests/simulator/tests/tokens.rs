@@ -108,7 +108,7 @@ async fn oauth2_client_credentials() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, b| text + &format!("{b:02x}"))
 }
 
 /// Signs as upstreams.md §2.3 says, by hand for this one request.
