@@ -1,11 +1,13 @@
 //! The `taskwatch` program.
 
+mod commands;
+
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use taskwatch::ops::{
-    args::{Cli, Command, CrdsArgs, DecodeArgs, RunArgs},
+    args::{Cli, Command},
     telemetry,
 };
 
@@ -33,25 +35,13 @@ fn dispatch(command: Command) -> Result<()> {
                 .enable_all()
                 .build()
                 .context("cannot start the asynchronous runtime")?;
-            runtime.block_on(run(*args))
+            runtime.block_on(commands::run(*args))
         }
-        Command::Crds(args) => crds(&args),
-        Command::Decode(args) => decode(&args),
+        Command::Crds(args) => commands::crds(&args),
+        Command::Decode(args) => commands::decode(&args),
         Command::Version => {
             println!("taskwatch {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
     }
-}
-
-// TODO(wire): the three below are replaced by the real functions.
-#[allow(clippy::unused_async)]
-async fn run(_: RunArgs) -> Result<()> {
-    bail!("`run` is not wired yet")
-}
-fn crds(_: &CrdsArgs) -> Result<()> {
-    bail!("`crds` is not wired yet")
-}
-fn decode(_: &DecodeArgs) -> Result<()> {
-    bail!("`decode` is not wired yet")
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use kube::core::Selector;
+use kube::core::{Selector, SelectorExt};
 
 use super::index::{ConnectionObject, WatchObject};
 

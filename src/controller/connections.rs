@@ -114,7 +114,9 @@ impl Controller {
     async fn material(&self, object: &ConnectionObject) -> Result<Result<Material, Usability>, Error> {
         let namespace = object.identity.namespace.as_deref().unwrap_or(&self.cluster_namespace);
         let Some(auth) = object.spec.auth.member() else {
-            return Ok(Err(Usability::Invalid("spec.auth names no credential, or more than one: give exactly one".to_owned())));
+            return Ok(Err(Usability::Invalid(
+                "spec.auth names no credential, or more than one: give exactly one".to_owned(),
+            )));
         };
         let secret = match self.read::<Secret>(namespace, auth.secret()).await? {
             Ok(secret) => secret.data.unwrap_or_default(),
@@ -125,10 +127,13 @@ impl Controller {
             None => None,
             Some(reference) => {
                 let found = match reference.kind {
-                    CaBundleKind::ConfigMap => self.read::<ConfigMap>(namespace, &reference.name).await?.map(config_data),
-                    CaBundleKind::Secret => {
-                        self.read::<Secret>(namespace, &reference.name).await?.map(|secret| secret.data.unwrap_or_default())
+                    CaBundleKind::ConfigMap => {
+                        self.read::<ConfigMap>(namespace, &reference.name).await?.map(config_data)
                     }
+                    CaBundleKind::Secret => self
+                        .read::<Secret>(namespace, &reference.name)
+                        .await?
+                        .map(|secret| secret.data.unwrap_or_default()),
                 };
                 let found = found.map(|mut data| data.remove(&reference.key));
                 match found {
@@ -136,7 +141,9 @@ impl Controller {
                     Ok(None) => {
                         return Ok(Err(Usability::SecretNotFound(format!(
                             "{} {namespace}/{} has no key {}: add it, or correct spec.tls.caBundleRef",
-                            kind_name(reference.kind), reference.name, reference.key
+                            kind_name(reference.kind),
+                            reference.name,
+                            reference.key
                         ))));
                     }
                     Err(missing) => return Ok(Err(missing)),
@@ -148,7 +155,10 @@ impl Controller {
 
     async fn read<K>(&self, namespace: &str, name: &str) -> Result<Result<K, Usability>, Error>
     where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
     {
         let kind = K::kind(&());
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
@@ -165,7 +175,12 @@ impl Controller {
         }
     }
 
-    async fn write_connection(&self, id: &ConnectionId, object: &ConnectionObject, usability: &Usability) -> Result<(), Error> {
+    async fn write_connection(
+        &self,
+        id: &ConnectionId,
+        object: &ConnectionObject,
+        usability: &Usability,
+    ) -> Result<(), Error> {
         let decided = {
             let index = self.shared.index();
             let Some(entry) = index.connections.get(id) else { return Ok(()) };
@@ -180,15 +195,18 @@ impl Controller {
                 },
             };
             let (active, finished) = index.counts(id);
-            connection::decide(&connection::Input {
-                generation: object.generation,
-                status: entry.status.as_ref(),
-                situation,
-                active,
-                finished,
-                mode: entry.health.as_ref().and_then(|health| health.mode).map(|mode| mode.as_str()),
-                last_success: entry.health.as_ref().and_then(|health| health.last_success),
-            }, self.clock.now())
+            connection::decide(
+                &connection::Input {
+                    generation: object.generation,
+                    status: entry.status.as_ref(),
+                    situation,
+                    active,
+                    finished,
+                    mode: entry.health.as_ref().and_then(|health| health.mode).map(|mode| mode.as_str()),
+                    last_success: entry.health.as_ref().and_then(|health| health.last_success),
+                },
+                self.clock.now(),
+            )
         };
         let Some(new) = decided else { return Ok(()) };
         let path = match id.namespace.as_deref() {

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Takes events to be published.
 #[derive(Clone, Debug)]
 pub struct Events {
-    queue: mpsc::Sender<(Event, ObjectReference, &'static str)>,
+    queue: mpsc::Sender<(Event, ObjectReference)>,
     metrics: Metrics,
 }
 
@@ -28,13 +28,14 @@ impl Events {
     /// Starts publishing in the name of `instance`, the pod.
     #[must_use]
     pub fn start(client: Client, instance: Option<String>, metrics: Metrics) -> Self {
-        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference, &'static str)>(WAITING);
+        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(WAITING);
         let recorder = Recorder::new(client, Reporter { controller: "taskwatch".to_owned(), instance });
         let counted = metrics.clone();
         tokio::spawn(async move {
-            while let Some((event, object, reason)) = waiting.recv().await {
+            while let Some((event, object)) = waiting.recv().await {
+                let reason = event.reason.as_str();
                 let result = match tokio::time::timeout(TIMEOUT, recorder.publish(&event, &object)).await {
-                    Ok(Ok(())) => EventResult::Published,
+                    Ok(Ok(())) => EventResult::Sent,
                     Ok(Err(error)) => {
                         debug!(reason, %error, "an event could not be published");
                         EventResult::Failed
@@ -48,10 +49,11 @@ impl Events {
     }
 
     /// Has an event published, unless too many wait.
-    pub fn publish(&self, event: Event, object: ObjectReference, reason: &'static str) {
-        if self.queue.try_send((event, object, reason)).is_err() {
+    pub fn publish(&self, event: Event, object: ObjectReference) {
+        if let Err(refused) = self.queue.try_send((event, object)) {
+            let reason = refused.into_inner().0.reason;
             warn!(reason, "an event was dropped: the API server takes them too slowly");
-            self.metrics.event(reason, EventResult::Dropped);
+            self.metrics.event(&reason, EventResult::Dropped);
         }
     }
 }

@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     api::{
-        ALLOW_TTL, ClusterTaskConnection, ConnectionKind, ConnectionStatus, FLUX_REQUESTED_AT, REQUESTED_AT, TaskConnection,
-        TaskConnectionSpec, TaskWatch, TaskWatchSpec, TaskWatchStatus, connection::AllowedNamespaces,
+        ALLOW_TTL, ClusterTaskConnection, ConnectionKind, ConnectionStatus, FLUX_REQUESTED_AT, REQUESTED_AT,
+        TaskConnection, TaskConnectionSpec, TaskWatch, TaskWatchSpec, TaskWatchStatus, connection::AllowedNamespaces,
     },
     domain::decide::Event,
     engine::{ConnectionHealth, ConnectionId, Delivery, Report, Watch, WatchKey},
@@ -165,7 +165,8 @@ impl Index {
             identity,
             generation: watch.metadata.generation.unwrap_or_default(),
             created: watch.metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0),
-            requested_at: annotation(&watch.metadata, REQUESTED_AT).or_else(|| annotation(&watch.metadata, FLUX_REQUESTED_AT)),
+            requested_at: annotation(&watch.metadata, REQUESTED_AT)
+                .or_else(|| annotation(&watch.metadata, FLUX_REQUESTED_AT)),
             tracked: is_tracked(&watch.metadata),
             allow_ttl: annotation(&watch.metadata, ALLOW_TTL).is_some_and(|value| value == "true"),
             spec: watch.spec,
@@ -215,7 +216,13 @@ impl Index {
     }
 
     /// Takes in a connection. Returns whether anything but its status changed.
-    pub fn put_connection(&mut self, id: &ConnectionId, object: ConnectionObject, status: Option<ConnectionStatus>, version: u64) -> bool {
+    pub fn put_connection(
+        &mut self,
+        id: &ConnectionId,
+        object: ConnectionObject,
+        status: Option<ConnectionStatus>,
+        version: u64,
+    ) -> bool {
         let object = Arc::new(object);
         match self.connections.get_mut(id) {
             Some(entry) if entry.object.identity.uid == object.identity.uid => {
@@ -227,8 +234,15 @@ impl Index {
                 changed
             }
             _ => {
-                let entry =
-                    ConnectionEntry { object, status, version, usability: None, health: None, fingerprint: None, failures: 0 };
+                let entry = ConnectionEntry {
+                    object,
+                    status,
+                    version,
+                    usability: None,
+                    health: None,
+                    fingerprint: None,
+                    failures: 0,
+                };
                 self.connections.insert(id.clone(), entry);
                 true
             }
@@ -311,7 +325,8 @@ fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
 }
 
 fn is_tracked(meta: &ObjectMeta) -> bool {
-    let has = |map: &Option<BTreeMap<String, String>>, name: &str| map.as_ref().is_some_and(|map| map.contains_key(name));
+    let has =
+        |map: &Option<BTreeMap<String, String>>, name: &str| map.as_ref().is_some_and(|map| map.contains_key(name));
     let managed_by_helm = meta
         .labels
         .as_ref()

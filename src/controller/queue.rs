@@ -204,7 +204,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_closed_queue_lets_all_workers_go() {
         let queue = queue();
-        let workers: Vec<_> = (0..3).map(|_| tokio::spawn({ let queue = Arc::clone(&queue); async move { queue.get().await } })).collect();
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                tokio::spawn({
+                    let queue = Arc::clone(&queue);
+                    async move { queue.get().await }
+                })
+            })
+            .collect();
         tokio::task::yield_now().await;
         queue.close();
         for worker in workers {

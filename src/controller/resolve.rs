@@ -43,10 +43,15 @@ pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Con
         .provider
         .member()
         .ok_or_else(|| invalid("spec.provider names no provider, or more than one: give exactly one"))?;
-    let auth = spec.auth.member().ok_or_else(|| invalid("spec.auth names no credential, or more than one: give exactly one"))?;
+    let auth = spec
+        .auth
+        .member()
+        .ok_or_else(|| invalid("spec.auth names no credential, or more than one: give exactly one"))?;
     let endpoint = url(provider.endpoint(), &format!("spec.provider.{}.endpoint", provider.name()))?;
     let ca_bundle = match &material.certificates {
-        Some(pem) => Some(String::from_utf8(pem.clone()).map_err(|_| invalid("spec.tls.caBundleRef does not hold PEM text"))?),
+        Some(pem) => {
+            Some(String::from_utf8(pem.clone()).map_err(|_| invalid("spec.tls.caBundleRef does not hold PEM text"))?)
+        }
         None => spec.tls.as_ref().and_then(|tls| tls.ca_bundle.clone()),
     };
     let tls = TlsSettings { ca_bundle, server_name: spec.tls.as_ref().and_then(|tls| tls.server_name.clone()) };

@@ -99,7 +99,12 @@ fn take<K: Resource<DynamicType = ()>, T: Target<K>>(target: &T, object: Deseria
 }
 
 /// Starts all watches; each ends with the process.
-pub(super) fn start(controller: &Arc<Controller>, client: &Client, namespaces: &[String], ready: impl Fn(&'static str) -> Readiness) {
+pub(super) fn start(
+    controller: &Arc<Controller>,
+    client: &Client,
+    namespaces: &[String],
+    ready: impl Fn(&'static str) -> Readiness,
+) {
     if namespaces.is_empty() {
         watch(controller, Api::all(client.clone()), Watches(None), ready("taskwatches"));
         watch(controller, Api::all(client.clone()), Connections(None), ready("taskconnections"));
@@ -160,7 +165,12 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
     fn keys(&self) -> Vec<WatchKey> {
         let index = self.0.shared.index();
         let ours = |namespace: &Option<Arc<str>>| self.1.0.is_none() || self.1.0 == *namespace;
-        index.watches.iter().filter(|(_, entry)| ours(&entry.object.identity.namespace)).map(|(key, _)| key.clone()).collect()
+        index
+            .watches
+            .iter()
+            .filter(|(_, entry)| ours(&entry.object.identity.namespace))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 }
 
@@ -260,7 +270,8 @@ impl Controller {
         let concerned: Vec<_> = {
             let index = self.shared.index();
             let uses = index.watches.iter().filter(|(_, entry)| {
-                entry.object.identity.namespace.as_deref() == Some(namespace) && entry.object.connection().namespace.is_none()
+                entry.object.identity.namespace.as_deref() == Some(namespace)
+                    && entry.object.connection().namespace.is_none()
             });
             uses.map(|(key, _)| key.clone()).collect()
         };

@@ -10,7 +10,7 @@ use kube::{
     runtime::events,
 };
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{
     Controller, Error, access,
@@ -86,7 +86,10 @@ impl Controller {
         let standing = Standing::of(&object, connections.get(&connection), namespaces, self.sees_cluster);
         let stored = entry.status.as_deref().and_then(|json| serde_json::from_slice::<TaskWatchStatus>(json).ok());
         let handled = stored.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
-        if object.requested_at.is_some() && object.requested_at != entry.ticket_for && object.requested_at.as_deref() != handled {
+        if object.requested_at.is_some()
+            && object.requested_at != entry.ticket_for
+            && object.requested_at.as_deref() != handled
+        {
             entry.ticket += 1;
             entry.ticket_for.clone_from(&object.requested_at);
         }
@@ -161,7 +164,8 @@ impl Controller {
             }
             _ => {
                 self.engine.forget(connection, key.clone());
-                entry.observation = entry.observation.take().filter(|(_, report)| matches!(report, Report::Seen { .. }));
+                entry.observation =
+                    entry.observation.take().filter(|(_, report)| matches!(report, Report::Seen { .. }));
             }
         }
     }
@@ -239,12 +243,12 @@ impl Controller {
                     EventType::Normal => events::EventType::Normal,
                     EventType::Warning => events::EventType::Warning,
                 },
-                reason: event.reason.to_owned(),
+                reason: event.reason.clone(),
                 note: Some(event.note.clone()),
                 action: event.action.to_owned(),
                 secondary: None,
             };
-            self.events.publish(published, reference, event.reason);
+            self.events.publish(published, reference);
         }
     }
 }
@@ -328,7 +332,9 @@ fn not_found(watch: &WatchObject, sees_cluster: bool) -> String {
     match reference.kind {
         ConnectionKind::TaskConnection => {
             let namespace = watch.identity.namespace.as_deref().unwrap_or_default();
-            format!("{kind} {name} does not exist in namespace {namespace}: create it, or make this TaskWatch anew with another connectionRef")
+            format!(
+                "{kind} {name} does not exist in namespace {namespace}: create it, or make this TaskWatch anew with another connectionRef"
+            )
         }
         ConnectionKind::ClusterTaskConnection if !sees_cluster => format!(
             "{kind} {name} is out of sight: this operator watches single namespaces (--namespace); use a TaskConnection"

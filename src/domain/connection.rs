@@ -100,9 +100,9 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
         last_success_time: old.and_then(|old| old.last_success_time.clone()),
         conditions,
     };
-    let newer = input.last_success.filter(|&at| {
-        new.last_success_time.as_ref().is_none_or(|old| at.duration_since(old.0) >= SUCCESS_EVERY)
-    });
+    let newer = input
+        .last_success
+        .filter(|&at| new.last_success_time.as_ref().is_none_or(|old| at.duration_since(old.0) >= SUCCESS_EVERY));
     if newer.is_none() && old == Some(&new) {
         return None;
     }
@@ -123,9 +123,12 @@ fn keeps(old: &ConnectionStatus, input: &Input<'_>) -> bool {
 
 fn says(input: &Input<'_>) -> Says {
     match &input.situation {
-        Situation::SecretNotFound { message } => {
-            Says { ready: "False", reason: "SecretNotFound", message: (*message).to_owned(), abnormal: Some(RECONCILING) }
-        }
+        Situation::SecretNotFound { message } => Says {
+            ready: "False",
+            reason: "SecretNotFound",
+            message: (*message).to_owned(),
+            abnormal: Some(RECONCILING),
+        },
         Situation::Invalid { message } => {
             Says { ready: "False", reason: "InvalidSpec", message: (*message).to_owned(), abnormal: Some(STALLED) }
         }

@@ -244,10 +244,12 @@ impl Actor {
             JobKind::Authenticate => JobResult::Token(self.take_token(answer)),
             JobKind::Get(task) => JobResult::Task(answer.and_then(|answer| provider.decode_task(task, &answer))),
             JobKind::Subtasks(task) => JobResult::Page(
-                answer.and_then(|answer| provider.decode_list(&task.scope, &answer, &|id| id == task.id)).map(|mut page| {
-                    page.tasks.retain(|found| found.parent_id.as_deref() == Some(&task.id));
-                    page
-                }),
+                answer.and_then(|answer| provider.decode_list(&task.scope, &answer, &|id| id == task.id)).map(
+                    |mut page| {
+                        page.tasks.retain(|found| found.parent_id.as_deref() == Some(&task.id));
+                        page
+                    },
+                ),
             ),
             JobKind::List(scope, _) => {
                 // One buffer for all look-ups: a list has thousands of entries.

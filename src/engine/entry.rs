@@ -137,11 +137,10 @@ impl Entry {
         }
     }
 
-    /// A number that differs from poll to poll and from entry to entry, for jitter.
-    pub fn seed(&mut self) -> u64 {
+    /// What its jitter comes from: a number of its own, and that of its poll.
+    pub fn next_turn(&mut self) -> (u64, u64) {
         self.polls += 1;
-        let key = self.watchers.first().map_or("", |watcher| &watcher.key.0);
-        fingerprint(&(key, self.polls))
+        (cadence::seed(self.watchers.first().map_or("", |watcher| &watcher.key.0)), self.polls)
     }
 
     /// The answer to the job `poll` shows the task; `next_job` is the next that will be asked.

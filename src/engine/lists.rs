@@ -342,7 +342,7 @@ impl Planner {
         let awaited = state.failures == 0 && listed().any(Entry::is_owing);
         let (began, runs) = (state.began, state.runs);
         self.demand += demand - state.demand;
-        let next = cadence::jittered(period.mul_f64(self.stretch()), runs ^ period.as_secs());
+        let next = cadence::jittered(period.mul_f64(self.stretch()), cadence::seed(scope), runs);
         let at = match began {
             _ if !awaited => now + next,
             Some(began) => now.max(began + LIST_SPACING),

@@ -320,11 +320,11 @@ impl Planner {
             self.put(task, Place::Listed);
             return self.list_at(&scope, now + period);
         }
-        let seed = entry.seed();
+        let (seed, turn) = entry.next_turn();
         let requests = 1.0 + f64::from(u8::from(self.settings.subtasks && !self.subtasks_refused));
         self.demand += requests / period.as_secs_f64() - entry.demand;
         entry.demand = requests / period.as_secs_f64();
-        let due = now + cadence::jittered(period.mul_f64(self.stretch()), seed);
+        let due = now + cadence::jittered(period.mul_f64(self.stretch()), seed, turn);
         self.put(task, Place::Due(due));
     }
 
@@ -333,9 +333,7 @@ impl Planner {
         self.wait(task, now);
         let Some(entry) = self.entries.get_mut(task) else { return };
         if let Place::Due(due) = entry.place {
-            #[allow(clippy::cast_precision_loss, reason = "a fraction")]
-            let part = entry.seed() as f64 / u64::MAX as f64;
-            let at = now + (due - now).mul_f64(part);
+            let at = now + cadence::part(due - now, entry.next_turn().0);
             self.put(task, Place::Due(at));
         }
     }

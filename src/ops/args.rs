@@ -178,6 +178,18 @@ pub enum ProviderName {
     AstraControl,
 }
 
+impl ProviderName {
+    /// The name of the API's union.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HuaweiCloud => "huaweiCloud",
+            Self::CloudRu => "cloudRu",
+            Self::AstraControl => "astraControl",
+        }
+    }
+}
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

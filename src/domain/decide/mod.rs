@@ -217,6 +217,12 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
     decision
 }
 
+/// Whether the status says that the watch is over.
+#[must_use]
+pub fn is_finished(status: &TaskWatchStatus) -> bool {
+    conditions::find(&status.conditions, conditions::FINISHED).is_some_and(|c| c.status == conditions::TRUE)
+}
+
 /// When the watch's time is up.
 fn deadline(input: &Input<'_>) -> Option<Timestamp> {
     input.spec.active_deadline().map(|limit| later(input.meta.created, limit))

@@ -145,7 +145,7 @@ struct WriteResult {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EventLabels {
-    reason: &'static str,
+    reason: String,
     result: &'static str,
 }
 
@@ -286,8 +286,8 @@ impl Metrics {
     }
 
     /// What became of a Kubernetes event with this reason.
-    pub fn event(&self, reason: &'static str, result: EventResult) {
-        self.0.families.events.get_or_create(&EventLabels { reason, result: result.as_str() }).inc();
+    pub fn event(&self, reason: &str, result: EventResult) {
+        self.0.families.events.get_or_create(&EventLabels { reason: reason.to_owned(), result: result.as_str() }).inc();
     }
 
     /// The figures of one connection, which count until the answer is dropped.

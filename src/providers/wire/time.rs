@@ -79,7 +79,7 @@ fn fraction(rest: &mut &[u8]) -> i32 {
     let count = tail.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, tail) = tail.split_at(count);
     *rest = tail;
-    let digit = |index| digits.get(index).map_or(0, |byte| i32::from(byte - b'0'));
+    let digit = |index: usize| digits.get(index).map_or(0, |digit| i32::from(*digit - b'0'));
     (0..9).fold(0, |value, index| value * 10 + digit(index))
 }
 

@@ -1,0 +1,63 @@
+//! What the subcommands do.
+
+use std::io::Read;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use taskwatch::{
+    api, controller,
+    ops::{
+        admin::Admin,
+        args::{CrdsArgs, DecodeArgs, RunArgs},
+        client,
+        health::Health,
+        metrics::Metrics,
+        shutdown,
+    },
+    providers::{Answer, decode, registry},
+};
+
+/// Runs the operator until it is told to stop.
+pub async fn run(args: RunArgs) -> Result<()> {
+    let stop = shutdown::on_signals().context("cannot listen for signals")?;
+    let (metrics, health) = (Metrics::new(), Health::default());
+    let admin = Admin::serve(args.http_address, health.clone(), metrics.clone())
+        .with_context(|| format!("cannot serve metrics and probes at {}", args.http_address))?;
+    let (client, api_server) = client::connect(&args, &metrics).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespaces = ?args.namespaces, "taskwatch starts");
+    controller::run(&args, client, api_server, metrics, health, stop).await?;
+    admin.stop();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Prints the custom resource definitions, or writes them into a directory.
+pub fn crds(args: &CrdsArgs) -> Result<()> {
+    let files = api::crd_yaml()?;
+    match &args.dir {
+        None => print!("{}", files.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("---\n")),
+        Some(dir) => {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
+            for (name, text) in files {
+                let path = dir.join(name);
+                std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Shows what the operator makes of an upstream's answer.
+pub fn decode(args: &DecodeArgs) -> Result<()> {
+    let mut body = Vec::new();
+    match args.file.as_ref().filter(|path| path.as_os_str() != "-") {
+        Some(path) => body = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None => drop(std::io::stdin().read_to_end(&mut body).context("cannot read standard input")?),
+    }
+    let answer =
+        Answer { status: args.http_status, headers: args.headers.iter().cloned().collect(), body: body.into() };
+    let provider = registry::by_name(args.provider.as_str()).context("no such provider")?;
+    let explained = decode::explain(provider.as_ref(), &answer, Timestamp::now());
+    println!("{}", serde_json::to_string_pretty(&explained)?);
+    Ok(())
+}
