@@ -264,15 +264,15 @@ fn trickle(body: &Bytes, over_ms: u64) -> Vec<Piece> {
 /// `"` and so many blanks, gzipped: a thousandth of its size. One megabyte is packed, and sent again and again: packing a gigabyte would
 /// keep everybody else waiting.
 fn bomb(bytes: u64) -> io::Result<Vec<Piece>> {
-    let mut packer = Compress::new(Compression::default(), false);
+    let mut deflate = Compress::new(Compression::default(), false);
     let mut pack = |data: &[u8], flush| {
         let mut out = Vec::with_capacity(BLOCK);
-        let status = packer.compress_vec(data, &mut out, flush).map_err(io::Error::other)?;
+        let status = deflate.compress_vec(data, &mut out, flush).map_err(io::Error::other)?;
         if status == Status::BufError { Err(io::Error::other("the bomb's block is too small")) } else { Ok(out) }
     };
     let block = vec![b' '; BOMB_BLOCK];
     let count = (bytes / BOMB_BLOCK as u64).min(1 << 20);
-    // After a full flush the packer remembers nothing, so the second block is as any other.
+    // After a full flush deflate remembers nothing, so the second block is as any other.
     let mut head = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff][..], &pack(b"\"", FlushCompress::Full)?].concat();
     let packed = [pack(&block, FlushCompress::Full)?, pack(&block, FlushCompress::Full)?];
     let mut tail = pack(b"\"", FlushCompress::Finish)?;
