@@ -145,11 +145,10 @@ impl<'a> Verdict<'a> {
 /// Finds the row. Earlier rules win over later ones.
 pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Timestamp) -> Verdict<'a> {
     if let Some(known) = known.filter(|known| known.row.is_finished()) {
-        return finished(input, known);
+        return finished(input, known, now);
     }
-    let asked = !input.spec.suspend && matches!(input.connection, ConnectionState::Usable { .. });
     let seen = match input.observation {
-        Observation::Seen { task, at } if asked => Some(Verdict::of(task, at)),
+        Observation::Seen { task, at } if asked(input) => Some(Verdict::of(task, at)),
         _ => None,
     };
     let seen = match seen {
@@ -185,14 +184,19 @@ pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Times
     }
 }
 
+/// Whether the upstream is being asked: else what was observed before says nothing of now.
+fn asked(input: &Input<'_>) -> bool {
+    !input.spec.suspend && matches!(input.connection, ConnectionState::Usable { .. })
+}
+
 /// A finished watch stays what it is, unless somebody asked to look again and the look showed the task.
-fn finished<'a>(input: &Input<'a>, known: &Known<'a>) -> Verdict<'a> {
+fn finished<'a>(input: &Input<'a>, known: &Known<'a>, now: Timestamp) -> Verdict<'a> {
     match input.observation {
-        Observation::Seen { task, at } if input.refreshed && refresh(input).is_some() => {
+        Observation::Seen { task, at } if asked(input) && input.refreshed && refresh(input).is_some() => {
             let verdict = Verdict::of(task, at);
-            if known.row == Row::Deadline && !verdict.row.is_finished() {
+            if !verdict.row.is_finished() && deadline(input).is_some_and(|deadline| deadline <= now) {
                 // It runs on; the time that it was given is over all the same.
-                return Verdict { seen: Some((task, at)), ..Verdict::kept(known) };
+                return out_of_time(input, Some(known), Some(verdict));
             }
             verdict
         }
@@ -270,7 +274,8 @@ fn trouble<'a>(
         return known.map_or_else(|| Verdict::new(Row::Missing), Verdict::kept).waking(stale_at);
     } else {
         let shown_at = later(since.max(awaited_since(known)), patience(input));
-        if shown_at > now || known.is_none_or(|known| !known.lasts()) {
+        // Synced has been False for another reason: it must not be read as the beginning of this trouble.
+        if shown_at > now || matches!(row, Row::Unusable | Row::Waiting) {
             return pending(input, known, now).waking(shown_at).waking(stale_at);
         }
         Row::Trouble

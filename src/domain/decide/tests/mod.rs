@@ -56,6 +56,7 @@ fn running(percent: u8) -> News {
 }
 
 /// The latest news, as the engine would tell it.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum News {
     None,
