@@ -4,11 +4,11 @@
 //!
 //! | module | concern |
 //! |---|---|
-//! | [`situation`] | which row of the table the watch is in |
-//! | [`conditions`] | the table: what each row says |
-//! | [`words`] | reasons and messages |
-//! | [`mirror`] | the upstream's task as fields of the status |
-//! | [`events`] | what a change is worth telling |
+//! | `situation` | which row of the table the watch is in |
+//! | `conditions` | the table: what each row says |
+//! | `words` | reasons and messages |
+//! | `mirror` | the upstream's task as fields of the status |
+//! | `events` | what a change is worth telling |
 
 mod conditions;
 mod events;

@@ -40,6 +40,11 @@ impl<'a> Known<'a> {
         self.synced.filter(|_| matches!(self.row, Row::Trouble | Row::Stale)).map(|c| c.last_transition_time.0)
     }
 
+    /// Whether the status was decided for the present spec.
+    fn is_of(&self, input: &Input<'_>) -> bool {
+        self.status.observed_generation == Some(input.meta.generation)
+    }
+
     /// Whether the row still describes the watch while it is being asked for and there is no news.
     fn lasts(&self) -> bool {
         !matches!(self.row, Row::Untouched | Row::Suspended | Row::Unusable | Row::Waiting)
@@ -245,8 +250,9 @@ fn absent<'a>(
     };
     let verdict = Verdict { not_found_since: Some(since), ..Verdict::new(row) };
     if row == Row::Missing {
-        let verdict = Verdict { not_found_since: Some(since), ..keeping(known, row) };
-        let verdict = verdict.with_sync((words::TASK_NOT_FOUND, words::absent(failure, input.spec)));
+        let sync = (words::TASK_NOT_FOUND.to_owned(), words::absent(failure, input.spec));
+        let sync = said_before(input, known, row, words::TASK_NOT_FOUND).unwrap_or(sync);
+        let verdict = Verdict { not_found_since: Some(since), sync: Some(sync), ..keeping(known, row) };
         return if input.spec.on_not_found == OnNotFound::Retry { verdict } else { verdict.waking(end) };
     }
     Verdict { absent_at: Some(at), outcome: Some((None, words::lost(row, failure, grace))), ..verdict }
@@ -264,8 +270,7 @@ fn trouble<'a>(
     let first = known.and_then(Known::in_trouble_since).map_or(since, |before| before.min(since));
     let stale_at = later(first, input.spec.stale_after());
     let row = known.map_or(Row::Untouched, |known| known.row);
-    let same_generation = known.is_some_and(|known| known.status.observed_generation == Some(input.meta.generation));
-    let row = if stale_at <= now || row == Row::Stale && same_generation {
+    let row = if stale_at <= now || row == Row::Stale && known.is_some_and(|known| known.is_of(input)) {
         Row::Stale
     } else if matches!(row, Row::Trouble | Row::Stale) {
         Row::Trouble
@@ -280,18 +285,17 @@ fn trouble<'a>(
         }
         Row::Trouble
     };
-    let kept = known.map(Verdict::kept);
-    let sync = words::trouble(row, failure, input.spec.stale_after());
-    let sync = kept
-        .as_ref()
-        .and_then(|kept| kept.sync.clone())
-        .filter(|(reason, _)| {
-            // What it says of the same trouble stays: each failure has its own words, and each word would be a write.
-            known.is_some_and(|known| known.row == row) && words::same_trouble(reason, sync.0)
-        })
-        .unwrap_or_else(|| (sync.0.to_owned(), sync.1));
+    let (reason, message) = words::trouble(row, failure, input.spec.stale_after());
+    let sync = said_before(input, known, row, reason).unwrap_or_else(|| (reason.to_owned(), message));
     let verdict = Verdict { sync: Some(sync), ..keeping(known, row) };
     if row == Row::Stale { verdict } else { verdict.waking(stale_at) }
+}
+
+/// What the status says of the same trouble already; that stays: each answer has its own words, and each word would be a write.
+fn said_before(input: &Input<'_>, known: Option<&Known<'_>>, row: Row, reason: &str) -> Option<(String, String)> {
+    let known = known.filter(|known| known.row == row && known.is_of(input))?;
+    let synced = known.synced.filter(|synced| words::same_trouble(&synced.reason, reason))?;
+    Some((synced.reason.clone(), synced.message.clone()))
 }
 
 /// A row that tells nothing of the task: what is known of it stays.

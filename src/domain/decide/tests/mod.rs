@@ -66,6 +66,7 @@ enum News {
 }
 
 /// A watch, its surroundings, and the time.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 struct World {
     spec: TaskWatchSpec,
@@ -80,6 +81,8 @@ struct World {
     asking_since: Timestamp,
     now: Timestamp,
     settings: Settings,
+    /// The upstream puts something new into each message.
+    chatty: bool,
 }
 
 const USABLE: ConnectionState<'_> = ConnectionState::Usable { scope: "project" };
@@ -99,6 +102,7 @@ impl World {
             asking_since: at(0),
             now: at(0),
             settings: Settings::default(),
+            chatty: false,
         }
     }
 
@@ -107,6 +111,11 @@ impl World {
         let failure = match &self.news {
             News::Trouble { class, .. } => Failure::new(*class, "The upstream says no."),
             _ => Failure::new(FailureClass::NotFound, "No such task."),
+        };
+        let failure = if self.chatty {
+            Failure { message: format!("Request {}: {}", self.now, failure.message), ..failure }
+        } else {
+            failure
         };
         let observation = match &self.news {
             News::None => Observation::None,

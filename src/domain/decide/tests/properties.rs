@@ -159,6 +159,7 @@ proptest! {
         world.spec.active_deadline_seconds = deadline;
         world.spec.ttl_seconds_after_finished = ttl;
         world.tracked = tracked;
+        world.chatty = true;
         let mut secs = 0;
         for (step, pause, share) in steps {
             secs += pause;
