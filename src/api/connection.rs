@@ -24,7 +24,7 @@ use super::{
     namespaced,
     status = "ConnectionStatus",
     shortname = "tc",
-    category = "taskwatch",
+    category = "taskwatch-all",
     derive = "PartialEq",
     doc = "A TaskConnection is one endpoint of an upstream system and the credential for it. The TaskWatches of its own namespace may use it."
 )]
@@ -62,7 +62,7 @@ pub struct TaskConnectionSpec {
     kind = "ClusterTaskConnection",
     status = "ConnectionStatus",
     shortname = "ctc",
-    category = "taskwatch",
+    category = "taskwatch-all",
     derive = "PartialEq",
     doc = "A ClusterTaskConnection is a TaskConnection of the whole cluster: the TaskWatches of the namespaces that it allows may use it. Its Secrets are in the operator's own namespace."
 )]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{schema, status::TaskWatchStatus};
 
 /// What to watch, and how.
+// The category must not be the name of a kind: `kubectl describe taskwatch x` would look for an x of every kind in it, and refuse.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "taskwatch.dev",
@@ -18,7 +19,7 @@ use super::{schema, status::TaskWatchStatus};
     namespaced,
     status = "TaskWatchStatus",
     shortname = "tw",
-    category = "taskwatch",
+    category = "taskwatch-all",
     derive = "PartialEq",
     doc = "A TaskWatch mirrors the state, progress and errors of one long-running task of another system into its status. It observes only: it never starts, cancels or repeats the task. Wait for it with `kubectl wait --for=condition=Finished` (either outcome) or `--for=condition=Ready` (success).",
     selectable = ".spec.connectionRef.name",

@@ -96,7 +96,7 @@ mod tests {
         fn stays_within_ten_percent(ms in 0_u64..100_000_000, seed: u64, turn: u64) {
             let period = Duration::from_millis(ms);
             let got = jittered(period, seed, turn);
-            prop_assert!(got >= period - period / 10 - Duration::from_millis(1) && got <= period + period / 10);
+            prop_assert!(got + period / 10 + Duration::from_millis(1) >= period && got <= period + period / 10);
             prop_assert_eq!(got, jittered(period, seed, turn));
         }
     }

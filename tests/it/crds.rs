@@ -47,6 +47,19 @@ fn the_schemas_keep_to_the_rules_of_the_api() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// `kubectl get taskwatch x` must mean the kind, not a category of that name: kubectl looks for categories first.
+#[test]
+fn no_category_hides_a_kind() {
+    let names: Vec<_> = crds().into_iter().map(|crd| crd.spec.names).collect();
+    for category in names.iter().flat_map(|names| names.categories.iter().flatten()) {
+        for names in &names {
+            assert_ne!(Some(category), names.singular.as_ref());
+            assert_ne!(category, &names.plural);
+            assert!(names.short_names.iter().flatten().all(|short| short != category));
+        }
+    }
+}
+
 fn described(schema: &Value) -> bool {
     schema["description"].as_str().is_some_and(|text| text.len() > 10 && text.ends_with('.'))
 }

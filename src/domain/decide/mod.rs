@@ -4,11 +4,11 @@
 //!
 //! | module | concern |
 //! |---|---|
-//! | [`situation`] | which row of the table the watch is in |
-//! | [`conditions`] | the table: what each row says |
-//! | [`words`] | reasons and messages |
-//! | [`mirror`] | the upstream's task as fields of the status |
-//! | [`events`] | what a change is worth telling |
+//! | `situation` | which row of the table the watch is in |
+//! | `conditions` | the table: what each row says |
+//! | `words` | reasons and messages |
+//! | `mirror` | the upstream's task as fields of the status |
+//! | `events` | what a change is worth telling |
 
 mod conditions;
 mod events;
@@ -204,12 +204,11 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
     }
     verdict.wake.retain(|time| *time > now);
     if verdict.row.is_finished() {
-        let shown = decision.status.as_ref().or(old);
-        if let Some(end) = ttl_end(input, shown) {
-            // Not before the end has been acknowledged: whoever waits for it must have had the chance to see it.
-            decision.delete = end <= now && decision.status.is_none();
-            verdict.wake.extend((!decision.delete).then_some(end));
+        // Not before the end has been acknowledged: whoever waits for it must have had the chance to see it.
+        if ttl_end(input, old).is_some_and(|end| end <= now) {
+            return Decision { poll: Poll::Stop, delete: true, ..Decision::default() };
         }
+        verdict.wake.extend(ttl_end(input, decision.status.as_ref().or(old)));
     } else {
         verdict.wake.extend(deadline(input));
     }

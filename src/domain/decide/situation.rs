@@ -40,6 +40,11 @@ impl<'a> Known<'a> {
         self.synced.filter(|_| matches!(self.row, Row::Trouble | Row::Stale)).map(|c| c.last_transition_time.0)
     }
 
+    /// Whether the status was decided for the present spec.
+    fn is_of(&self, input: &Input<'_>) -> bool {
+        self.status.observed_generation == Some(input.meta.generation)
+    }
+
     /// Whether the row still describes the watch while it is being asked for and there is no news.
     fn lasts(&self) -> bool {
         !matches!(self.row, Row::Untouched | Row::Suspended | Row::Unusable | Row::Waiting)
@@ -145,11 +150,10 @@ impl<'a> Verdict<'a> {
 /// Finds the row. Earlier rules win over later ones.
 pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Timestamp) -> Verdict<'a> {
     if let Some(known) = known.filter(|known| known.row.is_finished()) {
-        return finished(input, known);
+        return finished(input, known, now);
     }
-    let asked = !input.spec.suspend && matches!(input.connection, ConnectionState::Usable { .. });
     let seen = match input.observation {
-        Observation::Seen { task, at } if asked => Some(Verdict::of(task, at)),
+        Observation::Seen { task, at } if asked(input) => Some(Verdict::of(task, at)),
         _ => None,
     };
     let seen = match seen {
@@ -185,14 +189,19 @@ pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Times
     }
 }
 
+/// Whether the upstream is being asked: else what was observed before says nothing of now.
+fn asked(input: &Input<'_>) -> bool {
+    !input.spec.suspend && matches!(input.connection, ConnectionState::Usable { .. })
+}
+
 /// A finished watch stays what it is, unless somebody asked to look again and the look showed the task.
-fn finished<'a>(input: &Input<'a>, known: &Known<'a>) -> Verdict<'a> {
+fn finished<'a>(input: &Input<'a>, known: &Known<'a>, now: Timestamp) -> Verdict<'a> {
     match input.observation {
-        Observation::Seen { task, at } if input.refreshed && refresh(input).is_some() => {
+        Observation::Seen { task, at } if asked(input) && input.refreshed && refresh(input).is_some() => {
             let verdict = Verdict::of(task, at);
-            if known.row == Row::Deadline && !verdict.row.is_finished() {
+            if !verdict.row.is_finished() && deadline(input).is_some_and(|deadline| deadline <= now) {
                 // It runs on; the time that it was given is over all the same.
-                return Verdict { seen: Some((task, at)), ..Verdict::kept(known) };
+                return out_of_time(input, Some(known), Some(verdict));
             }
             verdict
         }
@@ -241,8 +250,9 @@ fn absent<'a>(
     };
     let verdict = Verdict { not_found_since: Some(since), ..Verdict::new(row) };
     if row == Row::Missing {
-        let verdict = Verdict { not_found_since: Some(since), ..keeping(known, row) };
-        let verdict = verdict.with_sync((words::TASK_NOT_FOUND, words::absent(failure, input.spec)));
+        let sync = (words::TASK_NOT_FOUND.to_owned(), words::absent(failure, input.spec));
+        let sync = said_before(input, known, row, words::TASK_NOT_FOUND).unwrap_or(sync);
+        let verdict = Verdict { not_found_since: Some(since), sync: Some(sync), ..keeping(known, row) };
         return if input.spec.on_not_found == OnNotFound::Retry { verdict } else { verdict.waking(end) };
     }
     Verdict { absent_at: Some(at), outcome: Some((None, words::lost(row, failure, grace))), ..verdict }
@@ -260,8 +270,7 @@ fn trouble<'a>(
     let first = known.and_then(Known::in_trouble_since).map_or(since, |before| before.min(since));
     let stale_at = later(first, input.spec.stale_after());
     let row = known.map_or(Row::Untouched, |known| known.row);
-    let same_generation = known.is_some_and(|known| known.status.observed_generation == Some(input.meta.generation));
-    let row = if stale_at <= now || row == Row::Stale && same_generation {
+    let row = if stale_at <= now || row == Row::Stale && known.is_some_and(|known| known.is_of(input)) {
         Row::Stale
     } else if matches!(row, Row::Trouble | Row::Stale) {
         Row::Trouble
@@ -270,23 +279,23 @@ fn trouble<'a>(
         return known.map_or_else(|| Verdict::new(Row::Missing), Verdict::kept).waking(stale_at);
     } else {
         let shown_at = later(since.max(awaited_since(known)), patience(input));
-        if shown_at > now || known.is_none_or(|known| !known.lasts()) {
+        // Synced has been False for another reason: it must not be read as the beginning of this trouble.
+        if shown_at > now || matches!(row, Row::Unusable | Row::Waiting) {
             return pending(input, known, now).waking(shown_at).waking(stale_at);
         }
         Row::Trouble
     };
-    let kept = known.map(Verdict::kept);
-    let sync = words::trouble(row, failure, input.spec.stale_after());
-    let sync = kept
-        .as_ref()
-        .and_then(|kept| kept.sync.clone())
-        .filter(|(reason, _)| {
-            // What it says of the same trouble stays: each failure has its own words, and each word would be a write.
-            known.is_some_and(|known| known.row == row) && words::same_trouble(reason, sync.0)
-        })
-        .unwrap_or_else(|| (sync.0.to_owned(), sync.1));
+    let (reason, message) = words::trouble(row, failure, input.spec.stale_after());
+    let sync = said_before(input, known, row, reason).unwrap_or_else(|| (reason.to_owned(), message));
     let verdict = Verdict { sync: Some(sync), ..keeping(known, row) };
     if row == Row::Stale { verdict } else { verdict.waking(stale_at) }
+}
+
+/// What the status says of the same trouble already; that stays: each answer has its own words, and each word would be a write.
+fn said_before(input: &Input<'_>, known: Option<&Known<'_>>, row: Row, reason: &str) -> Option<(String, String)> {
+    let known = known.filter(|known| known.row == row && known.is_of(input))?;
+    let synced = known.synced.filter(|synced| words::same_trouble(&synced.reason, reason))?;
+    Some((synced.reason.clone(), synced.message.clone()))
 }
 
 /// A row that tells nothing of the task: what is known of it stays.

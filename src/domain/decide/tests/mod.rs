@@ -56,6 +56,7 @@ fn running(percent: u8) -> News {
 }
 
 /// The latest news, as the engine would tell it.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum News {
     None,
@@ -65,6 +66,7 @@ enum News {
 }
 
 /// A watch, its surroundings, and the time.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 struct World {
     spec: TaskWatchSpec,
@@ -79,6 +81,8 @@ struct World {
     asking_since: Timestamp,
     now: Timestamp,
     settings: Settings,
+    /// The upstream puts something new into each message.
+    chatty: bool,
 }
 
 const USABLE: ConnectionState<'_> = ConnectionState::Usable { scope: "project" };
@@ -98,6 +102,7 @@ impl World {
             asking_since: at(0),
             now: at(0),
             settings: Settings::default(),
+            chatty: false,
         }
     }
 
@@ -106,6 +111,11 @@ impl World {
         let failure = match &self.news {
             News::Trouble { class, .. } => Failure::new(*class, "The upstream says no."),
             _ => Failure::new(FailureClass::NotFound, "No such task."),
+        };
+        let failure = if self.chatty {
+            Failure { message: format!("Request {}: {}", self.now, failure.message), ..failure }
+        } else {
+            failure
         };
         let observation = match &self.news {
             News::None => Observation::None,
