@@ -4,3 +4,6 @@
 
 mod crds;
 mod layers;
+mod objects;
+mod stage;
+mod watch;
