@@ -118,10 +118,12 @@ impl Reader<'_> {
                 Credential::AccessKey {
                     access: self.text(access)?,
                     secret: self.secret(secret)?,
-                    security_token: match self.material.secret.contains_key(AccessKeyAuth::SECURITY_TOKEN) {
-                        true => Some(self.secret(AccessKeyAuth::SECURITY_TOKEN)?),
-                        false => None,
-                    },
+                    security_token: self
+                        .material
+                        .secret
+                        .contains_key(AccessKeyAuth::SECURITY_TOKEN)
+                        .then(|| self.secret(AccessKeyAuth::SECURITY_TOKEN))
+                        .transpose()?,
                 }
             }
             AuthRef::CloudRuKey(auth) => {
