@@ -93,3 +93,6 @@ pub struct Delivery<T> {
     /// What.
     pub report: Report<T>,
 }
+
+#[cfg(test)]
+mod tests;
