@@ -83,6 +83,7 @@ impl Scope {
     }
 
     /// Whether a task waits for the list.
+    #[must_use]
     pub fn is_awaited(&self) -> bool {
         !self.listed.is_empty()
     }

@@ -158,6 +158,7 @@ impl Rig {
     }
 
     pub fn reconfigure(&mut self, settings: Settings, renewed: bool) {
+        self.bucket = (self.leak(), self.now);
         self.most_burst = self.most_burst.max(settings.burst);
         self.settings = settings.clone();
         self.upstream.exchanges = settings.exchanges;
@@ -241,6 +242,12 @@ impl Rig {
         }
     }
 
+    /// How full the bucket of the budget is now.
+    fn leak(&self) -> f64 {
+        let (level, at) = self.bucket;
+        (level - (self.now - at).as_secs_f64() * f64::from(self.settings.requests_per_second)).max(0.0)
+    }
+
     fn check_sent(&mut self, job: &Job) {
         let scope_and_task = |kind: &JobKind| match kind {
             JobKind::Authenticate => (None, None),
@@ -252,9 +259,7 @@ impl Rig {
             self.flights.iter().any(|flight| subject != (None, None) && scope_and_task(&flight.job.kind) == subject);
         assert!(!twice, "inv 1: {:?} twice in flight", job.kind);
         assert!(self.flights.len() < self.settings.max_in_flight, "inv 2: too many in flight");
-        let (level, at) = self.bucket;
-        let leaked = (self.now - at).as_secs_f64() * f64::from(self.settings.requests_per_second);
-        let level = (level - leaked).max(0.0) + 1.0;
+        let level = self.leak() + 1.0;
         assert!(level <= f64::from(self.most_burst) + 1e-3, "inv 2: over budget: {level}");
         self.bucket = (level, self.now);
         assert!(self.retry_at.is_none_or(|at| at <= self.now), "inv 3: sent before Retry-After has passed");
