@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{CaBundleKind, ClusterTaskConnection, TaskConnection},
     domain::connection::{self, Situation},
-    engine::ConnectionId,
+    engine::{ConnectionId, coalesce::Mode},
 };
 
 impl Controller {
@@ -202,7 +202,7 @@ impl Controller {
                     situation,
                     active,
                     finished,
-                    mode: entry.health.as_ref().and_then(|health| health.mode).map(|mode| mode.as_str()),
+                    mode: entry.health.as_ref().and_then(|health| health.mode).map(Mode::as_str),
                     last_success: entry.health.as_ref().and_then(|health| health.last_success),
                 },
                 self.clock.now(),
