@@ -132,7 +132,7 @@ pub struct KeystoneAuth {
     pub endpoint: String,
     /// The Secret with the keys `username`, `password` and `domain` (the name of the user's domain or Huawei Cloud account).
     pub secret_ref: SecretReference,
-    /// The project that the token is for. Absent: the token is for the domain.
+    /// The project that the token is for. Absent: that of `provider.huaweiCloud.projectID`; other providers need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<KeystoneProject>,
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{CaBundleKind, ClusterTaskConnection, TaskConnection},
     domain::connection::{self, Situation},
-    engine::ConnectionId,
+    engine::{ConnectionId, coalesce::Mode},
 };
 
 impl Controller {
@@ -62,7 +62,13 @@ impl Controller {
     /// Forgets a connection that is no more.
     fn close(&self, id: &ConnectionId) {
         self.engine.disconnect(id);
-        self.release(id);
+        let users = self.shared.index().users(id);
+        for key in users {
+            if let Some(entry) = self.shared.index().watches.get_mut(&key) {
+                entry.registered = None;
+            }
+            self.shared.watches.add(key);
+        }
     }
 
     /// Takes in whether a connection can be used; its watches are told when that has changed.
@@ -83,29 +89,14 @@ impl Controller {
             changed
         };
         if changed {
-            if fingerprint.is_none() {
-                self.engine.disconnect(id);
-            } else {
+            if fingerprint.is_some() {
                 info!(connection = %id, "open");
             }
-            self.release(id);
-        }
-    }
-
-    /// Has every watch of a connection decide anew; what the engine was asked for through it is void.
-    fn release(&self, id: &ConnectionId) {
-        let users = {
-            let mut index = self.shared.index();
-            let users = index.users(id);
-            for key in &users {
-                if let Some(entry) = index.watches.get_mut(key) {
-                    entry.registered = None;
-                }
+            // An unusable one stays open in the engine, where its watches are called off: so a `Retry-After` outlasts the trouble.
+            let users = self.shared.index().users(id);
+            for key in users {
+                self.shared.watches.add(key);
             }
-            users
-        };
-        for key in users {
-            self.shared.watches.add(key);
         }
     }
 
@@ -202,7 +193,7 @@ impl Controller {
                     situation,
                     active,
                     finished,
-                    mode: entry.health.as_ref().and_then(|health| health.mode).map(|mode| mode.as_str()),
+                    mode: entry.health.as_ref().and_then(|health| health.mode).map(Mode::as_str),
                     last_success: entry.health.as_ref().and_then(|health| health.last_success),
                 },
                 self.clock.now(),

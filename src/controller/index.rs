@@ -334,3 +334,70 @@ fn is_tracked(meta: &ObjectMeta) -> bool {
         .is_some_and(|manager| manager == "Helm");
     managed_by_helm || TRACKERS.iter().any(|name| has(&meta.labels, name) || has(&meta.annotations, name))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
+        let mut object = json!({
+            "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
+            "metadata": {"name": "w", "namespace": "n", "uid": uid, "resourceVersion": version.to_string()},
+            "spec": {"connectionRef": {"name": "c"}, "task": {"id": "t"}},
+        });
+        if let (Value::Object(meta), Value::Object(extra)) = (&mut object["metadata"], extra) {
+            meta.extend(extra.clone());
+        }
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_late_event_does_not_undo_what_was_acknowledged() {
+        let mut index = Index::default();
+        let key = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+        let entry = index.watches.get_mut(&key).unwrap();
+        (entry.status, entry.version) = (Some(Box::from(*b"acknowledged")), 7);
+        for (version, kept) in [(6, true), (7, false)] {
+            index.put_watch(watch("u", version, &json!({})));
+            assert_eq!(index.watches[&key].status.is_some(), kept, "version {version}");
+        }
+    }
+
+    #[test]
+    fn a_successor_of_the_same_name_is_another_entry() {
+        let mut index = Index::default();
+        let old = index.put_watch(watch("u1", 5, &json!({}))).unwrap();
+        let new = index.put_watch(watch("u2", 9, &json!({}))).unwrap();
+        index.remove_watch(&old);
+        assert!(index.watches.contains_key(&new));
+        let id = index.watches[&new].object.connection();
+        assert_eq!(index.users(&id), std::slice::from_ref(&new));
+        index.remove_watch(&new);
+        assert!(index.users(&id).is_empty());
+    }
+
+    #[test]
+    fn those_who_track_an_object_are_recognised() {
+        for (metadata, expected) in [
+            (json!({}), false),
+            (json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}}), true),
+            (json!({"labels": {"app.kubernetes.io/managed-by": "me"}}), false),
+            (json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}), true),
+            (json!({"annotations": {"argocd.argoproj.io/tracking-id": "app:…"}}), true),
+        ] {
+            let mut index = Index::default();
+            let key = index.put_watch(watch("u", 1, &metadata)).unwrap();
+            assert_eq!(index.watches[&key].object.tracked, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn our_own_refresh_annotation_goes_before_that_of_flux() {
+        let mut index = Index::default();
+        let both = json!({"annotations": {REQUESTED_AT: "ours", FLUX_REQUESTED_AT: "theirs"}});
+        let key = index.put_watch(watch("u", 1, &both)).unwrap();
+        assert_eq!(index.watches[&key].object.requested_at.as_deref(), Some("ours"));
+    }
+}

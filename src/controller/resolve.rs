@@ -118,10 +118,12 @@ impl Reader<'_> {
                 Credential::AccessKey {
                     access: self.text(access)?,
                     secret: self.secret(secret)?,
-                    security_token: match self.material.secret.contains_key(AccessKeyAuth::SECURITY_TOKEN) {
-                        true => Some(self.secret(AccessKeyAuth::SECURITY_TOKEN)?),
-                        false => None,
-                    },
+                    security_token: self
+                        .material
+                        .secret
+                        .contains_key(AccessKeyAuth::SECURITY_TOKEN)
+                        .then(|| self.secret(AccessKeyAuth::SECURITY_TOKEN))
+                        .transpose()?,
                 }
             }
             AuthRef::CloudRuKey(auth) => {
@@ -188,4 +190,97 @@ fn url(text: &str, field: &str) -> Result<Url, Usability> {
 
 fn invalid(message: &str) -> Usability {
     Usability::Invalid(message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::TaskConnection;
+
+    fn object(provider: &Value, auth: &Value) -> ConnectionObject {
+        let object: TaskConnection = serde_json::from_value(json!({
+            "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
+            "metadata": {"name": "c", "namespace": "n", "uid": "c"},
+            "spec": {"provider": provider, "auth": auth},
+        }))
+        .unwrap();
+        object.into()
+    }
+
+    fn huawei() -> Value {
+        json!({"huaweiCloud": {"endpoint": "https://evs.example.com", "projectID": "p1"}})
+    }
+
+    fn material(pairs: &[(&str, &str)]) -> Material {
+        let secret =
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
+        Material { namespace: "n".to_owned(), secret, certificates: None }
+    }
+
+    fn refusal(provider: &Value, auth: &Value, pairs: &[(&str, &str)]) -> Usability {
+        connection(&object(provider, auth), &material(pairs)).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn a_missing_or_empty_key_is_named_with_those_that_are_there() {
+        let auth = json!({"accessKey": {"secretRef": {"name": "key"}}});
+        let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accesKey", "AK"), ("secretKey", "SK")])
+        else {
+            panic!("a key is missing");
+        };
+        assert_eq!(
+            message,
+            "Secret n/key has no key accessKey, which spec.auth.accessKey needs: add it (its keys are: accesKey, secretKey)"
+        );
+        let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accessKey", "\n"), ("secretKey", "SK")])
+        else {
+            panic!("a key is empty");
+        };
+        assert_eq!(message, "key accessKey of Secret n/key is empty, or no text: set it");
+    }
+
+    #[test]
+    fn a_keystone_token_is_for_the_named_project_else_for_the_endpoints() {
+        let secret = [("username", "u\n"), ("password", "p"), ("domain", "d")];
+        let keystone = |project: &Value| json!({"keystone": {"endpoint": "https://iam", "secretRef": {"name": "s"}, "project": project}});
+        for (project, expected) in [
+            (json!(null), Project::Id("p1".to_owned())),
+            (json!({"id": "p2"}), Project::Id("p2".to_owned())),
+            (json!({"name": "eu"}), Project::Name { name: "eu".to_owned(), domain: None }),
+        ] {
+            let (connection, _) = connection(&object(&huawei(), &keystone(&project)), &material(&secret)).unwrap();
+            let Credential::Keystone(found) = connection.credential else { panic!("keystone") };
+            assert_eq!((found.user.as_str(), found.project), ("u", expected));
+        }
+        let astra = json!({"astraControl": {"endpoint": "https://a", "accountID": "x"}});
+        assert!(
+            matches!(refusal(&astra, &keystone(&json!(null)), &secret), Usability::Invalid(message) if message.contains("project is missing"))
+        );
+    }
+
+    #[test]
+    fn a_rotated_secret_is_another_identity_and_a_new_rate_limit_is_not() {
+        let auth = json!({"token": {"secretRef": {"name": "s"}}});
+        let first = object(&huawei(), &auth);
+        let (old, old_print) = connection(&first, &material(&[("token", "a")])).unwrap();
+        let (rotated, rotated_print) = connection(&first, &material(&[("token", "b")])).unwrap();
+        assert!(old.identity != rotated.identity && old_print != rotated_print);
+        let mut faster = first;
+        faster.spec.rate_limit.requests_per_second = 7;
+        let (same, print) = connection(&faster, &material(&[("token", "a")])).unwrap();
+        assert!(same.identity == old.identity && print != old_print);
+        assert!(!format!("{old:?}").contains("\"a\""), "a secret is not shown");
+    }
+
+    #[test]
+    fn the_header_of_a_static_token_follows_the_upstream() {
+        let auth = json!({"token": {"secretRef": {"name": "s"}}});
+        let cloud_ru = json!({"cloudRu": {"endpoint": "https://a", "serviceInstanceID": "x"}});
+        for (provider, expected) in [(huawei(), TokenStyle::XAuthToken), (cloud_ru, TokenStyle::Bearer)] {
+            let (connection, _) = connection(&object(&provider, &auth), &material(&[("token", "t")])).unwrap();
+            assert!(matches!(connection.credential, Credential::Token { style, .. } if style == expected));
+        }
+    }
 }

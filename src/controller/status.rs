@@ -35,14 +35,14 @@ pub(super) async fn write(
     identity: &Identity,
     status: &impl Serialize,
 ) -> Result<Written, Error> {
-    let patch = json!([
+    let operations = json!([
         {"op": "test", "path": "/metadata/uid", "value": &*identity.uid.0},
         {"op": "add", "path": "/status", "value": status},
     ]);
     let request = http::Request::patch(format!("{path}/{}/status?fieldManager={FIELD_MANAGER}", identity.name))
         .header(http::header::CONTENT_TYPE, "application/json-patch+json")
         .header(http::header::ACCEPT, METADATA_ONLY)
-        .body(serde_json::to_vec(&patch)?)?;
+        .body(serde_json::to_vec(&operations)?)?;
     match timeout(CALL_TIMEOUT, client.request::<PartialObjectMeta<TaskWatch>>(request)).await {
         Ok(Ok(object)) => Ok(Written::At(version(object.meta()))),
         Ok(Err(kube::Error::Api(status))) if status.is_not_found() || is_other_uid(&status) => Ok(Written::Gone),

@@ -94,12 +94,10 @@ pub struct Task {
     pub subtasks: Vec<Task>,
 }
 
-/// Most keys in [`Task::outputs`] (design §1).
-pub const MAX_OUTPUTS: usize = 32;
-/// Most entries in [`Task::state_details`] (design §1).
-pub const MAX_STATE_DETAILS: usize = 8;
-/// Most entries in [`TaskError::details`].
-pub const MAX_ERROR_DETAILS: usize = 8;
+// As many as the schema lets there be.
+pub use crate::api::bounds::{
+    ERROR_DETAILS as MAX_ERROR_DETAILS, OUTPUTS as MAX_OUTPUTS, STATE_DETAILS as MAX_STATE_DETAILS,
+};
 /// Most sub-tasks that are kept of one task; more are neither counted nor shown.
 pub const MAX_SUBTASKS: usize = 1000;
 

@@ -1,11 +1,7 @@
 //! Foreign text made fit to be shown: in statuses, events, logs and terminals.
 
-/// Longest message that is kept of an upstream's error, in bytes.
-pub const MESSAGE: usize = 1024;
-/// Longest identifier, name, code or state word that is kept, in bytes.
-pub const WORD: usize = 256;
-/// Longest value that is kept of an error detail or output, in bytes.
-pub const VALUE: usize = 512;
+// As long as the schema lets it be.
+pub use crate::api::bounds::{MESSAGE, VALUE, WORD};
 
 /// `text` without what could harm a reader's terminal or eye, in at most `max` bytes (an ellipsis marks a cut).
 ///

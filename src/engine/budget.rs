@@ -50,11 +50,11 @@ impl Budget {
 
     /// Takes over new figures without granting a burst anew: as many requests may be sent at once as before, at most.
     pub fn resize(&mut self, per_second: u32, burst: u32, now: Instant) {
-        let ready = self.ready_at(now);
-        let credit = self.tolerance.saturating_sub(self.arrival.saturating_duration_since(ready));
-        let credit = credit.div_duration_f64(self.interval);
+        let room = |budget: &Self| budget.tolerance.div_duration_f64(budget.interval);
+        let used = self.arrival.saturating_duration_since(now).div_duration_f64(self.interval);
+        let left = room(self) - used;
         *self = Self::new(per_second, burst, now);
-        self.arrival = ready + self.tolerance.saturating_sub(self.interval.mul_f64(credit));
+        self.arrival = now + self.interval.mul_f64((room(self) - left).max(0.0));
     }
 }
 

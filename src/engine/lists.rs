@@ -81,6 +81,12 @@ impl Scope {
             runs: 0,
         }
     }
+
+    /// Whether a task waits for the list.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.listed.is_empty()
+    }
 }
 
 impl Run {
@@ -118,19 +124,18 @@ impl Planner {
         } else if old == Place::Listed {
             scope.listed.remove(task);
         }
-        if scope.members == 0 && scope.run.is_none() {
+        let (is_empty, is_unawaited) = (scope.members == 0, old == Place::Listed && !scope.is_awaited());
+        if is_empty && scope.run.is_none() {
             self.dismiss(&task.scope);
+        } else if is_unawaited {
+            self.list_never(&task.scope);
         }
     }
 
     /// Forgets a scope that has nothing to poll.
     fn dismiss(&mut self, scope: &str) {
-        if let Some((name, scope)) = self.scopes.remove_entry(scope) {
-            self.demand -= scope.demand;
-            if let Some(due) = scope.due {
-                self.queue.remove(&(due, Item::Scope(name)));
-            }
-        }
+        self.list_never(scope);
+        self.scopes.remove(scope);
     }
 
     /// Chooses anew how a scope is polled, and carries the change out.
@@ -197,11 +202,17 @@ impl Planner {
     }
 
     /// Takes the scope's list out of the queue.
-    fn list_never(&mut self, scope: &Arc<str>) {
-        let Some(state) = self.scopes.get_mut(scope) else { return };
-        self.demand -= std::mem::take(&mut state.demand);
-        if let Some(due) = state.due.take() {
-            self.queue.remove(&(due, Item::Scope(Arc::clone(scope))));
+    fn list_never(&mut self, scope: &str) {
+        let Some((name, due)) = self.scopes.get_key_value(scope).map(|(name, state)| (Arc::clone(name), state.due))
+        else {
+            return;
+        };
+        if let Some(due) = due {
+            self.queue.remove(&(due, Item::Scope(name)));
+        }
+        if let Some(state) = self.scopes.get_mut(scope) {
+            state.due = None;
+            self.demand -= std::mem::take(&mut state.demand);
         }
     }
 
@@ -286,7 +297,9 @@ impl Planner {
     /// Drops the list in progress, and has it asked for anew.
     pub(super) fn restart_run(&mut self, scope: &Arc<str>, now: Instant) {
         self.end_run(scope, now);
-        self.list_at(scope, now);
+        if self.scopes.get(scope).is_some_and(Scope::is_awaited) {
+            self.list_at(scope, now);
+        }
     }
 
     /// What the list has shown so far is applied.

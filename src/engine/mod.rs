@@ -270,3 +270,6 @@ impl Engine {
         self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,7 @@ impl Planner {
         while let Some(step) = self.steps.front() {
             let is_needed = match &step.kind {
                 JobKind::Subtasks(task) => self.entries.get(task).is_some_and(|entry| !entry.is_settled()),
-                JobKind::List(scope, _) => self.scopes.get(scope).is_some_and(|scope| scope.members > 0),
+                JobKind::List(scope, _) => self.scopes.get(scope).is_some_and(Scope::is_awaited),
                 JobKind::Authenticate | JobKind::Get(_) => true,
             };
             if is_needed {

@@ -101,7 +101,7 @@ mod tests {
     fn ready_when_all_that_was_named_is_done() {
         let health = Health::default();
         let (secrets, caches) = (health.readiness("secrets"), health.readiness("caches"));
-        assert_eq!(health.ready().unwrap_err(), "waiting for: caches, secrets");
+        assert_eq!(health.ready().unwrap_err(), "waiting for: secrets, caches");
         caches.done();
         assert_eq!(health.ready().unwrap_err(), "waiting for: secrets");
         secrets.done();

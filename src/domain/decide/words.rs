@@ -128,7 +128,7 @@ pub(super) fn absent(failure: &Failure, spec: &TaskWatchSpec) -> String {
     let grace = spec.not_found_grace_seconds;
     let then = match spec.on_not_found {
         OnNotFound::Retry => "Asking on (onNotFound: Retry).".to_owned(),
-        OnNotFound::Fail => format!("It counts as lost when that lasts for {grace} s; check task.id and task.scope."),
+        OnNotFound::Fail => format!("It counts as lost when that lasts for {grace} s."),
         OnNotFound::Succeed => format!("It counts as succeeded when that lasts for {grace} s (onNotFound: Succeed)."),
     };
     format!("The upstream does not know the task: {upstream} {then}")
@@ -143,9 +143,7 @@ pub(super) fn lost(row: Row, failure: &Failure, grace: Duration) -> String {
             "The upstream has not known the task for {grace} s, which counts as success (onNotFound: Succeed): {upstream}"
         );
     }
-    format!(
-        "The upstream has not known the task for {grace} s: {upstream} Check task.id and task.scope; the upstream may also have forgotten an old task."
-    )
+    format!("The upstream has not known the task for {grace} s: {upstream}")
 }
 
 /// Whether two reasons tell of trouble that a reader need not tell apart: what passes by itself comes in changing forms.

@@ -20,7 +20,7 @@ const NAMESPACE: &str = "taskwatch-demo";
 const SYSTEM_NAMESPACE: &str = "taskwatch-demo-system";
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The longest scene ends after about a minute and a half.
+/// The longest scene ends after about 70 s.
 const LIMIT: Duration = Duration::from_mins(5);
 
 /// How the demo is run.
@@ -71,17 +71,8 @@ async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
 
     step("Starting the operator (some seconds)");
     // Progress is written sooner than in earnest, for the eye.
-    let mut arguments = vec![
-        "--cluster-resource-namespace",
-        SYSTEM_NAMESPACE,
-        "--progress-min-seconds",
-        "1",
-        "--progress-min-points",
-        "1",
-    ];
-    if options.current_cluster {
-        arguments.extend(["--namespace", NAMESPACE]);
-    }
+    let arguments =
+        ["--cluster-resource-namespace", SYSTEM_NAMESPACE, "--progress-min-seconds", "1", "--progress-min-points", "1"];
     let operator_options = OperatorOptions::new(cluster.kubeconfig().to_owned()).args(&arguments);
     let operator = Operator::start(operator_options).await?;
     println!("    metrics: {}/metrics, log: {}", operator.admin_url(), operator.process().log_path().display());
@@ -93,7 +84,7 @@ async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
     println!("      export KUBECONFIG={}", cluster.kubeconfig().display());
     println!("      {} --namespace {NAMESPACE} get taskwatches --output wide", cluster.kubectl_program());
 
-    step("The table, again whenever it changes (the last watch ends after about 90 s)");
+    step("The table, again whenever it changes (the last watch ends after about 70 s)");
     watch(options, cluster, &operator, &scenes).await
 }
 

@@ -1,0 +1,7 @@
+//! The planner against a model upstream, in virtual time: nothing sleeps.
+
+mod invariants;
+mod lists;
+mod model;
+mod random;
+mod rig;
