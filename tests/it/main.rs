@@ -7,3 +7,4 @@ mod layers;
 mod objects;
 mod stage;
 mod watch;
+mod keystone;
