@@ -29,6 +29,7 @@ mod usage;
 mod wait;
 mod workdir;
 
+pub mod bench;
 pub mod demo;
 
 pub use binary::{binary, workspace_root};
