@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
 mod crds;
+mod keystone;
 mod layers;
 mod objects;
 mod stage;
 mod watch;
-mod keystone;
