@@ -6,4 +6,5 @@ mod crds;
 mod layers;
 mod objects;
 mod stage;
+mod trouble;
 mod watch;
