@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
+mod auth;
 mod crds;
 mod layers;
 mod objects;
