@@ -5,6 +5,7 @@
 mod auth;
 mod crds;
 mod layers;
+mod many;
 mod objects;
 mod stage;
 mod trouble;
