@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
+mod auth;
 mod crds;
 mod keystone;
 mod layers;
+mod many;
 mod objects;
 mod stage;
+mod trouble;
 mod watch;

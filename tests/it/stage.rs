@@ -76,14 +76,9 @@ impl Stage {
 
     /// How [`Self::operator`] starts one.
     pub fn operator_options(&self) -> OperatorOptions {
-        OperatorOptions::new(self.plane.kubeconfig(ADMIN).unwrap()).args(&[
-            "--namespace",
-            &self.namespace,
-            "--secret-refresh-seconds",
-            "1",
-            "--log-level",
-            "info,taskwatch=debug",
-        ])
+        OperatorOptions::new(self.plane.kubeconfig(ADMIN).unwrap())
+            .args(&["--namespace", &self.namespace, "--secret-refresh-seconds", "1"])
+            .env("TASKWATCH_LOG_LEVEL", "info,taskwatch=debug")
     }
 
     /// Applies an object; without a namespace it goes to that of the stage.
@@ -268,18 +263,6 @@ impl Stage {
     pub async fn requests(&self, since: u64) -> (Vec<Value>, u64) {
         let log = self.simulator.admin("GET", &format!("/log?since={since}"), None).await.unwrap();
         (log["entries"].as_array().unwrap().clone(), log["next"].as_u64().unwrap())
-    }
-
-    /// Waits until the requests for a scope after `since` are `count` or more.
-    pub async fn until_requests(&self, since: u64, scope: &str, count: usize) {
-        eventually(SOON, &format!("{count} requests for {scope}"), || async {
-            let (requests, _) = self.requests(since).await;
-            let came = requests.iter().filter(|request| request["scope"] == scope).count();
-            ensure!(came >= count, "{came} came");
-            Ok(())
-        })
-        .await
-        .unwrap();
     }
 
     /// Tells the simulator something.
