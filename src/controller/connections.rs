@@ -8,15 +8,14 @@ use k8s_openapi::{
 };
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Controller, Error,
+    Controller, Error, call,
     index::{ConnectionObject, Usability},
     resolve::{self, Material},
     status::{self, Written},
-    watches::CALL_TIMEOUT,
 };
 use crate::{
     api::{CaBundleKind, ClusterTaskConnection, TaskConnection},
@@ -153,16 +152,15 @@ impl Controller {
     {
         let kind = K::kind(&());
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        match timeout(CALL_TIMEOUT, api.get(name)).await {
-            Ok(Ok(object)) => Ok(Ok(object)),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
+        match call(api.get(name)).await {
+            Ok(object) => Ok(Ok(object)),
+            Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() => {
                 Ok(Err(Usability::SecretNotFound(format!("{kind} {namespace}/{name} does not exist: create it"))))
             }
-            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => Ok(Err(Usability::SecretNotFound(format!(
-                "the operator may not read {kind} {namespace}/{name}: allow `get` to its service account"
-            )))),
-            Ok(Err(error)) => Err(Error::Api(error)),
-            Err(_) => Err(Error::TimedOut),
+            Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => Ok(Err(Usability::SecretNotFound(
+                format!("the operator may not read {kind} {namespace}/{name}: allow `get` to its service account"),
+            ))),
+            Err(error) => Err(error),
         }
     }
 

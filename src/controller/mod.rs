@@ -31,7 +31,10 @@ use std::{
 
 use jiff::Timestamp;
 use kube::Client;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -70,6 +73,14 @@ pub enum Error {
     /// A request cannot be made of it; a defect.
     #[error("no request: {0}")]
     Request(#[from] http::Error),
+}
+
+/// How long one call of the API server may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A call of the API server, with a limit: the client itself waits for an answer for ever.
+async fn call<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    timeout(CALL_TIMEOUT, answer).await.map_err(|_| Error::TimedOut)?.map_err(Error::Api)
 }
 
 /// Why the controller cannot run.
