@@ -29,6 +29,7 @@ mod wait;
 mod workdir;
 
 pub mod demo;
+pub mod soak;
 
 pub use binary::{binary, workspace_root};
 pub use controlplane::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, OPERATOR, TENANT};
