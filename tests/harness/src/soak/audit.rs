@@ -109,8 +109,11 @@ fn wait_of(asked: &Asked) -> Option<i64> {
 
 fn in_flight(own: &[&Asked], connection: &Connection, (away, turned): (&[(i64, i64)], &[(i64, i64)]), book: &Book) {
     // One whose client has given up is noticed a moment later.
-    let slow: Vec<_> =
-        own.iter().filter(|a| a.met("hang") || a.met("delay") || a.met("huge") || a.met("bomb")).map(|a| a.at_ms).collect();
+    let slow: Vec<_> = own
+        .iter()
+        .filter(|a| a.met("hang") || a.met("delay") || a.met("huge") || a.met("bomb"))
+        .map(|a| a.at_ms)
+        .collect();
     let time_out = i64::from(TIMEOUT_SECONDS) * 1000 + 1000;
     for asked in own {
         let near = over(away, asked.at_ms, 0, 2 * time_out) || over(turned, asked.at_ms, 0, 4000);
@@ -142,7 +145,10 @@ pub(super) fn events(events: &[Value], history: &History, book: &Book) -> usize 
         let may = seen.reasons.get(reason).copied().unwrap_or_default().max(u64::from(once)) + missed;
         if *times > may {
             let all = &seen.reasons;
-            book.finding("event twice", format!("{name} {uid}: {reason} was told {times} times, it was so {may} times; {all:?}"));
+            book.finding(
+                "event twice",
+                format!("{name} {uid}: {reason} was told {times} times, it was so {may} times; {all:?}"),
+            );
         }
     }
     events.len()

@@ -47,8 +47,13 @@ impl Book {
 
     /// The spans of these kinds, in order.
     pub(super) fn marks(&self, kinds: &[Mark]) -> Vec<(i64, i64)> {
-        let mut spans: Vec<_> =
-            self.lock().marks.iter().filter(|(kind, ..)| kinds.contains(kind)).map(|(_, from, to)| (*from, *to)).collect();
+        let mut spans: Vec<_> = self
+            .lock()
+            .marks
+            .iter()
+            .filter(|(kind, ..)| kinds.contains(kind))
+            .map(|(_, from, to)| (*from, *to))
+            .collect();
         spans.sort_unstable();
         spans
     }
@@ -75,10 +80,6 @@ impl Book {
     pub(super) fn finding(&self, kind: &'static str, what: String) {
         println!("{:7.1} s  FINDING {kind}: {what}", self.start.elapsed().as_secs_f64());
         self.lock().findings.entry(kind).or_default().push(what);
-    }
-
-    pub(super) fn findings(&self) -> usize {
-        self.lock().findings.values().map(Vec::len).sum()
     }
 
     /// The findings, the first of each kind in full.

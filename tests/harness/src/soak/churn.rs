@@ -47,7 +47,7 @@ impl Churn {
     /// Changes something every moment, until then.
     pub(super) async fn churn(&self, mut rng: Rng, until: Instant) {
         while Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(rng.between(20, 300))).await;
+            tokio::time::sleep(Duration::from_millis(rng.between(10, 150))).await;
             let name = rng.below(self.names);
             match rng.below(10) {
                 0..=2 => {
@@ -59,7 +59,8 @@ impl Churn {
                 4..=5 => self.make(name, &mut rng).await,
                 6 => self.suspend(name, &mut rng).await,
                 7 => {
-                    let patch = json!({"metadata": {"annotations": {"taskwatch.dev/requestedAt": rng.next().to_string()}}});
+                    let patch =
+                        json!({"metadata": {"annotations": {"taskwatch.dev/requestedAt": rng.next().to_string()}}});
                     self.change(name, &patch).await;
                 }
                 8 => self.change(name, &json!({"spec": {"poll": {"periodSeconds": rng.between(1, 4)}}})).await,

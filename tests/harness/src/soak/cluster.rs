@@ -49,7 +49,8 @@ impl Cluster {
     }
 
     pub(super) async fn make_namespace(&self, name: &str) -> Result<()> {
-        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"soak": "yes"}}});
+        let body =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"soak": "yes"}}});
         self.create(&core("Namespace", "namespaces"), None, body).await
     }
 
@@ -60,18 +61,17 @@ impl Cluster {
             call(namespaces.delete(name, &DeleteParams::default())).await.map(drop)
         })
         .await?;
-        for resource in [
-            kind("TaskWatch", "taskwatches"),
-            kind("TaskConnection", "taskconnections"),
-            core("Secret", "secrets"),
-        ] {
+        for resource in
+            [kind("TaskWatch", "taskwatches"), kind("TaskConnection", "taskconnections"), core("Secret", "secrets")]
+        {
             let api = self.api(&resource, Some(name));
             eventually(INSIST, "the namespace is emptied", || async {
                 call(api.delete_collection(&DeleteParams::default(), &ListParams::default())).await.map(drop)
             })
             .await?;
         }
-        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []}});
+        let body =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []}});
         eventually(INSIST, "the namespace is gone", || async {
             let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
                 .header(http::header::CONTENT_TYPE, "application/json")

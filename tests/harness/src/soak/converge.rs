@@ -35,8 +35,7 @@ pub(super) async fn converge(
             let world = world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             (world.connections.clone(), world.tasks.clone())
         };
-        let different: Vec<_> =
-            objects.iter().filter_map(|object| lie(object, &truth, &connections, &tasks)).collect();
+        let different: Vec<_> = objects.iter().filter_map(|object| lie(object, &truth, &connections, &tasks)).collect();
         if different.is_empty() || Instant::now() >= until {
             return Ok((objects.len(), different));
         }

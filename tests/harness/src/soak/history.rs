@@ -54,12 +54,14 @@ impl History {
                     seen.1 += 1;
                     seen.0.values_mut().for_each(|seen| seen.gaps += 1);
                 }
-                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                Ok(
+                    watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object),
+                ) => {
                     if let Ok(object) = serde_json::to_value(object) {
                         self.take(&object);
                     }
                 }
-                Ok(watcher::Event::InitDone | watcher::Event::Delete(_)) => {}
+                Ok(watcher::Event::InitDone) => {}
                 Err(error) => self.book.say(&format!("our watch: {error}")),
             }
         }
@@ -109,13 +111,12 @@ impl History {
             None => Some(created),
             Some(task) => task.gone_from().map(|at| at.max(created)),
         };
-        let lost = |policy: &str| {
-            spec["onNotFound"] == policy && absent_since.is_some_and(|at| now + WHOLE_MS >= at + grace)
-        };
+        let lost =
+            |policy: &str| spec["onNotFound"] == policy && absent_since.is_some_and(|at| now + WHOLE_MS >= at + grace);
         let right = match (state, reason.as_str()) {
-            (_, "DeadlineExceeded") => spec["activeDeadlineSeconds"]
-                .as_i64()
-                .is_some_and(|seconds| now + WHOLE_MS >= created + seconds * 1000),
+            (_, "DeadlineExceeded") => {
+                spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| now + WHOLE_MS >= created + seconds * 1000)
+            }
             ("Lost", _) => lost("Fail"),
             ("Succeeded", "TaskGone") => lost("Succeed"),
             _ => task.is_some_and(|task| task.was(state, now + SLACK_MS)),
@@ -180,7 +181,9 @@ pub(super) fn unclean(value: &Value) -> Option<String> {
             let bad = text.chars().find(|c| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
             match bad {
                 Some(bad) => Some(format!("{bad:?} in {:?}", text.chars().take(200).collect::<String>())),
-                None if text.len() > 4096 => Some(format!("{} bytes: {}…", text.len(), &text.chars().take(80).collect::<String>())),
+                None if text.len() > 4096 => {
+                    Some(format!("{} bytes: {}…", text.len(), &text.chars().take(80).collect::<String>()))
+                }
                 None => None,
             }
         }

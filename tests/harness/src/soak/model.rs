@@ -19,7 +19,8 @@ pub(super) const LONG_GRACE: u64 = 30;
 
 /// Text as an upstream should not send it.
 pub(super) fn hostile() -> String {
-    let begin = "disk\r\n\tfull\u{1b}[31m red\u{1b}[0m\u{1b}]0;title\u{7} \u{202e}desrever\u{2066}\u{200f}\u{0}\u{9b}2J";
+    let begin =
+        "disk\r\n\tfull\u{1b}[31m red\u{1b}[0m\u{1b}]0;title\u{7} \u{202e}desrever\u{2066}\u{200f}\u{0}\u{9b}2J";
     format!("{begin} {}", "A".repeat(64 << 10))
 }
 
@@ -181,7 +182,8 @@ impl Connection {
             },
         });
         if self.shared {
-            object["spec"]["allowedNamespaces"] = json!({"names": [HOME], "selector": {"matchLabels": {"soak": "yes"}}});
+            object["spec"]["allowedNamespaces"] =
+                json!({"names": [HOME], "selector": {"matchLabels": {"soak": "yes"}}});
         } else {
             object["metadata"]["namespace"] = self.namespace.into();
         }

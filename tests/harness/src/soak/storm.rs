@@ -262,7 +262,10 @@ impl Storm {
                 let html = json!({"kind": "html"});
                 let hang = json!({"kind": "hang"});
                 let wrong = json!({"kind": "authWrong"});
-                (if bad { "authwrong" } else { "tokendown" }, (token, if bad { wrong } else { rng.pick(&[down, html, hang]).clone() }))
+                (
+                    if bad { "authwrong" } else { "tokendown" },
+                    (token, if bad { wrong } else { rng.pick(&[down, html, hang]).clone() }),
+                )
             }
             15 => ("html", any(json!({"kind": "html"}))),
             16 => ("truncate", any(json!({"kind": "truncate", "lie": rng.chance(50)}))),
@@ -276,9 +279,13 @@ impl Storm {
             24 => ("wrongid", any(json!({"kind": "wrongId"}))),
             25 => ("otherscope", any(json!({"kind": "otherScope"}))),
             26 => ("future", any(json!({"kind": "futureTimes", "seconds": 86_400_000}))),
-            27 => ("delay", any(json!({"kind": "delay", "headersMs": rng.between(0, 6000), "bodyMs": rng.between(0, 6000)}))),
+            27 => (
+                "delay",
+                any(json!({"kind": "delay", "headersMs": rng.between(0, 6000), "bodyMs": rng.between(0, 6000)})),
+            ),
             28 => {
-                let after = if rng.chance(50) { json!({"kind": "reset", "afterBytes": 20}) } else { json!({"kind": "reset"}) };
+                let after =
+                    if rng.chance(50) { json!({"kind": "reset", "afterBytes": 20}) } else { json!({"kind": "reset"}) };
                 ("reset", any(after))
             }
             29 => ("hang", any(json!({"kind": "hang"}))),

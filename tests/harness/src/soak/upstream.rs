@@ -20,7 +20,8 @@ pub(super) struct Asked {
     pub(super) at_ms: i64,
     pub(super) scope: Option<String>,
     pub(super) path: String,
-    pub(super) status: u64,
+    #[allow(dead_code)] // told in findings
+    status: u64,
     pub(super) auth: String,
     pub(super) faults: Vec<String>,
     pub(super) retry_after: bool,
@@ -77,7 +78,8 @@ impl Upstream {
         let listen = format!("127.0.0.1:{}", self.port);
         let seed = self.seed.wrapping_add(self.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).to_string();
         let file = file.display().to_string();
-        Simulator::start(&["--listen", &listen, "--scenario", &file, "--seed", &seed, "--log-capacity", "1000000"]).await
+        Simulator::start(&["--listen", &listen, "--scenario", &file, "--seed", &seed, "--log-capacity", "1000000"])
+            .await
     }
 
     /// Ends the simulator, leaves its port empty for a while, and starts it anew. It has forgotten the tokens it gave out.
