@@ -179,7 +179,10 @@ impl Controller {
         }
         let written = status::write(&self.client, &path, identity, new).await;
         let mut index = self.shared.index();
-        let Some(entry) = index.watches.get_mut(key) else { return Ok(()) };
+        let Some(entry) = index.watches.get_mut(key) else {
+            // It was deleted meanwhile. What was never shown is not told either.
+            return if matches!(written, Ok(Written::At(_))) { Ok(()) } else { Err(Error::Gone) };
+        };
         match written {
             Ok(Written::At(version)) => {
                 self.metrics.status_write(StatusWrite::Patched);

@@ -31,6 +31,7 @@ mod workdir;
 
 pub mod bench;
 pub mod demo;
+pub mod soak;
 
 pub use binary::{binary, workspace_root};
 pub use controlplane::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, OPERATOR, TENANT};

@@ -1,6 +1,6 @@
 //! What was asked: a bounded log of requests, and counters that never forget.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) retry_after: Option<String>,
     pub(crate) bytes: u64,
     pub(crate) connection: u64,
+    /// Requests of its scope that were being answered, this one included; 0 for a request without a scope.
+    pub(crate) in_flight: u64,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +78,7 @@ pub(crate) struct Records {
     pub(crate) accepted: AtomicU64,
     pub(crate) open: Gauge,
     pub(crate) in_flight: Gauge,
+    of_scopes: Mutex<HashMap<String, u64>>,
 }
 
 impl Records {
@@ -86,6 +89,26 @@ impl Records {
             accepted: AtomicU64::new(0),
             open: Gauge::default(),
             in_flight: Gauge::default(),
+            of_scopes: Mutex::default(),
+        }
+    }
+
+    /// A request of a scope is being answered; how many are.
+    pub(crate) fn enter(&self, scope: &str) -> u64 {
+        let mut scopes = lock(&self.of_scopes);
+        let count = scopes.entry(scope.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// A request of a scope has been answered, or its client has gone.
+    pub(crate) fn leave(&self, scope: &str) {
+        let mut scopes = lock(&self.of_scopes);
+        if let Some(count) = scopes.get_mut(scope) {
+            *count -= 1;
+            if *count == 0 {
+                scopes.remove(scope);
+            }
         }
     }
 

@@ -182,33 +182,48 @@ async fn handle(
         let body = SimBody::plain(reply.body.clone());
         return Ok(reply.into_response(body));
     }
-    let in_flight = InFlight::new(Arc::clone(&world));
+    let route = Route::of(&request);
+    let in_flight = InFlight::new(Arc::clone(&world), route.scope.clone());
     request.vouched = keystone::vouch(&world, &request).await;
-    let result = simulate(&world, &request, &flag).await;
+    let result = simulate(&world, &request, &route, in_flight.of_scope, &flag).await;
     drop(in_flight);
     result
 }
 
 /// Counts a request while it is worked on, also when the client gives up.
-struct InFlight(Arc<World>);
+struct InFlight {
+    world: Arc<World>,
+    scope: Option<String>,
+    /// How many of its scope there are, with it.
+    of_scope: u64,
+}
 
 impl InFlight {
-    fn new(world: Arc<World>) -> Self {
+    fn new(world: Arc<World>, scope: Option<String>) -> Self {
         world.records.in_flight.up();
-        Self(world)
+        let of_scope = scope.as_deref().map_or(0, |scope| world.records.enter(scope));
+        Self { world, scope, of_scope }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.records.in_flight.down();
+        self.world.records.in_flight.down();
+        if let Some(scope) = &self.scope {
+            self.world.records.leave(scope);
+        }
     }
 }
 
-async fn simulate(world: &World, request: &Request, flag: &ResetFlag) -> io::Result<Response<SimBody>> {
-    let route = Route::of(request);
+async fn simulate(
+    world: &World,
+    request: &Request,
+    route: &Route,
+    in_flight: u64,
+    flag: &ResetFlag,
+) -> io::Result<Response<SimBody>> {
     let now = world.clock.now_ms();
-    let hit = world.faults.meet(&route, request.method.as_str(), &request.path, &request.query, now);
+    let hit = world.faults.meet(route, request.method.as_str(), &request.path, &request.query, now);
     let entry = Entry {
         seq: 0,
         time_ms: now,
@@ -223,6 +238,7 @@ async fn simulate(world: &World, request: &Request, flag: &ResetFlag) -> io::Res
         retry_after: None,
         bytes: 0,
         connection: request.connection,
+        in_flight,
     };
     if let Some(Action::Hang { seconds }) = &hit.action {
         world.records.note(entry);
@@ -230,7 +246,7 @@ async fn simulate(world: &World, request: &Request, flag: &ResetFlag) -> io::Res
         sleep(time).await;
         return Err(io::Error::from(io::ErrorKind::TimedOut));
     }
-    let reply = mangle::reply(world, request, &route, hit.action.as_ref());
+    let reply = mangle::reply(world, request, route, hit.action.as_ref());
     let retry_after = reply.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case("retry-after")).map(|(_, v)| v.clone());
     let reset = matches!(hit.action, Some(Action::Reset { after_bytes: None }));
     world.records.note(Entry {

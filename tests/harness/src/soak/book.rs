@@ -1,0 +1,105 @@
+//! What happened when, and what was found wrong.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// What lay over a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    /// The operator did not run; at the end a new one did.
+    OperatorAway,
+    /// The operator was stopped (SIGSTOP).
+    OperatorFrozen,
+    /// The simulator did not run, or was stopped.
+    UpstreamAway,
+    /// The API server or etcd did not answer.
+    ClusterAway,
+    /// A Secret changed.
+    Rotated,
+}
+
+/// Findings of one kind that are told in full.
+const TOLD: usize = 8;
+
+#[derive(Debug, Default)]
+struct Inner {
+    marks: Vec<(Mark, i64, i64)>,
+    findings: BTreeMap<&'static str, Vec<String>>,
+    counts: BTreeMap<String, u64>,
+}
+
+/// The record of a run.
+pub(super) struct Book {
+    start: Instant,
+    verbose: bool,
+    inner: Mutex<Inner>,
+}
+
+impl Book {
+    pub(super) fn new(verbose: bool) -> Self {
+        Self { start: Instant::now(), verbose, inner: Mutex::default() }
+    }
+
+    pub(super) fn mark(&self, mark: Mark, from: i64, to: i64) {
+        self.lock().marks.push((mark, from, to));
+    }
+
+    /// The spans of these kinds, in order.
+    pub(super) fn marks(&self, kinds: &[Mark]) -> Vec<(i64, i64)> {
+        let mut spans: Vec<_> = self
+            .lock()
+            .marks
+            .iter()
+            .filter(|(kind, ..)| kinds.contains(kind))
+            .map(|(_, from, to)| (*from, *to))
+            .collect();
+        spans.sort_unstable();
+        spans
+    }
+
+    /// Says what goes on.
+    pub(super) fn say(&self, what: &str) {
+        if self.verbose {
+            println!("{:7.1} s  {what}", self.start.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Says it, and counts it under its first word.
+    pub(super) fn act(&self, what: &str) {
+        self.count(what.split([':', ' ', '-']).next().unwrap_or_default());
+        self.say(what);
+    }
+
+    /// Counts it.
+    pub(super) fn count(&self, what: &str) {
+        *self.lock().counts.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// Something is wrong.
+    pub(super) fn finding(&self, kind: &'static str, what: String) {
+        println!("{:7.1} s  FINDING {kind}: {what}", self.start.elapsed().as_secs_f64());
+        self.lock().findings.entry(kind).or_default().push(what);
+    }
+
+    /// The findings, the first of each kind in full.
+    pub(super) fn report(&self) -> Vec<String> {
+        let inner = self.lock();
+        let mut lines = Vec::new();
+        for (kind, found) in &inner.findings {
+            lines.push(format!("{kind}: {}", found.len()));
+            lines.extend(found.iter().take(TOLD).map(|what| format!("    {what}")));
+        }
+        lines
+    }
+
+    /// How often what was done.
+    pub(super) fn counts(&self) -> String {
+        let inner = self.lock();
+        inner.counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

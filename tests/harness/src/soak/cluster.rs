@@ -1,0 +1,196 @@
+//! The API server's side of a soak: what is applied, changed and deleted there.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use super::model::{Connection, FLEETING, HOME, SYSTEM};
+use crate::{ADMIN, ControlPlane, eventually, workspace_root};
+
+/// How long one call may take before it counts as lost.
+const CALL: Duration = Duration::from_secs(8);
+/// How long something that must be done is tried.
+const INSIST: Duration = Duration::from_secs(60);
+
+/// Calls of the API server.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    client: Client,
+}
+
+/// The kind of an object of ours.
+pub(super) fn kind(kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("taskwatch.dev", "v1alpha1", kind), plural)
+}
+
+impl Cluster {
+    /// With the CRDs, the namespaces and the operator's rights.
+    pub(super) async fn prepare(plane: &ControlPlane) -> Result<Self> {
+        let cluster = Self { client: plane.client(ADMIN).await? };
+        cluster.apply_crds(plane).await?;
+        for namespace in [HOME, FLEETING, SYSTEM] {
+            cluster.make_namespace(namespace).await?;
+        }
+        plane.kubectl_as(ADMIN)?.apply(&rights().to_string()).await?.success()?;
+        Ok(cluster)
+    }
+
+    pub(super) async fn apply_crds(&self, plane: &ControlPlane) -> Result<()> {
+        let directory = workspace_root().join("crds").display().to_string();
+        let apply = || async { plane.kubectl(&["apply", "--filename", &directory]).await?.success() };
+        eventually(INSIST, "the CRDs are applied", apply).await?;
+        plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"]).await?.success()?;
+        eventually(INSIST, "TaskWatches are served", || async { self.list().await.map(drop) }).await
+    }
+
+    pub(super) async fn make_namespace(&self, name: &str) -> Result<()> {
+        let body =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"soak": "yes"}}});
+        self.create(&core("Namespace", "namespaces"), None, body).await
+    }
+
+    /// Deletes a namespace as its controller does: with all of ours in it.
+    pub(super) async fn delete_namespace(&self, name: &str) -> Result<()> {
+        let namespaces = self.api(&core("Namespace", "namespaces"), None);
+        eventually(INSIST, "the namespace is being deleted", || async {
+            call(namespaces.delete(name, &DeleteParams::default())).await.map(drop)
+        })
+        .await?;
+        for resource in
+            [kind("TaskWatch", "taskwatches"), kind("TaskConnection", "taskconnections"), core("Secret", "secrets")]
+        {
+            let api = self.api(&resource, Some(name));
+            eventually(INSIST, "the namespace is emptied", || async {
+                call(api.delete_collection(&DeleteParams::default(), &ListParams::default())).await.map(drop)
+            })
+            .await?;
+        }
+        let body =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []}});
+        eventually(INSIST, "the namespace is gone", || async {
+            let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .body(serde_json::to_vec(&body)?)?;
+            let _ = call(self.client.request_text(request)).await;
+            anyhow::ensure!(call(namespaces.get_opt(name)).await?.is_none(), "it is there");
+            Ok(())
+        })
+        .await
+    }
+
+    /// A connection and its Secret.
+    pub(super) async fn make_connection(&self, connection: &Connection, upstream: &str) -> Result<()> {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": connection.name},
+            "stringData": connection.secret_data(&connection.secret(connection.serial)),
+        });
+        self.create(&core("Secret", "secrets"), Some(connection.secret_namespace()), secret).await?;
+        let (resource, namespace) = if connection.shared {
+            (kind("ClusterTaskConnection", "clustertaskconnections"), None)
+        } else {
+            (kind("TaskConnection", "taskconnections"), Some(connection.namespace))
+        };
+        self.create(&resource, namespace, connection.manifest(upstream)).await
+    }
+
+    pub(super) async fn set_secret(&self, connection: &Connection, secret: &str) -> Result<()> {
+        let api = self.api(&core("Secret", "secrets"), Some(connection.secret_namespace()));
+        let patch = json!({"stringData": connection.secret_data(secret)});
+        eventually(INSIST, "the Secret is changed", || async {
+            call(api.patch(connection.name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(drop)
+        })
+        .await
+    }
+
+    /// One try: churn goes on whatever becomes of it.
+    pub(super) async fn make_watch(&self, object: Value) -> Result<()> {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let object: DynamicObject = serde_json::from_value(object)?;
+        call(self.watches(&namespace).create(&PostParams::default(), &object)).await.map(drop)
+    }
+
+    pub(super) async fn change_watch(&self, namespace: &str, name: &str, patch: &Value) -> Result<()> {
+        call(self.watches(namespace).patch(name, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
+    }
+
+    pub(super) async fn delete_watch(&self, namespace: &str, name: &str) -> Result<()> {
+        call(self.watches(namespace).delete(name, &DeleteParams::default())).await.map(drop)
+    }
+
+    /// All `TaskWatch` objects.
+    pub(super) async fn list(&self) -> Result<Vec<Value>> {
+        self.all(&kind("TaskWatch", "taskwatches")).await
+    }
+
+    /// All events.
+    pub(super) async fn events(&self) -> Result<Vec<Value>> {
+        let events = GroupVersionKind::gvk("events.k8s.io", "v1", "Event");
+        self.all(&ApiResource::from_gvk_with_plural(&events, "events")).await
+    }
+
+    async fn all(&self, resource: &ApiResource) -> Result<Vec<Value>> {
+        let list = call(self.api(resource, None).list(&ListParams::default())).await?;
+        list.items.into_iter().map(|item| Ok(serde_json::to_value(item)?)).collect()
+    }
+
+    pub(super) fn every_watch(&self) -> Api<DynamicObject> {
+        self.api(&kind("TaskWatch", "taskwatches"), None)
+    }
+
+    fn watches(&self, namespace: &str) -> Api<DynamicObject> {
+        self.api(&kind("TaskWatch", "taskwatches"), Some(namespace))
+    }
+
+    fn api(&self, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        }
+    }
+
+    /// Makes an object that must be there afterwards.
+    async fn create(&self, resource: &ApiResource, namespace: Option<&str>, body: Value) -> Result<()> {
+        let object: DynamicObject = serde_json::from_value(body)?;
+        let api = self.api(resource, namespace);
+        let what = object.metadata.name.clone().unwrap_or_default();
+        eventually(INSIST, &format!("{} {what} is made", resource.kind), || async {
+            match tokio::time::timeout(CALL, api.create(&PostParams::default(), &object)).await? {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+}
+
+async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T> {
+    tokio::time::timeout(CALL, call).await.context("the API server did not answer in time")?.map_err(Into::into)
+}
+
+fn core(kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural)
+}
+
+/// What the operator may do: no more than it needs.
+fn rights() -> Value {
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "taskwatch-soak"}, "rules": [
+            rule("taskwatch.dev", &["taskwatches"], &["get", "list", "watch", "delete"]),
+            rule("taskwatch.dev", &["taskconnections", "clustertaskconnections"], &["get", "list", "watch"]),
+            rule("taskwatch.dev", &["taskwatches/status", "taskconnections/status", "clustertaskconnections/status"], &["patch"]),
+            rule("", &["secrets", "configmaps"], &["get"]),
+            rule("", &["namespaces"], &["get", "list", "watch"]),
+            rule("events.k8s.io", &["events"], &["create", "patch"]),
+        ]},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "taskwatch-soak"},
+         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "taskwatch-soak"},
+         "subjects": [{"kind": "ServiceAccount", "name": "taskwatch", "namespace": SYSTEM}]},
+    ]})
+}

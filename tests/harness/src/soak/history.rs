@@ -1,0 +1,200 @@
+//! Every status that was ever shown, by a watch of our own, and what may never be among them.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt as _;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::Value;
+
+use super::{
+    book::Book,
+    cluster::Cluster,
+    model::{World, now_ms},
+    upstream::text,
+};
+
+/// The clock of the simulator's process and ours are one; what is told takes a moment.
+const SLACK_MS: i64 = 50;
+/// Times in objects are whole seconds.
+const WHOLE_MS: i64 = 1500;
+
+/// What was seen of one object.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    status: Value,
+    /// It was asked to look again.
+    refreshed: bool,
+    /// How often a reason could have been told.
+    pub(super) reasons: HashMap<String, u64>,
+    /// Its watch was interrupted: some of it may have been missed.
+    pub(super) gaps: u64,
+}
+
+/// What was seen of all objects, by UID.
+pub(super) struct History {
+    world: Arc<Mutex<World>>,
+    book: Arc<Book>,
+    seen: Mutex<(HashMap<String, Seen>, u64)>,
+}
+
+impl History {
+    pub(super) fn new(world: Arc<Mutex<World>>, book: Arc<Book>) -> Self {
+        Self { world, book, seen: Mutex::default() }
+    }
+
+    /// Watches for ever.
+    pub(super) async fn follow(&self, cluster: &Cluster) {
+        let mut stream = pin!(watcher(cluster.every_watch(), watcher::Config::default()).default_backoff());
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(watcher::Event::Init) => {
+                    let mut seen = self.lock();
+                    seen.1 += 1;
+                    seen.0.values_mut().for_each(|seen| seen.gaps += 1);
+                }
+                Ok(
+                    watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object),
+                ) => {
+                    if let Ok(object) = serde_json::to_value(object) {
+                        self.take(&object);
+                    }
+                }
+                Ok(watcher::Event::InitDone) => {}
+                Err(error) => self.book.say(&format!("our watch: {error}")),
+            }
+        }
+    }
+
+    pub(super) fn of(&self, uid: &str) -> Option<Seen> {
+        self.lock().0.get(uid).cloned()
+    }
+
+    /// Takes in what an object shows now.
+    fn take(&self, object: &Value) {
+        let now = now_ms();
+        let uid = text(&object["metadata"]["uid"]);
+        let name = format!("{}/{}", text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+        let status = object["status"].clone();
+        let mut guard = self.lock();
+        let seen = guard.0.entry(uid).or_default();
+        seen.refreshed |= object["metadata"]["annotations"]["taskwatch.dev/requestedAt"].is_string();
+        if seen.status == status {
+            return;
+        }
+        let old = std::mem::replace(&mut seen.status, status);
+        count(seen, &old);
+        let (new, refreshed) = (seen.status.clone(), seen.refreshed);
+        drop(guard);
+        if let Some(bad) = unclean(&new) {
+            self.book.finding("unclean text", format!("{name}: {bad}"));
+        }
+        let (was, is) = (text(&old["state"]), text(&new["state"]));
+        if is_finished(&old) && !refreshed && (was != is || !is_finished(&new)) {
+            self.book.finding("end revoked", format!("{name}: {was} {} to {is} {}", succeeded(&old), succeeded(&new)));
+        }
+        if is_finished(&new) && (was != is || !is_finished(&old)) {
+            self.judge_end(&name, object, &is, now);
+        }
+    }
+
+    /// Whether what is shown as an end is one.
+    fn judge_end(&self, name: &str, object: &Value, state: &str, now: i64) {
+        let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let spec = &object["spec"];
+        let task = world.task(&text(&spec["connectionRef"]["name"]), &text(&spec["task"]["id"]));
+        let reason = condition(&object["status"], "Succeeded").map(|c| text(&c["reason"])).unwrap_or_default();
+        let created = object["metadata"]["creationTimestamp"].as_str().and_then(parse_time).unwrap_or_default();
+        let grace = spec["notFoundGraceSeconds"].as_i64().unwrap_or_default() * 1000;
+        let absent_since = match task {
+            None => Some(created),
+            Some(task) => task.gone_from().map(|at| at.max(created)),
+        };
+        let lost =
+            |policy: &str| spec["onNotFound"] == policy && absent_since.is_some_and(|at| now + WHOLE_MS >= at + grace);
+        let right = match (state, reason.as_str()) {
+            (_, "DeadlineExceeded") => {
+                spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| now + WHOLE_MS >= created + seconds * 1000)
+            }
+            ("Lost", _) => lost("Fail"),
+            ("Succeeded", "TaskGone") => lost("Succeed"),
+            _ => task.is_some_and(|task| task.was(state, now + SLACK_MS)),
+        };
+        if !right {
+            let truth = task.map(|task| format!("end {:?}, gone {:?}", task.end(), task.gone_from()));
+            self.book.finding(
+                "wrong end",
+                format!("{name}: {state} ({reason}) at {now}, created {created}; the task: {truth:?}; {spec}"),
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (HashMap<String, Seen>, u64)> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts what a change may have been told as.
+fn count(seen: &mut Seen, old: &Value) {
+    let new = &seen.status;
+    let mut reasons = Vec::new();
+    let synced = |status: &Value| {
+        let stalled = condition(status, "Stalled").is_some();
+        condition(status, "Synced").map(|c| (text(&c["status"]), text(&c["reason"]), stalled)).unwrap_or_default()
+    };
+    let (before, after) = (synced(old), synced(new));
+    if old["task"].is_null() && !new["task"].is_null() {
+        reasons.push("TaskObserved".to_owned());
+    }
+    if old["state"] != new["state"] || is_finished(old) != is_finished(new) {
+        reasons.push(format!("Task{}", text(&new["state"])));
+        reasons.push(succeeded(new));
+    }
+    if before != after {
+        reasons.push(if after.0 == "True" { "MirrorRecovered".to_owned() } else { after.1 });
+    }
+    reasons.sort();
+    reasons.dedup();
+    for reason in reasons {
+        *seen.reasons.entry(reason).or_default() += 1;
+    }
+}
+
+/// The condition of this type.
+pub(super) fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
+}
+
+pub(super) fn is_finished(status: &Value) -> bool {
+    condition(status, "Finished").is_some_and(|c| c["status"] == "True")
+}
+
+fn succeeded(status: &Value) -> String {
+    condition(status, "Succeeded").map(|c| text(&c["reason"])).unwrap_or_default()
+}
+
+/// The first string in it that a terminal or a reader should not get, or that is beyond all bounds.
+pub(super) fn unclean(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => {
+            let bad = text.chars().find(|c| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+            match bad {
+                Some(bad) => Some(format!("{bad:?} in {:?}", text.chars().take(200).collect::<String>())),
+                None if text.len() > 4096 => {
+                    Some(format!("{} bytes: {}…", text.len(), &text.chars().take(80).collect::<String>()))
+                }
+                None => None,
+            }
+        }
+        Value::Array(items) => items.iter().find_map(unclean),
+        Value::Object(map) => map.values().find_map(unclean),
+        _ => None,
+    }
+}
+
+/// A time of an object (whole seconds, UTC) in milliseconds.
+pub(super) fn parse_time(text: &str) -> Option<i64> {
+    let time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time = serde_json::from_value(text.into()).ok()?;
+    Some(time.0.as_millisecond())
+}
