@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
 mod auth;
+mod cluster;
 mod crds;
 mod layers;
 mod many;
 mod objects;
+mod process;
 mod stage;
 mod trouble;
 mod watch;
