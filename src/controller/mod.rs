@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -202,7 +202,11 @@ pub async fn run(
     controller.engine.close();
     shared.watches.close();
     shared.connections.close();
+    let deadline = Instant::now() + args.drain_timeout_seconds;
     drain(&stop, args.drain_timeout_seconds, async { while workers.join_next().await.is_some() {} }).await?;
+    if timeout_at(deadline, controller.events.finish()).await.is_err() {
+        warn!("some events were not published: the API server takes them too slowly");
+    }
     Ok(())
 }
 

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
 mod auth;
+mod cluster;
 mod crds;
 mod keystone;
 mod layers;
 mod many;
 mod objects;
+mod process;
 mod stage;
 mod trouble;
 mod watch;

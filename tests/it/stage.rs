@@ -54,15 +54,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A new namespace, and a simulator that knows nothing yet.
+    /// A new namespace on the shared control plane, and a simulator that knows nothing yet.
     pub async fn new(namespace: &str) -> Self {
-        Self::with(namespace, &[]).await
+        Self::on(plane().await, namespace).await
     }
 
-    /// The same, with arguments for the simulator.
-    pub async fn with(namespace: &str, simulator: &[&str]) -> Self {
-        let plane = plane().await;
-        let simulator = Simulator::start(simulator).await.unwrap();
+    /// The same on another control plane.
+    pub async fn on(plane: &'static ControlPlane, namespace: &str) -> Self {
+        let simulator = Simulator::start(&[]).await.unwrap();
         let client = plane.client(ADMIN).await.unwrap();
         let stage = Self { plane, client, namespace: namespace.to_owned(), simulator };
         stage.put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await;
