@@ -35,6 +35,17 @@ test: tools ## Everything: formatting, clippy, and all tests on a real API serve
 	$(call say,Tests: about 5 minutes)
 	$(CARGO) test --locked --workspace --no-fail-fast
 
+# How long the faults go on, and what they are; a run of its own each time unless SEED is given.
+SECONDS ?= 600
+.PHONY: soak
+soak: tools ## Ten minutes of faults on all sides, then every status must be true: SEED=, SECONDS=
+	$(call say,Build: up to 4 minutes the first time)
+	$(CARGO) build --locked --workspace --bins
+	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
+	$(CONTROLPLANE)
+	$(call say,Soak: $(SECONDS) s of faults and up to 4 minutes around them)
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-soak" --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
 .PHONY: demo
 demo: tools ## Watch the operator at work: control plane, simulator, TaskWatches of all three systems; Ctrl-C ends it
 	$(call say,Build: up to 4 minutes the first time)

@@ -16,6 +16,9 @@ const ON_THE_WAY_MS: i64 = 1500;
 /// Arrivals are noted by a simulator that shares two cores with everything else: what it noted within this time is one moment.
 const GRAIN_SECONDS: f64 = 0.5;
 
+/// From and to, in milliseconds.
+type Span = (i64, i64);
+
 /// Budgets, silence after `Retry-After`, in flight, locked keys.
 pub(super) fn requests(log: &[Asked], connections: &[Connection], book: &Book) -> String {
     let mut peaks = Vec::new();
@@ -44,13 +47,13 @@ fn is_of(asked: &Asked, connection: &Connection) -> bool {
 }
 
 /// Whether a span lies over this time, give or take.
-fn over(spans: &[(i64, i64)], at: i64, before: i64, after: i64) -> bool {
+fn over(spans: &[Span], at: i64, before: i64, after: i64) -> bool {
     spans.iter().any(|(from, to)| at >= from - before && at <= to + after)
 }
 
 /// In any window: at most the burst and what the rate grants. A restart begins anew; so does, for the one who looks, a pause of the
 /// simulator, which then reads at once what was sent in a while.
-fn budget(own: &[&Asked], connection: &Connection, away: &[(i64, i64)], book: &Book) -> f64 {
+fn budget(own: &[&Asked], connection: &Connection, away: &[Span], book: &Book) -> f64 {
     let rate = f64::from(connection.per_second);
     let limit = f64::from(connection.burst) + (rate * GRAIN_SECONDS).max(f64::from(connection.in_flight) / 2.0) + 1.0;
     let (mut level, mut last, mut peak) = (0.0_f64, 0_i64, 0.0_f64);
@@ -81,7 +84,7 @@ fn budget(own: &[&Asked], connection: &Connection, away: &[(i64, i64)], book: &B
 }
 
 /// Nothing is sent before the time that was asked for.
-fn silence(own: &[&Asked], connection: &Connection, frozen: &[(i64, i64)], book: &Book) {
+fn silence(own: &[&Asked], connection: &Connection, frozen: &[Span], book: &Book) {
     for (at, limited) in own.iter().enumerate() {
         let Some(wait) = limited.retry_after.then(|| wait_of(limited)).flatten() else { continue };
         let (from, to) = (limited.at_ms + ON_THE_WAY_MS, limited.at_ms + wait - 50);
@@ -107,7 +110,7 @@ fn wait_of(asked: &Asked) -> Option<i64> {
     }
 }
 
-fn in_flight(own: &[&Asked], connection: &Connection, (away, turned): (&[(i64, i64)], &[(i64, i64)]), book: &Book) {
+fn in_flight(own: &[&Asked], connection: &Connection, (away, turned): (&[Span], &[Span]), book: &Book) {
     // One whose client has given up is noticed a moment later.
     let slow: Vec<_> = own
         .iter()

@@ -17,6 +17,8 @@ pub(super) enum Mark {
     ClusterAway,
     /// A Secret changed.
     Rotated,
+    /// An upstream said that it knows no task.
+    Denied,
 }
 
 /// Findings of one kind that are told in full.

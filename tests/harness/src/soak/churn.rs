@@ -102,11 +102,11 @@ impl Churn {
     }
 
     async fn change(&self, name: u64, patch: &Value) {
-        self.done("change", self.cluster.change_watch(namespace_of(name), &format!("w-{name:04}"), patch).await);
+        self.done("change", &self.cluster.change_watch(namespace_of(name), &format!("w-{name:04}"), patch).await);
     }
 
     async fn delete(&self, name: u64) {
-        self.done("delete", self.cluster.delete_watch(namespace_of(name), &format!("w-{name:04}")).await);
+        self.done("delete", &self.cluster.delete_watch(namespace_of(name), &format!("w-{name:04}")).await);
     }
 
     async fn make(&self, name: u64, rng: &mut Rng) {
@@ -117,7 +117,7 @@ impl Churn {
             let _ = self.upstream.put_task(index, &id).await;
         }
         let object = object(namespace, name, &connection, &id, fate, rng);
-        self.done("make", self.cluster.make_watch(object).await);
+        self.done("make", &self.cluster.make_watch(object).await);
     }
 
     /// A task to watch: a new one, or one that is watched already.
@@ -141,7 +141,7 @@ impl Churn {
         (index, world.connections[index].clone(), id, fate)
     }
 
-    fn done(&self, what: &str, result: anyhow::Result<()>) {
+    fn done(&self, what: &str, result: &anyhow::Result<()>) {
         match result {
             Ok(()) => self.book.count(what),
             Err(_) => self.book.count(&format!("{what}-failed")),
@@ -151,7 +151,7 @@ impl Churn {
 
 /// Every eighth object is in the namespace that goes and comes.
 fn namespace_of(name: u64) -> &'static str {
-    if name % 8 == 0 { FLEETING } else { HOME }
+    if name.is_multiple_of(8) { FLEETING } else { HOME }
 }
 
 fn object(namespace: &str, name: u64, connection: &Connection, id: &str, fate: Fate, rng: &mut Rng) -> Value {

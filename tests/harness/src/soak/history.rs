@@ -9,9 +9,9 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
 
 use super::{
-    book::Book,
+    book::{Book, Mark},
     cluster::Cluster,
-    model::{World, now_ms},
+    model::{LONG_GRACE, World, now_ms},
     upstream::text,
 };
 
@@ -19,6 +19,8 @@ use super::{
 const SLACK_MS: i64 = 50;
 /// Times in objects are whole seconds.
 const WHOLE_MS: i64 = 1500;
+#[allow(clippy::cast_possible_wrap)]
+const LONG_GRACE_MS: i64 = LONG_GRACE as i64 * 1000;
 
 /// What was seen of one object.
 #[derive(Clone, Debug, Default)]
@@ -107,9 +109,11 @@ impl History {
         let reason = condition(&object["status"], "Succeeded").map(|c| text(&c["reason"])).unwrap_or_default();
         let created = object["metadata"]["creationTimestamp"].as_str().and_then(parse_time).unwrap_or_default();
         let grace = spec["notFoundGraceSeconds"].as_i64().unwrap_or_default() * 1000;
+        // A short grace may be over while the upstream says of a task that is there that it knows none.
+        let denied = self.book.marks(&[Mark::Denied]).first().map(|(from, _)| *from).filter(|_| grace < LONG_GRACE_MS);
         let absent_since = match task {
             None => Some(created),
-            Some(task) => task.gone_from().map(|at| at.max(created)),
+            Some(task) => task.gone_from().into_iter().chain(denied).min().map(|at| at.max(created)),
         };
         let lost =
             |policy: &str| spec["onNotFound"] == policy && absent_since.is_some_and(|at| now + WHOLE_MS >= at + grace);

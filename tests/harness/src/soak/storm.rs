@@ -10,7 +10,7 @@ use super::{
     book::{Book, Mark},
     churn::Churn,
     cluster::Cluster,
-    model::{FLEETING, World, hostile, now_ms},
+    model::{Connection, FLEETING, World, hostile, now_ms},
     rng::Rng,
     subject::Subject,
     upstream::{Upstream, status},
@@ -128,7 +128,7 @@ impl Storm {
             }
             Blow::UpstreamRestarted => {
                 self.upstream.restart(time / 2).await?;
-                self.note_refused(|c| c.exchanges());
+                self.note_refused(Connection::exchanges);
             }
             Blow::UpstreamFrozen => self.upstream.freeze(time).await?,
             Blow::NamespaceDeleted => {
@@ -140,7 +140,7 @@ impl Storm {
             Blow::SecretTurned => self.turn_secret(time, rng).await?,
             Blow::TokensExpired => {
                 self.upstream.admin("POST", "/tokens/expire", Some(&json!({}))).await?;
-                self.note_refused(|c| c.exchanges());
+                self.note_refused(Connection::exchanges);
             }
         }
         if matches!(blow, Blow::ApiServerKilled | Blow::ApiServerFrozen | Blow::EtcdKilled | Blow::EtcdFrozen) {
@@ -185,7 +185,7 @@ impl Storm {
     }
 
     /// Makes the connections that are wanted, where they are not there.
-    pub(super) async fn connect(&self, wanted: impl Fn(&super::model::Connection) -> bool) -> Result<()> {
+    pub(super) async fn connect(&self, wanted: impl Fn(&Connection) -> bool) -> Result<()> {
         let connections = self.world().connections.clone();
         for connection in connections.iter().filter(|c| wanted(c)) {
             self.cluster.make_connection(connection, &self.upstream.url()).await?;
@@ -193,7 +193,7 @@ impl Storm {
         Ok(())
     }
 
-    fn note_refused(&self, which: impl Fn(&super::model::Connection) -> bool) {
+    fn note_refused(&self, which: impl Fn(&Connection) -> bool) {
         let world = self.world();
         let hit = world.connections.iter().enumerate().filter(|(_, c)| which(c)).map(|(index, _)| index);
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).extend(hit);
@@ -243,10 +243,10 @@ impl Storm {
             10..=11 => {
                 self.note_refused(|c| c.name == connection.name && c.exchanges());
                 let layer = *rng.pick(&["gateway", "service"]);
-                if !connection.exchanges() {
-                    ("status", any(status(500, &json!({}))))
-                } else {
+                if connection.exchanges() {
                     ("expired", any(json!({"kind": "tokenExpired", "layer": layer})))
+                } else {
+                    ("status", any(status(500, &json!({}))))
                 }
             }
             12 if rng.chance(50) => {
@@ -293,6 +293,9 @@ impl Storm {
             31 => ("backwards", any(json!({"kind": "state", "state": "RUNNING"}))),
             _ => ("denied", any(status(403, &json!({})))),
         };
+        if kind == "notfound" {
+            self.book.mark(Mark::Denied, now_ms(), now_ms());
+        }
         let fault = json!({"match": matcher, "percent": percent, "until": seconds, "action": action});
         (format!("{kind}-{serial}-{retry}"), fault)
     }
