@@ -140,6 +140,13 @@ impl Planner {
         let entry = self.entries.entry(Arc::clone(&task)).or_insert_with(|| Entry::new(watch.age, now));
         let is_first = entry.watchers.is_empty();
         let owed = entry.watch(key.clone(), watch, next_job, now);
+        if owed
+            && self.hold.until(now).is_some()
+            && let Some(trouble) = self.hold.trouble()
+        {
+            // Nothing is asked for the time being: the newcomer is told why, as the others were.
+            entry.troubled(&Arc::new(trouble.failure.clone()), next_job, now, &mut self.out);
+        }
         self.keys.insert(key, Arc::clone(&task));
         if !owed || matches!(self.place(&task), Place::InFlight | Place::Fresh(_)) {
             return;
