@@ -199,6 +199,7 @@ mod tests {
     use super::*;
     use crate::api::TaskConnection;
 
+    #[allow(clippy::needless_pass_by_value)] // as `json!` makes them
     fn object(provider: Value, auth: Value) -> ConnectionObject {
         let object: TaskConnection = serde_json::from_value(json!({
             "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
@@ -219,6 +220,7 @@ mod tests {
         Material { namespace: "n".to_owned(), secret, certificates: None }
     }
 
+    #[allow(clippy::needless_pass_by_value)] // as `json!` makes them
     fn refusal(provider: Value, auth: Value, pairs: &[(&str, &str)]) -> Usability {
         connection(&object(provider, auth), &material(pairs)).map(|_| ()).unwrap_err()
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::{HeaderValue, header::ACCEPT};
 
 use super::{
-    Answer, Cursor, LIST_BODY_LIMIT, Page, Provider, Request,
+    Answer, Cursor, LIST_BODY_LIMIT, PAGE_TASKS, Page, Provider, Request,
     wire::{
         any::{self, Any},
         envelope,
@@ -301,7 +301,10 @@ impl Provider for CloudRu {
         }
         let mut tasks = Vec::new();
         let listing = list::read(&text, &["tasks"], FIELDS, &mut |entry| {
-            if entry.get("id").text().is_some_and(|id| wanted(&id)) && other_instance(entry, scope).is_none() {
+            if tasks.len() < PAGE_TASKS
+                && entry.get("id").text().is_some_and(|id| wanted(&id))
+                && other_instance(entry, scope).is_none()
+            {
                 tasks.push(self.read(entry));
             }
         });
