@@ -356,7 +356,8 @@ mod tests {
     fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
         let mut object = json!({
             "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
-            "metadata": {"name": "w", "namespace": "n", "uid": uid, "resourceVersion": version.to_string()},
+            "metadata": {"name": "w", "namespace": "n", "uid": uid, "resourceVersion": version.to_string(),
+                "creationTimestamp": "2026-11-22T10:12:25Z"},
             "spec": {"connectionRef": {"name": "c"}, "task": {"id": "t"}},
         });
         if let (Value::Object(meta), Value::Object(extra)) = (&mut object["metadata"], extra) {
