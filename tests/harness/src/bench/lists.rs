@@ -341,8 +341,8 @@ async fn known_restart(options: &Options, report: &mut Report, stage: &mut Stage
             .goal(Goal::RatioAtMost(1.5))
             .checked(),
     );
-    let per_watch = (memory.rss_bytes / fleet.count as u64) as usize;
-    report.note(format!("B5: RSS over watches is {per_watch} bytes, the program itself included"));
+    let per_watch = megabytes(memory.rss_bytes) * 1e3 / count(fleet.count);
+    report.note(format!("B5: RSS over watches is {per_watch:.1} kB, the program itself included"));
     Ok(())
 }
 
@@ -379,8 +379,15 @@ async fn outage(options: &Options, report: &mut Report, stage: &Stage, fleet: &F
     );
     report
         .add(Figure::new("B6", "states kept", f64::from(u8::from(kept)), "").floor(1.0).goal(Goal::RatioAtLeast(1.0)));
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    stage.settle(Duration::from_secs(90)).await?;
+    // The connection is probed ever more rarely: it takes a while until the end of the outage is noticed.
+    let (written, started) = (stage.metrics().await?.sum("taskwatch_status_writes_total", "patched"), Instant::now());
+    stage.wait_writes(written + 1.0, Duration::from_mins(3)).await?;
+    let noticed = started.elapsed().as_secs_f64();
+    stage.wait_writes(written + tasks, Duration::from_mins(1)).await?;
+    let spread = started.elapsed().as_secs_f64() - noticed;
+    stage.settle(Duration::from_secs(60)).await?;
+    report.add(Figure::new("B6", "first status after the upstream is back", noticed, "s"));
+    report.add(Figure::new("B6", "… and until the last", spread, "s"));
     let back = Window::between(&middle, &stage.mark().await?);
     report.add(
         Figure::new("B6", "status writes per watch for the recovery", back.writes / tasks, "")
