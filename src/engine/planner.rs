@@ -353,6 +353,10 @@ impl Planner {
     /// Moves an entry; keeps the queue, the scope's count and the demand in step.
     pub(super) fn put(&mut self, task: &Arc<TaskRef>, place: Place) {
         let Some(entry) = self.entries.get_mut(task) else { return };
+        if (entry.place, place) == (Place::Listed, Place::Listed) {
+            // For each task of each list: nothing is to be kept in step.
+            return;
+        }
         let old = std::mem::replace(&mut entry.place, place);
         match old {
             Place::Due(at) => drop(self.queue.remove(&(at, Item::Task(Arc::clone(task))))),
