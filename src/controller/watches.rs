@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Resource,
     api::{DeleteParams, Preconditions},
-    runtime::events,
 };
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -23,7 +21,7 @@ use super::{
 use crate::{
     api::{ConnectionKind, ConnectionPoll, TaskWatch, TaskWatchSpec, TaskWatchStatus},
     domain::{
-        decide::{self, ConnectionState, Decision, Event, EventType, Input, Meta, Observation, Poll, decide},
+        decide::{self, ConnectionState, Decision, Event, Input, Meta, Observation, Poll, decide},
         task::TaskRef,
     },
     engine::{ConnectionId, Report, Watch, WatchKey},
@@ -32,6 +30,13 @@ use crate::{
 
 /// The first wait after a failed write; doubles.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// How much later than a watch its connection may come, where both are applied at once.
+const CONNECTION_LATE: SignedDuration = SignedDuration::from_secs(3);
+
+fn stored_is_blank(status: Option<&TaskWatchStatus>) -> bool {
+    status.is_none_or(|status| status.conditions.is_empty())
+}
 
 /// How long to wait after so many failures in a row.
 pub(super) fn backoff(failures: u32) -> Duration {
@@ -115,6 +120,12 @@ impl Controller {
             period,
             settings: self.settings,
         };
+        let settled = object.created + CONNECTION_LATE;
+        if matches!(standing, Standing::NotFound(_)) && stored_is_blank(stored.as_ref()) && now < settled {
+            // Made together with its connection, which is only later by a moment.
+            let decision = Decision { wake_at: Some(settled), ..Decision::default() };
+            return Some(Plan { object, decision, seen: None, confirmed: Vec::new() });
+        }
         let decision = decide(&input, now);
         // A request to look goes before what only takes its turn.
         let asked_for = entry.ticket_for.is_some() && entry.ticket_for.as_deref() != handled;
@@ -225,27 +236,10 @@ impl Controller {
 
     /// Publishes events about an object.
     fn tell(&self, object: &WatchObject, told: &[Event]) {
-        let identity = &object.identity;
-        for event in told {
-            let reference = ObjectReference {
-                api_version: Some(TaskWatch::api_version(&()).into_owned()),
-                kind: Some(TaskWatch::kind(&()).into_owned()),
-                namespace: identity.namespace.as_deref().map(str::to_owned),
-                name: Some(identity.name.to_string()),
-                uid: Some(identity.uid.0.to_string()),
-                ..ObjectReference::default()
-            };
-            let published = events::Event {
-                type_: match event.kind {
-                    EventType::Normal => events::EventType::Normal,
-                    EventType::Warning => events::EventType::Warning,
-                },
-                reason: event.reason.clone(),
-                note: Some(event.note.clone()),
-                action: event.action.to_owned(),
-                secondary: None,
-            };
-            self.events.publish(published, reference);
+        // Each a moment later than the one before, so that they differ and keep their order.
+        for (event, later) in told.iter().zip(0..) {
+            let at = self.clock.now();
+            self.events.publish(event, object, at.checked_add(SignedDuration::from_micros(later)).unwrap_or(at));
         }
     }
 }

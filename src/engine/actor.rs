@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant as SystemInstant},
 };
 
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::Notify,
-    task::{Id, JoinSet},
     time::{Instant, sleep_until},
 };
 use tracing::{debug, info, warn};
@@ -88,14 +88,15 @@ pub(super) struct Actor {
     figures: ConnectionMetrics,
     planner: Planner,
     token: Option<Arc<Token>>,
-    sent: JoinSet<Sent>,
-    /// The job and its kind, by the task that sends it.
-    jobs: HashMap<Id, (u64, JobKind)>,
+    /// Polled by the actor's own task: a task for each request would wake another thread each time.
+    sent: FuturesUnordered<BoxFuture<'static, Sent>>,
     told: Option<ConnectionHealth>,
 }
 
 /// What came of a request.
 struct Sent {
+    job: u64,
+    kind: JobKind,
     answer: Result<Answer, Failure>,
     took: Duration,
 }
@@ -108,8 +109,7 @@ impl Actor {
     pub(super) fn new(id: ConnectionId, open: Arc<Open>, inbox: Arc<Inbox>, shared: Shared) -> Self {
         let planner = Planner::new(open.connection.settings(), Instant::now());
         let figures = shared.metrics.connection(open.connection.provider.name());
-        let (sent, jobs) = (JoinSet::new(), HashMap::new());
-        Self { id, inbox, shared, open, figures, planner, token: None, sent, jobs, told: None }
+        Self { id, inbox, shared, open, figures, planner, token: None, sent: FuturesUnordered::new(), told: None }
     }
 
     /// Runs until the inbox is closed.
@@ -127,7 +127,7 @@ impl Actor {
                         return;
                     }
                 }
-                Some(sent) = self.sent.join_next_with_id() => self.take_answer(sent),
+                Some(sent) = self.sent.next(), if !self.sent.is_empty() => self.take_answer(sent),
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
             }
         }
@@ -145,10 +145,8 @@ impl Actor {
                 self.told = None;
                 info!(connection = %self.id, "the connection or its credential changed: asking anew");
                 self.token = None;
-                self.sent.abort_all();
-                for (_, (job, _)) in self.jobs.drain() {
-                    self.planner.abandon(job, now);
-                }
+                self.sent.clear();
+                self.planner.abandon_all(now);
             }
             self.planner.reconfigure(self.open.connection.settings(), renewed, now);
         }
@@ -170,15 +168,18 @@ impl Actor {
             JobKind::Subtasks(task) => self.prepare(provider.subtasks_request(task), &task.scope),
             JobKind::List(scope, cursor) => self.prepare(provider.list_request(scope, cursor.as_ref()), scope),
         };
-        let task = self.sent.spawn(async move {
-            let started = SystemInstant::now();
-            let answer = match prepared {
-                Ok((channel, request)) => channel.send(request).await,
-                Err(failure) => Err(failure),
-            };
-            Sent { answer, took: started.elapsed() }
-        });
-        self.jobs.insert(task.id(), (job.id, job.kind));
+        let Job { id: job, kind, .. } = job;
+        self.sent.push(
+            async move {
+                let started = SystemInstant::now();
+                let answer = match prepared {
+                    Ok((channel, request)) => channel.send(request).await,
+                    Err(failure) => Err(failure),
+                };
+                Sent { job, kind, answer, took: started.elapsed() }
+            }
+            .boxed(),
+        );
     }
 
     /// Addresses and signs a request to the endpoint.
@@ -203,20 +204,9 @@ impl Actor {
         Ok((channel.clone(), Outgoing { method, url, headers, body, body_limit, timeout }))
     }
 
-    fn take_answer(&mut self, sent: Result<(Id, Sent), tokio::task::JoinError>) {
+    fn take_answer(&mut self, sent: Sent) {
         let now = Instant::now();
-        let (id, sent) = match sent {
-            Ok(sent) => sent,
-            Err(error) => {
-                // Cancelled for a new configuration: already abandoned.
-                if let Some((job, _)) = self.jobs.remove(&error.id()) {
-                    warn!(connection = %self.id, %error, "a request was lost; asking again");
-                    self.planner.abandon(job, now);
-                }
-                return;
-            }
-        };
-        let Some((job, kind)) = self.jobs.remove(&id) else { return };
+        let (job, kind) = (sent.job, sent.kind);
         let bytes = sent.answer.as_ref().map_or(0, |answer| answer.body.len());
         let code = match &sent.answer {
             Ok(answer) => answer.status.as_str().to_owned(),

@@ -54,13 +54,14 @@ impl Planner {
         }
     }
 
-    /// The job's answer will not come: what it asked for is asked for anew.
-    pub fn abandon(&mut self, id: u64, now: Instant) {
-        let Some(job) = self.jobs.remove(&id) else { return };
-        if job.kind == JobKind::Authenticate {
-            self.access.denied();
+    /// The answers to what is in flight will not come: it is asked for anew.
+    pub fn abandon_all(&mut self, now: Instant) {
+        for (_, job) in std::mem::take(&mut self.jobs) {
+            if job.kind == JobKind::Authenticate {
+                self.access.denied();
+            }
+            self.ask_again(job.kind, now);
         }
-        self.ask_again(job.kind, now);
     }
 
     /// What a failure means for the connection. Returns whether the request itself should simply be sent again later.

@@ -10,7 +10,7 @@ use crate::domain::failure::{Failure, FailureClass};
 /// (upstreams.md §2.3), so fewer than five are sent in that time.
 const CREDENTIAL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(15));
 /// Wait between the probes of an upstream that is down; doubles.
-const OUTAGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
+const OUTAGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 /// Wait after 429 without `Retry-After`; doubles. None of the three upstreams documents the header (upstreams.md §0).
 const RATE_LIMIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// So many failures in a row, without a success between, are taken for an outage of the whole connection.

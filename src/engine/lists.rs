@@ -421,11 +421,8 @@ impl Planner {
         let (began, runs) = (state.began, state.runs);
         self.demand += demand - state.demand;
         let next = cadence::jittered(period.mul_f64(self.stretch()), cadence::seed(scope), runs);
-        let at = match began {
-            _ if !awaited => now + next,
-            Some(began) => now.max(began + LIST_SPACING),
-            None => now,
-        };
+        let spacing = if awaited { LIST_SPACING } else { next };
+        let at = began.map_or(now, |began| now.max(began + spacing));
         if let Some(state) = self.scopes.get_mut(scope) {
             (state.demand, state.runs) = (demand, runs + 1);
         }

@@ -162,7 +162,6 @@ impl Planner {
     /// Forgets a watch; a task that nobody watches any more costs no request.
     pub fn forget(&mut self, key: &WatchKey) {
         let Some(task) = self.keys.remove(key) else { return };
-        self.out.retain(|delivery| delivery.key != *key);
         let Some(entry) = self.entries.get_mut(&task) else { return };
         entry.watchers.retain(|watcher| watcher.key != *key);
         // While its answer is awaited an entry stays, so that nobody asks for the task a second time meanwhile.

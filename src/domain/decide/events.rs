@@ -34,6 +34,8 @@ pub enum EventType {
     Warning,
 }
 
+/// The reason of the event of a first observation.
+pub const TASK_OBSERVED: &str = "TaskObserved";
 const OBSERVE: &str = "Observe";
 const CONNECT: &str = "Connect";
 const DELETE: &str = "Delete";
@@ -63,7 +65,7 @@ pub(super) fn of(
             if known.is_none_or(|known| known.status.task.is_none()) {
                 tell(
                     EventType::Normal,
-                    "TaskObserved",
+                    TASK_OBSERVED,
                     OBSERVE,
                     &format!("The task is seen for the first time: {state}."),
                 );

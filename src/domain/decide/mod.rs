@@ -24,7 +24,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub use self::events::{Event, EventType};
+pub use self::events::{Event, EventType, TASK_OBSERVED};
 use self::{
     conditions::Row,
     mirror::Mirror,

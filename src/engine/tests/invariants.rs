@@ -215,7 +215,7 @@ fn inv_6_refusals_of_the_old_credential_do_not_hold_the_new_one() {
 
 #[test]
 fn inv_6_a_token_endpoint_in_trouble_is_left_alone() {
-    for (fault, most) in [(Fault::TokenDown, 25), (Fault::TokenRefused, 5), (Fault::TokenNotFound, 25)] {
+    for (fault, most) in [(Fault::TokenDown, 40), (Fault::TokenRefused, 5), (Fault::TokenNotFound, 40)] {
         let mut rig = Rig::with_tasks(Settings { exchanges: true, ..settings() }, 100, false);
         rig.upstream.fault = Some(fault);
         rig.run(15 * MINUTE);

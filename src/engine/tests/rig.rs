@@ -150,6 +150,8 @@ impl Rig {
         let age = Duration::ZERO;
         let watch = Watch { task: task.clone(), period, max_period: period, age, known, ticket: self.ticket };
         self.planner.watch(key(number), &watch, self.now);
+        // A newcomer to a hold is told of it at once.
+        self.collect();
     }
 
     pub fn forget(&mut self, number: usize) {
