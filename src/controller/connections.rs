@@ -21,8 +21,11 @@ use super::{
 use crate::{
     api::{CaBundleKind, ClusterTaskConnection, TaskConnection},
     domain::connection::{self, Situation},
-    engine::{ConnectionId, coalesce::Mode},
+    engine::{ConnectionId, WatchKey, coalesce::Mode},
 };
+
+/// So many refusals in a row, over some 15 s, are no accident.
+const FORBIDDEN: u32 = 5;
 
 impl Controller {
     /// Brings one connection up to date. Says when to look again.
@@ -32,7 +35,17 @@ impl Controller {
             self.close(id);
             return Ok(None);
         };
-        let material = self.material(&object).await?;
+        let material = match self.material(&object).await {
+            Err(Error::Forbidden(reason)) => {
+                let (usable, failures) = self.standing(id);
+                // An API server that has just started does not know its own rules yet: what could be read before is asked for again.
+                if usable && failures < FORBIDDEN {
+                    return Err(Error::Forbidden(reason));
+                }
+                Err(Usability::SecretNotFound(reason))
+            }
+            material => material?,
+        };
         let usability = match material.and_then(|material| resolve::connection(&object, &material)) {
             Ok((connection, fingerprint)) => {
                 let known = self.shared.index().connections.get(id).and_then(|entry| entry.fingerprint);
@@ -48,6 +61,13 @@ impl Controller {
         self.settle(id, usability.clone(), fingerprint);
         self.write_connection(id, &object, &usability).await?;
         Ok(Some(Instant::now() + self.secret_refresh))
+    }
+
+    /// Whether it could be used when it was last looked at, and how often that has failed since.
+    fn standing(&self, id: &ConnectionId) -> (bool, u32) {
+        let index = self.shared.index();
+        let entry = index.connections.get(id);
+        entry.map_or((false, 0), |entry| (entry.usability == Some(Usability::Usable), entry.failures))
     }
 
     /// When to try again after a failure.
@@ -72,9 +92,6 @@ impl Controller {
             let Some(entry) = index.connections.get_mut(id) else { return };
             entry.failures = 0;
             entry.fingerprint = fingerprint;
-            if fingerprint.is_none() {
-                entry.health = None;
-            }
             let changed = entry.usability.as_ref() != Some(&usability);
             if let (true, Usability::SecretNotFound(reason) | Usability::Invalid(reason)) = (changed, &usability) {
                 warn!(connection = %id, "unusable: {reason}");
@@ -83,17 +100,21 @@ impl Controller {
             changed
         };
         if changed {
-            if fingerprint.is_none() {
-                self.engine.disconnect(id);
-            } else {
+            if fingerprint.is_some() {
                 info!(connection = %id, "open");
             }
-            self.release(id);
+            // What is not usable stays open in the engine, without a watch: what the upstream asked for (`Retry-After`), the budget and
+            // the refusals of the credential hold when it can be used again.
+            for key in self.release(id) {
+                if fingerprint.is_none() {
+                    self.engine.forget(id, key);
+                }
+            }
         }
     }
 
-    /// Has every watch of a connection decide anew; what the engine was asked for through it is void.
-    fn release(&self, id: &ConnectionId) {
+    /// Has every watch of a connection decide anew; what the engine was asked for through it is void. Returns them.
+    fn release(&self, id: &ConnectionId) -> Vec<WatchKey> {
         let users = {
             let mut index = self.shared.index();
             let users = index.users(id);
@@ -104,9 +125,10 @@ impl Controller {
             }
             users
         };
-        for key in users {
-            self.shared.watches.add(key);
+        for key in &users {
+            self.shared.watches.add(key.clone());
         }
+        users
     }
 
     /// Reads the Secret and the certificates that a connection names: of its own namespace, or of the operator's for a
@@ -167,9 +189,9 @@ impl Controller {
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
                 Ok(Err(Usability::SecretNotFound(format!("{kind} {namespace}/{name} does not exist: create it"))))
             }
-            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => Ok(Err(Usability::SecretNotFound(format!(
+            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => Err(Error::Forbidden(format!(
                 "the operator may not read {kind} {namespace}/{name}: allow `get` to its service account"
-            )))),
+            ))),
             Ok(Err(error)) => Err(Error::Api(error)),
             Err(_) => Err(Error::TimedOut),
         }

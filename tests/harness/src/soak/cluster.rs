@@ -107,6 +107,16 @@ impl Cluster {
         .await
     }
 
+    pub(super) async fn remove_secret(&self, connection: &Connection) -> Result<()> {
+        let api = self.api(&core("Secret", "secrets"), Some(connection.secret_namespace()));
+        eventually(INSIST, "the Secret is removed", || async {
+            let _ = call(api.delete(connection.name, &DeleteParams::default())).await;
+            anyhow::ensure!(call(api.get_opt(connection.name)).await?.is_none(), "it is there");
+            Ok(())
+        })
+        .await
+    }
+
     /// One try: churn goes on whatever becomes of it.
     pub(super) async fn make_watch(&self, object: Value) -> Result<()> {
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
