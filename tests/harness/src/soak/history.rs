@@ -89,6 +89,13 @@ impl History {
         count(seen, &old);
         let (new, refreshed) = (seen.status.clone(), seen.refreshed);
         drop(guard);
+        // What was asked for an object of the same name that is no more.
+        let other = new["task"]["id"].is_string() && new["task"]["id"] != object["spec"]["task"]["id"];
+        let time = |value: &Value| value.as_str().and_then(parse_time);
+        let early = time(&new["lastObservedTime"]).zip(time(&object["metadata"]["creationTimestamp"]));
+        if other || early.is_some_and(|(observed, created)| observed < created) {
+            self.book.finding("another's status", format!("{name}: {object}").chars().take(1500).collect());
+        }
         if let Some(bad) = unclean(&new) {
             self.book.finding("unclean text", format!("{name}: {bad}"));
         }
