@@ -20,6 +20,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make demo CLUSTER=current   the same in the cluster of the current kubectl context"
 	@echo "  make demo ONCE=1            the same unattended: ends by itself, fails when a watch does not reach its state"
+	@echo "  make bench QUICK=1          the same with fewer tasks, in 6 minutes; ONLY=B1,B3 picks scenarios; CHECK=1 fails when a ratio got worse"
 
 .PHONY: test
 test: tools ## Everything: formatting, clippy, and all tests on a real API server
@@ -63,6 +64,15 @@ cluster: tools ## Start a control plane to try things on (prints its KUBECONFIG)
 	$(call say,Control plane with its controllers: about 12 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE) --with-controller-manager
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-cluster"
+
+.PHONY: bench
+bench: tools ## Measure: what the operator costs beside what the same work costs without it; docs/performance.md
+	$(call say,Release build: up to 8 minutes the first time)
+	$(CARGO) build --locked --release --workspace --bins
+	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
+	$(CONTROLPLANE)
+	$(call say,Measuring: $(if $(QUICK),about 6 minutes,about 30 minutes))
+	@exec "$${CARGO_TARGET_DIR:-target}/release/taskwatch-bench" $(if $(QUICK),--quick) $(if $(CHECK),--check) $(if $(RECORD),--record) $(if $(ONLY),--only $(ONLY)) $(if $(TASKS),--tasks $(TASKS))
 
 .PHONY: build
 build: tools-rust ## Build the operator, optimised: target/release/taskwatch

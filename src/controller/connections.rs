@@ -8,20 +8,19 @@ use k8s_openapi::{
 };
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Controller, Error,
+    Controller, Error, call,
     index::{ConnectionObject, Usability},
     resolve::{self, Material},
     status::{self, Written},
-    watches::CALL_TIMEOUT,
 };
 use crate::{
     api::{CaBundleKind, ClusterTaskConnection, TaskConnection},
     domain::connection::{self, Situation},
-    engine::{ConnectionId, WatchKey, coalesce::Mode},
+    engine::{ConnectionId, coalesce::Mode},
 };
 
 /// So many refusals in a row, over some 15 s, are no accident.
@@ -82,7 +81,13 @@ impl Controller {
     /// Forgets a connection that is no more.
     fn close(&self, id: &ConnectionId) {
         self.engine.disconnect(id);
-        self.release(id);
+        let users = self.shared.index().users(id);
+        for key in users {
+            if let Some(entry) = self.shared.index().watches.get_mut(&key) {
+                entry.registered = None;
+            }
+            self.shared.watches.add(key);
+        }
     }
 
     /// Takes in whether a connection can be used; its watches are told when that has changed.
@@ -103,32 +108,12 @@ impl Controller {
             if fingerprint.is_some() {
                 info!(connection = %id, "open");
             }
-            // What is not usable stays open in the engine, without a watch: what the upstream asked for (`Retry-After`), the budget and
-            // the refusals of the credential hold when it can be used again.
-            for key in self.release(id) {
-                if fingerprint.is_none() {
-                    self.engine.forget(id, key);
-                }
+            // An unusable one stays open in the engine, where its watches are called off: so a `Retry-After` outlasts the trouble.
+            let users = self.shared.index().users(id);
+            for key in users {
+                self.shared.watches.add(key);
             }
         }
-    }
-
-    /// Has every watch of a connection decide anew; what the engine was asked for through it is void. Returns them.
-    fn release(&self, id: &ConnectionId) -> Vec<WatchKey> {
-        let users = {
-            let mut index = self.shared.index();
-            let users = index.users(id);
-            for key in &users {
-                if let Some(entry) = index.watches.get_mut(key) {
-                    entry.registered = None;
-                }
-            }
-            users
-        };
-        for key in &users {
-            self.shared.watches.add(key.clone());
-        }
-        users
     }
 
     /// Reads the Secret and the certificates that a connection names: of its own namespace, or of the operator's for a
@@ -184,16 +169,15 @@ impl Controller {
     {
         let kind = K::kind(&());
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        match timeout(CALL_TIMEOUT, api.get(name)).await {
-            Ok(Ok(object)) => Ok(Ok(object)),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
+        match call(api.get(name)).await {
+            Ok(object) => Ok(Ok(object)),
+            Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() => {
                 Ok(Err(Usability::SecretNotFound(format!("{kind} {namespace}/{name} does not exist: create it"))))
             }
-            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => Err(Error::Forbidden(format!(
+            Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => Err(Error::Forbidden(format!(
                 "the operator may not read {kind} {namespace}/{name}: allow `get` to its service account"
             ))),
-            Ok(Err(error)) => Err(Error::Api(error)),
-            Err(_) => Err(Error::TimedOut),
+            Err(error) => Err(error),
         }
     }
 

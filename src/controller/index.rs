@@ -373,7 +373,7 @@ mod tests {
         index.remove_watch(&old);
         assert!(index.watches.contains_key(&new));
         let id = index.watches[&new].object.connection();
-        assert_eq!(index.users(&id), [new.clone()]);
+        assert_eq!(index.users(&id), std::slice::from_ref(&new));
         index.remove_watch(&new);
         assert!(index.users(&id).is_empty());
     }

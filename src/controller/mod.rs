@@ -31,7 +31,10 @@ use std::{
 
 use jiff::Timestamp;
 use kube::Client;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -73,6 +76,14 @@ pub enum Error {
     /// A request cannot be made of it; a defect.
     #[error("no request: {0}")]
     Request(#[from] http::Error),
+}
+
+/// How long one call of the API server may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A call of the API server, with a limit: the client itself waits for an answer for ever.
+async fn call<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    timeout(CALL_TIMEOUT, answer).await.map_err(|_| Error::TimedOut)?.map_err(Error::Api)
 }
 
 /// Why the controller cannot run.
@@ -194,7 +205,11 @@ pub async fn run(
     controller.engine.close();
     shared.watches.close();
     shared.connections.close();
+    let deadline = Instant::now() + args.drain_timeout_seconds;
     drain(&stop, args.drain_timeout_seconds, async { while workers.join_next().await.is_some() {} }).await?;
+    if timeout_at(deadline, controller.events.finish()).await.is_err() {
+        warn!("some events were not published: the API server takes them too slowly");
+    }
     Ok(())
 }
 

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use crate::api::TaskConnection;
 
-    fn object(provider: Value, auth: Value) -> ConnectionObject {
+    fn object(provider: &Value, auth: &Value) -> ConnectionObject {
         let object: TaskConnection = serde_json::from_value(json!({
             "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
             "metadata": {"name": "c", "namespace": "n", "uid": "c"},
@@ -219,15 +219,14 @@ mod tests {
         Material { namespace: "n".to_owned(), secret, certificates: None }
     }
 
-    fn refusal(provider: Value, auth: Value, pairs: &[(&str, &str)]) -> Usability {
+    fn refusal(provider: &Value, auth: &Value, pairs: &[(&str, &str)]) -> Usability {
         connection(&object(provider, auth), &material(pairs)).map(|_| ()).unwrap_err()
     }
 
     #[test]
     fn a_missing_or_empty_key_is_named_with_those_that_are_there() {
         let auth = json!({"accessKey": {"secretRef": {"name": "key"}}});
-        let Usability::SecretNotFound(message) =
-            refusal(huawei(), auth.clone(), &[("accesKey", "AK"), ("secretKey", "SK")])
+        let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accesKey", "AK"), ("secretKey", "SK")])
         else {
             panic!("a key is missing");
         };
@@ -235,7 +234,7 @@ mod tests {
             message,
             "Secret n/key has no key accessKey, which spec.auth.accessKey needs: add it (its keys are: accesKey, secretKey)"
         );
-        let Usability::SecretNotFound(message) = refusal(huawei(), auth, &[("accessKey", "\n"), ("secretKey", "SK")])
+        let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accessKey", "\n"), ("secretKey", "SK")])
         else {
             panic!("a key is empty");
         };
@@ -245,26 +244,26 @@ mod tests {
     #[test]
     fn a_keystone_token_is_for_the_named_project_else_for_the_endpoints() {
         let secret = [("username", "u\n"), ("password", "p"), ("domain", "d")];
-        let keystone = |project: Value| json!({"keystone": {"endpoint": "https://iam", "secretRef": {"name": "s"}, "project": project}});
+        let keystone = |project: &Value| json!({"keystone": {"endpoint": "https://iam", "secretRef": {"name": "s"}, "project": project}});
         for (project, expected) in [
             (json!(null), Project::Id("p1".to_owned())),
             (json!({"id": "p2"}), Project::Id("p2".to_owned())),
             (json!({"name": "eu"}), Project::Name { name: "eu".to_owned(), domain: None }),
         ] {
-            let (connection, _) = connection(&object(huawei(), keystone(project)), &material(&secret)).unwrap();
+            let (connection, _) = connection(&object(&huawei(), &keystone(&project)), &material(&secret)).unwrap();
             let Credential::Keystone(found) = connection.credential else { panic!("keystone") };
             assert_eq!((found.user.as_str(), found.project), ("u", expected));
         }
         let astra = json!({"astraControl": {"endpoint": "https://a", "accountID": "x"}});
         assert!(
-            matches!(refusal(astra, keystone(json!(null)), &secret), Usability::Invalid(message) if message.contains("project is missing"))
+            matches!(refusal(&astra, &keystone(&json!(null)), &secret), Usability::Invalid(message) if message.contains("project is missing"))
         );
     }
 
     #[test]
     fn a_rotated_secret_is_another_identity_and_a_new_rate_limit_is_not() {
         let auth = json!({"token": {"secretRef": {"name": "s"}}});
-        let first = object(huawei(), auth);
+        let first = object(&huawei(), &auth);
         let (old, old_print) = connection(&first, &material(&[("token", "a")])).unwrap();
         let (rotated, rotated_print) = connection(&first, &material(&[("token", "b")])).unwrap();
         assert!(old.identity != rotated.identity && old_print != rotated_print);
@@ -280,7 +279,7 @@ mod tests {
         let auth = json!({"token": {"secretRef": {"name": "s"}}});
         let cloud_ru = json!({"cloudRu": {"endpoint": "https://a", "serviceInstanceID": "x"}});
         for (provider, expected) in [(huawei(), TokenStyle::XAuthToken), (cloud_ru, TokenStyle::Bearer)] {
-            let (connection, _) = connection(&object(provider, auth.clone()), &material(&[("token", "t")])).unwrap();
+            let (connection, _) = connection(&object(&provider, &auth), &material(&[("token", "t")])).unwrap();
             assert!(matches!(connection.credential, Credential::Token { style, .. } if style == expected));
         }
     }

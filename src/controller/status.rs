@@ -6,12 +6,10 @@
 use kube::{Client, Resource, api::PartialObjectMeta};
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::timeout;
 
 use super::{
-    Error,
+    Error, call,
     index::{Identity, version},
-    watches::CALL_TIMEOUT,
 };
 use crate::api::TaskWatch;
 
@@ -43,11 +41,12 @@ pub(super) async fn write(
         .header(http::header::CONTENT_TYPE, "application/json-patch+json")
         .header(http::header::ACCEPT, METADATA_ONLY)
         .body(serde_json::to_vec(&operations)?)?;
-    match timeout(CALL_TIMEOUT, client.request::<PartialObjectMeta<TaskWatch>>(request)).await {
-        Ok(Ok(object)) => Ok(Written::At(version(object.meta()))),
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() || is_other_uid(&status) => Ok(Written::Gone),
-        Ok(Err(error)) => Err(Error::Api(error)),
-        Err(_) => Err(Error::TimedOut),
+    match call(client.request::<PartialObjectMeta<TaskWatch>>(request)).await {
+        Ok(object) => Ok(Written::At(version(object.meta()))),
+        Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || is_other_uid(&status) => {
+            Ok(Written::Gone)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -9,12 +9,13 @@ use kube::{
     api::{DeleteParams, Preconditions},
     runtime::events,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{
     Controller, Error, access,
     access::Namespaces,
+    call,
     index::{ConnectionEntry, Index, Usability, WatchEntry, WatchObject, to_json},
     status::{self, Written},
 };
@@ -28,8 +29,6 @@ use crate::{
     ops::metrics::StatusWrite,
 };
 
-/// How long one call of the API server may take.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The first wait after a failed write; doubles.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -218,14 +217,13 @@ impl Controller {
             preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
             ..DeleteParams::default()
         };
-        match timeout(CALL_TIMEOUT, api.delete(&object.identity.name, &params)).await {
-            Ok(Ok(_)) => {
+        match call(api.delete(&object.identity.name, &params)).await {
+            Ok(_) => {
                 info!(namespace, name = &*object.identity.name, "deleted: ttlSecondsAfterFinished has passed");
                 Ok(())
             }
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(()),
-            Ok(Err(error)) => Err(Error::Api(error)),
-            Err(_) => Err(Error::TimedOut),
+            Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -155,8 +155,9 @@ fn says(input: &Input<'_>) -> Says {
             reason: "Connected",
             message: if *stretch >= STRETCHED {
                 format!(
-                    "The upstream answers. There is more to ask than rateLimit allows: every period is {stretch:.1} times as long as \
-                     wanted; raise spec.rateLimit.requestsPerSecond, or the periods"
+                    "The upstream answers. There is more to ask than rateLimit allows: every period is up to {} times as long as \
+                     wanted; raise spec.rateLimit.requestsPerSecond, or the periods",
+                    step(*stretch)
                 )
             } else {
                 "The upstream answers".to_owned()
@@ -164,6 +165,13 @@ fn says(input: &Input<'_>) -> Says {
             abnormal: None,
         },
     }
+}
+
+/// The stretch as it is told: it moves with each watch, and each word would be a write. The next power of two.
+fn step(stretch: f64) -> u64 {
+    let steps = std::iter::successors(Some(2_u64), |step| step.checked_mul(2));
+    #[allow(clippy::cast_precision_loss, reason = "powers of two are exact")]
+    steps.take(32).find(|&step| stretch <= step as f64).unwrap_or(u64::MAX)
 }
 
 /// Whether this trouble may pass by itself.

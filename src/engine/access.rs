@@ -22,6 +22,8 @@ pub struct Access {
     proven: bool,
     /// When a refused token was last exchanged at once.
     pardoned: Option<Instant>,
+    /// When the present token ends by its own word; none where it gave none, or was over from the start (a clock is wrong then).
+    ends: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -38,7 +40,7 @@ impl Access {
     #[must_use]
     pub fn new(exchanges: bool, next_job: u64) -> Self {
         let state = if exchanges { State::NeedsToken } else { State::Open(None) };
-        Self { exchanges, state, first_job: next_job, proven: false, pardoned: None }
+        Self { exchanges, state, first_job: next_job, proven: false, pardoned: None, ends: None }
     }
 
     /// Whether the upstream has taken the present credential or token.
@@ -73,6 +75,7 @@ impl Access {
         let use_for = |life: Duration| life.saturating_sub(RENEW_MARGIN.min(life / 2)).max(SHORTEST_LIFE);
         self.state = State::Open(life.and_then(|life| now.checked_add(use_for(life))));
         (self.first_job, self.proven) = (next_job, false);
+        self.ends = life.filter(|life| !life.is_zero()).and_then(|life| now.checked_add(life));
     }
 
     /// No token came.
@@ -95,10 +98,62 @@ impl Access {
             return true;
         }
         self.state = State::NeedsToken;
+        // It was good and is over, as it said it would be: that is no refusal of the credential.
+        if self.proven && self.ends.is_some_and(|end| end <= now) {
+            return true;
+        }
         let curable = self.proven && self.pardoned.is_none_or(|at| now >= at + PARDON);
         if curable {
             self.pardoned = Some(now);
         }
         curable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_lives_for_seconds_is_renewed_at_each_end() {
+        let mut now = Instant::now();
+        let mut access = Access::new(true, 0);
+        for job in 1..20 {
+            assert!(access.needs_token(now));
+            access.opened(Some(8 * SECOND), job, now);
+            access.took(job);
+            now += 8 * SECOND;
+            assert!(!access.needs_token(now), "it is used until it is refused");
+            assert!(access.refused(job, now), "over, as it said");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_refused_before_its_end_is_pardoned_once_a_minute() {
+        let mut now = Instant::now();
+        let mut access = Access::new(true, 0);
+        let mut pardons = Vec::new();
+        for job in 1..20 {
+            access.opened(Some(3600 * SECOND), job, now);
+            access.took(job);
+            now += 10 * SECOND;
+            pardons.push(access.refused(job, now));
+        }
+        assert_eq!(pardons.iter().filter(|pardon| **pardon).count(), 4, "{pardons:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_was_over_from_the_start_is_no_excuse() {
+        let now = Instant::now();
+        let mut access = Access::new(true, 0);
+        let mut pardons = 0;
+        for job in 1..5 {
+            access.opened(Some(Duration::ZERO), job, now);
+            access.took(job);
+            pardons += u32::from(access.refused(job, now + SECOND));
+        }
+        assert_eq!(pardons, 1, "a clock is wrong: not a token for each request");
     }
 }

@@ -1,7 +1,6 @@
 //! Runs a connection's planner: sends its jobs, decodes the answers, delivers the reports. The only task that touches them.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant as SystemInstant},
@@ -20,10 +19,7 @@ use super::{
     planner::{Job, JobKind, JobResult, Planner},
     transport::{Channel, Outgoing},
 };
-use crate::domain::{
-    failure::{Failure, FailureClass},
-    task::TaskRef,
-};
+use crate::domain::failure::{Failure, FailureClass};
 use crate::ops::{
     clock::Clock,
     metrics::{ConnectionMetrics, Metrics},
@@ -226,7 +222,7 @@ impl Actor {
             Ok(answer) => answer.status.as_str().to_owned(),
             Err(failure) => failure.code.clone(),
         };
-        let result = self.decode(&kind, sent.answer);
+        let result = self.decode(job, &kind, sent.answer);
         let failure = result.failure();
         let operation = kind.operation();
         let provider = self.open.connection.provider.name();
@@ -238,29 +234,19 @@ impl Actor {
         self.planner.done(job, result, bytes, retry_after, now);
     }
 
-    fn decode(&mut self, kind: &JobKind, answer: Result<Answer, Failure>) -> JobResult {
+    fn decode(&mut self, job: u64, kind: &JobKind, answer: Result<Answer, Failure>) -> JobResult {
         let provider = &self.open.connection.provider;
         match kind {
             JobKind::Authenticate => JobResult::Token(self.take_token(answer)),
             JobKind::Get(task) => JobResult::Task(answer.and_then(|answer| provider.decode_task(task, &answer))),
             JobKind::Subtasks(task) => JobResult::Page(
-                answer.and_then(|answer| provider.decode_list(&task.scope, &answer, &|id| id == task.id)).map(
-                    |mut page| {
-                        page.tasks.retain(|found| found.parent_id.as_deref() == Some(&task.id));
-                        page
-                    },
-                ),
+                answer.and_then(|answer| provider.decode_list(&task.scope, &answer, &mut |id: &str| id == task.id)),
             ),
             JobKind::List(scope, _) => {
-                // One buffer for all look-ups: a list has thousands of entries.
-                let sought = RefCell::new(TaskRef { scope: scope.to_string(), id: String::new() });
-                let wanted = |id: &str| {
-                    let mut sought = sought.borrow_mut();
-                    sought.id.clear();
-                    sought.id.push_str(id);
-                    self.planner.wants(&sought)
-                };
-                JobResult::Page(answer.and_then(|answer| provider.decode_list(scope, &answer, &wanted)))
+                let mut reader = self.planner.list_reader(job, scope);
+                let page = answer.and_then(|answer| provider.decode_list(scope, &answer, &mut reader));
+                self.shared.metrics.coalesced_tasks(provider.name(), reader.served());
+                JobResult::Page(page)
             }
         }
     }

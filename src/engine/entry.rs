@@ -65,6 +65,12 @@ pub struct Entry {
     pub failures: u32,
     /// The poll's share of the demand, in requests per second.
     pub demand: f64,
+    /// Lists have shown sub-tasks of it.
+    pub parts: bool,
+    /// What the list last showed and was applied; an equal entry need not be decoded.
+    pub print: Option<u64>,
+    /// What the list that is being read shows: its first job, and the entry's print where it differs from the applied one.
+    pub reading: Option<(u64, Option<u64>)>,
     changed: Instant,
     fingerprint: Option<u64>,
     state: Option<TaskState>,
@@ -84,6 +90,9 @@ impl Entry {
             applied: 0,
             failures: 0,
             demand: 0.0,
+            parts: false,
+            print: None,
+            reading: None,
             changed: now.checked_sub(age).unwrap_or(now),
             fingerprint: None,
             state: None,
@@ -122,6 +131,12 @@ impl Entry {
         self.watchers.iter().all(|watcher| watcher.settled)
     }
 
+    /// Whether nothing would be told of it that was told before.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        !self.is_owing() && self.trouble.is_none() && self.missing_since.is_none() && self.failures == 0
+    }
+
     /// The time until the next poll, without stretch: the shortest that a watcher asks for, longer after failures.
     #[must_use]
     pub fn period(&self, floor: Duration, ceiling: Duration, now: Instant) -> Duration {
@@ -154,6 +169,7 @@ impl Entry {
         }
         self.failures = 0;
         self.applied = next_job;
+        self.print = None;
         self.deliver(news, poll, out, || Report::Seen { task: Arc::new(task), at: now });
     }
 

@@ -18,7 +18,7 @@ use crate::domain::{
     failure::{BODY_TOO_LARGE, Failure, FailureClass},
     task::{MAX_SUBTASKS, Task, TaskRef},
 };
-use crate::providers::{Cursor, Page};
+use crate::providers::{Cursor, Page, Reader};
 
 /// Most pages of one list; an upstream whose pages never end is not followed further.
 const MAX_PAGES: u32 = 200;
@@ -106,7 +106,62 @@ impl Run {
     }
 }
 
+/// Reads the list of a scope for a planner: what is as it was need not be decoded.
+pub struct ListReader<'p> {
+    planner: &'p mut Planner,
+    /// The first job of the list.
+    poll: u64,
+    /// Room for what is looked up: a list has thousands of entries.
+    sought: TaskRef,
+    /// Entries that somebody watches.
+    served: u32,
+}
+
+impl ListReader<'_> {
+    /// How many entries somebody watches.
+    #[must_use]
+    pub fn served(&self) -> u32 {
+        self.served
+    }
+
+    fn find(&mut self, id: &str) -> Option<&mut Entry> {
+        self.sought.id.clear();
+        self.sought.id.push_str(id);
+        self.planner.entries.get_mut(&self.sought)
+    }
+}
+
+impl Reader for ListReader<'_> {
+    fn wants(&mut self, id: &str, parent: Option<&str>, print: &dyn Fn() -> u64) -> bool {
+        let poll = self.poll;
+        let is_part = parent.and_then(|parent| self.find(parent)).is_some_and(|parent| {
+            parent.parts = true;
+            if parent.reading == Some((poll, None)) {
+                // Passed over as unchanged before its first sub-task came: as if missing, so that it is asked for by itself.
+                (parent.reading, parent.print) = (None, None);
+            }
+            true
+        });
+        let Some(entry) = self.find(id) else { return is_part };
+        if entry.reading.is_some_and(|(list, _)| list == poll) {
+            // An upstream that shows a task twice is believed the first time.
+            return is_part;
+        }
+        let print = print();
+        let unchanged = entry.place == Place::Listed && entry.is_quiet() && !entry.parts && entry.print == Some(print);
+        entry.reading = Some((poll, (!unchanged).then_some(print)));
+        self.served += 1;
+        is_part || !unchanged
+    }
+}
+
 impl Planner {
+    /// The reader for the answer to a list's job.
+    pub fn list_reader(&mut self, job: u64, scope: &str) -> ListReader<'_> {
+        let poll = self.jobs.get(&job).map_or(job, |job| job.poll);
+        ListReader { planner: self, poll, sought: TaskRef { scope: scope.to_owned(), id: String::new() }, served: 0 }
+    }
+
     /// Keeps the scope's counts in step with a move of one of its tasks.
     pub(super) fn placed(&mut self, task: &Arc<TaskRef>, old: Place, new: Place) {
         let requests_per_get = 1 + u32::from(self.settings.subtasks);
@@ -316,22 +371,32 @@ impl Planner {
             if let Some(children) = children.remove(&task.id) {
                 found.adopt(children);
             }
-            if let Some(entry) = self.entries.get_mut(&task) {
-                entry.solo = false;
-            }
+            let Some(entry) = self.entries.get_mut(&task) else { continue };
+            entry.solo = false;
+            entry.parts |= !found.subtasks.is_empty();
+            let print = entry.reading.and_then(|(_, print)| print).filter(|_| poll >= entry.applied);
             self.observe(&task, found, poll, now);
+            if let Some(entry) = self.entries.get_mut(&task) {
+                entry.print = print;
+            }
         }
     }
 
     /// What a list should have shown and did not is asked for once by itself, before it counts as not found.
     fn confirm_missing(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
-        let listed: Vec<_> = self.scopes.get(scope).map(|s| s.listed.iter().cloned().collect()).unwrap_or_default();
-        for task in listed {
-            let Some(entry) = self.entries.get_mut(&task) else { continue };
-            if entry.applied <= poll && entry.watchers.iter().all(|watcher| watcher.from_job <= poll) {
+        let Some(state) = self.scopes.get(scope) else { return };
+        let is_missing = |task: &&Arc<TaskRef>| {
+            self.entries.get(*task).is_some_and(|entry| {
+                let unchanged = entry.reading == Some((poll, None));
+                entry.applied <= poll && !unchanged && entry.watchers.iter().all(|watcher| watcher.from_job <= poll)
+            })
+        };
+        let missing: Vec<_> = state.listed.iter().filter(is_missing).cloned().collect();
+        for task in missing {
+            if let Some(entry) = self.entries.get_mut(&task) {
                 entry.solo = true;
-                self.put(&task, Place::Due(now));
             }
+            self.put(&task, Place::Due(now));
         }
     }
 

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
 use super::{
-    Answer, Cursor, Page, Provider, Request,
+    Answer, Cursor, Page, Provider, Reader, Request,
     wire::{
         envelope,
         failure::{Asked, Dialect, Rule},
@@ -159,7 +159,7 @@ impl Provider for AstraControl {
         Some(request)
     }
 
-    fn decode_list(&self, scope: &str, answer: &Answer, wanted: &dyn Fn(&str) -> bool) -> Result<Page, Failure> {
+    fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure> {
         let asked = Asked { scope, task: None };
         let text = body_text(&answer.body);
         if !answer.status.is_success() {
@@ -170,8 +170,9 @@ impl Provider for AstraControl {
         }
         let mut tasks = Vec::new();
         let listing = list::read(&text, &["items"], FIELDS, &mut |entry| {
-            let is_wanted = |field| entry.get(field).text().is_some_and(|id| wanted(&id));
-            if (is_wanted("id") || is_wanted("parentTaskID")) && other_account(entry, scope).is_none() {
+            let (Some(id), parent) = (entry.get("id").text(), entry.get("parentTaskID").text()) else { return };
+            let parent = parent.as_deref().filter(|id| *id != NIL);
+            if other_account(entry, scope).is_none() && reader.wants(&id, parent, &|| entry.print()) {
                 tasks.extend(read(entry));
             }
         });

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::{HeaderValue, header::ACCEPT};
 
 use super::{
-    Answer, Cursor, LIST_BODY_LIMIT, Page, Provider, Request,
+    Answer, Cursor, LIST_BODY_LIMIT, Page, Provider, Reader, Request,
     wire::{
         any::{self, Any},
         envelope,
@@ -290,7 +290,7 @@ impl Provider for CloudRu {
         Some(Request { body_limit: LIST_BODY_LIMIT, ..get(path("/openshift/v1/{}/tasks", &[scope])) })
     }
 
-    fn decode_list(&self, scope: &str, answer: &Answer, wanted: &dyn Fn(&str) -> bool) -> Result<Page, Failure> {
+    fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure> {
         let asked = Asked { scope, task: None };
         let text = body_text(&answer.body);
         if !answer.status.is_success() {
@@ -301,7 +301,8 @@ impl Provider for CloudRu {
         }
         let mut tasks = Vec::new();
         let listing = list::read(&text, &["tasks"], FIELDS, &mut |entry| {
-            if entry.get("id").text().is_some_and(|id| wanted(&id)) && other_instance(entry, scope).is_none() {
+            let Some(id) = entry.get("id").text() else { return };
+            if other_instance(entry, scope).is_none() && reader.wants(&id, None, &|| entry.print()) {
                 tasks.push(self.read(entry));
             }
         });

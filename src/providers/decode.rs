@@ -46,7 +46,7 @@ fn is_list(answer: &Answer) -> bool {
 
 /// The tasks flat, as they are sent; parents also show those of their children that are in the list.
 fn list(provider: &dyn Provider, answer: &Answer) -> Result<Value, Failure> {
-    let page = provider.decode_list("", answer, &|_| true)?;
+    let page = provider.decode_list("", answer, &mut |_: &str| true)?;
     let mut children: BTreeMap<&str, Vec<Task>> = BTreeMap::new();
     for task in &page.tasks {
         if let Some(parent) = &task.parent_id {

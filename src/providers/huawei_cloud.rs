@@ -2,7 +2,7 @@
 //! FlexibleEngine (upstreams.md §2).
 
 use super::{
-    Answer, Page, Provider, Request,
+    Answer, Page, Provider, Reader, Request,
     wire::{
         envelope,
         failure::{Asked, Dialect, Rule},
@@ -174,7 +174,7 @@ impl Provider for HuaweiCloud {
         Ok(found)
     }
 
-    fn decode_list(&self, scope: &str, answer: &Answer, _: &dyn Fn(&str) -> bool) -> Result<Page, Failure> {
+    fn decode_list(&self, scope: &str, answer: &Answer, _: &mut dyn Reader) -> Result<Page, Failure> {
         Err(DIALECT.invalid(Asked { scope, task: None }, answer, "does not list jobs"))
     }
 }

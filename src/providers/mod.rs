@@ -100,6 +100,19 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+/// For whom a list is read: says which of its entries are worth decoding.
+pub trait Reader {
+    /// Whether the entry of this task, which is part of `parent`, is to be decoded. Entries of equal `print` are equal.
+    fn wants(&mut self, id: &str, parent: Option<&str>, print: &dyn Fn() -> u64) -> bool;
+}
+
+/// Wants the tasks whose own identifier, or whose parent's, is one that the function knows.
+impl<F: Fn(&str) -> bool> Reader for F {
+    fn wants(&mut self, id: &str, parent: Option<&str>, _: &dyn Fn() -> u64) -> bool {
+        self(id) || parent.is_some_and(self)
+    }
+}
+
 /// One upstream's dialect. It asks and understands; sending, signing and waiting are the engine's.
 pub trait Provider: fmt::Debug + Send + Sync {
     /// The name of the member of the API's union, as `huaweiCloud`; also the metric label.
@@ -127,11 +140,10 @@ pub trait Provider: fmt::Debug + Send + Sync {
         None
     }
 
-    /// What the answer to [`Self::list_request`] or [`Self::subtasks_request`] says. `wanted` is asked for the id and the parent's id
-    /// of each entry; an entry with neither wanted is only counted. An entry that cannot be read, or is of another
-    /// scope, is only counted, too. An empty `scope` stands for any.
+    /// What the answer to [`Self::list_request`] or [`Self::subtasks_request`] says. An entry that `reader` does not want, that cannot
+    /// be read, or that is of another scope, is only counted.
     ///
     /// # Errors
     /// The class of the failure, where the answer is not a list.
-    fn decode_list(&self, scope: &str, answer: &Answer, wanted: &dyn Fn(&str) -> bool) -> Result<Page, Failure>;
+    fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure>;
 }

@@ -1,3 +1,15 @@
-//! Integration tests.
+//! Integration and end-to-end tests: a real API server, the real binary, the simulator as the upstream.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
+
+mod auth;
+mod cluster;
 mod crds;
+mod keystone;
+mod layers;
+mod many;
+mod objects;
+mod process;
+mod stage;
+mod trouble;
+mod watch;

@@ -84,7 +84,7 @@ fn check(status: u16, body: &[u8]) -> Vec<Value> {
         .map(|name| {
             let provider = provider(name);
             let answer = answer(status, body.to_vec());
-            let _ = provider.decode_list("s", &answer, &|_| true);
+            let _ = provider.decode_list("s", &answer, &mut |_: &str| true);
             let found = explain(provider.as_ref(), &answer, now());
             assert!(["task", "list", "error"].contains(&found["kind"].as_str().unwrap()));
             assert!(
@@ -228,6 +228,8 @@ fn list_speed() {
     time("plain serde, typed", &|| serde_json::from_str::<PlainList<'_>>(&body).unwrap().items.len());
     time("serde_json::Value", &|| serde_json::from_str::<Value>(&body).unwrap()["items"].as_array().unwrap().len());
     let answer = answer(200, body.clone());
-    time("decode_list, 100 wanted", &|| provider.decode_list("s", &answer, &|id| id.ends_with("00")).unwrap().total);
-    time("decode_list, all wanted", &|| provider.decode_list("s", &answer, &|_| true).unwrap().tasks.len());
+    time("decode_list, 100 wanted", &|| {
+        provider.decode_list("s", &answer, &mut |id: &str| id.ends_with("00")).unwrap().total
+    });
+    time("decode_list, all wanted", &|| provider.decode_list("s", &answer, &mut |_: &str| true).unwrap().tasks.len());
 }

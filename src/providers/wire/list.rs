@@ -1,6 +1,10 @@
 //! Lists of tasks, read in one pass: each entry is handed over as it is read, and of each only the fields that are wanted are kept.
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -20,6 +24,14 @@ impl<'a> Entry<'_, 'a> {
     pub fn get(&self, field: &str) -> &Node<'a> {
         let index = self.fields.iter().position(|name| *name == field);
         index.and_then(|index| self.values.get(index)).unwrap_or(&Node::Null)
+    }
+
+    /// A number that tells two entries apart: equal entries have equal ones.
+    #[must_use]
+    pub fn print(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.values.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The fields of a whole document.

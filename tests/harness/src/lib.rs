@@ -19,6 +19,7 @@
 mod binary;
 mod controlplane;
 mod http;
+mod keystone;
 mod kubectl;
 mod operator;
 mod ports;
@@ -28,11 +29,13 @@ mod usage;
 mod wait;
 mod workdir;
 
+pub mod bench;
 pub mod demo;
 pub mod soak;
 
 pub use binary::{binary, workspace_root};
 pub use controlplane::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, OPERATOR, TENANT};
+pub use keystone::{Keystone, KeystoneUser};
 pub use kubectl::{Kubectl, Output};
 pub use operator::{Operator, OperatorOptions};
 pub use process::{Exit, Process};

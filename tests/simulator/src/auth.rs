@@ -72,6 +72,7 @@ impl Credential {
             Self::AccessKey { access_key, secret_key } => format!("ak\n{access_key}\n{secret_key}"),
             Self::Key { key_id, secret, .. } => format!("key\n{key_id}\n{secret}"),
             Self::Oauth2 { client_id, client_secret, .. } => format!("oauth2\n{client_id}\n{client_secret}"),
+            Self::Keystone { url } => format!("keystone\n{url}"),
         }
     }
 
@@ -83,7 +84,7 @@ impl Credential {
             | Self::Oauth2 { token_seconds, actual_token_seconds, .. } => {
                 (seconds_to_ms(*token_seconds), seconds_to_ms(actual_token_seconds.unwrap_or(*token_seconds)))
             }
-            Self::Token { .. } | Self::AccessKey { .. } => (0, 0),
+            Self::Token { .. } | Self::AccessKey { .. } | Self::Keystone { .. } => (0, 0),
         }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     /// Number of the TCP connection, for the log.
     pub(crate) connection: u64,
+    /// What a Keystone says of its token, where the scope names one.
+    pub(crate) vouched: Option<AuthOutcome>,
 }
 
 impl Request {

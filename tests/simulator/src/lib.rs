@@ -6,6 +6,7 @@
 //! ```text
 //! server ─ mangle ─ api::{cloud_ru, huawei, astra, tokens} ─ world ─ tasks
 //!    │        └ faults            └ auth ─ signing              └ records
+//!    ├ keystone
 //!    └ admin
 //! ```
 
@@ -16,6 +17,7 @@ mod clock;
 mod faults;
 mod filter;
 mod http;
+mod keystone;
 mod mangle;
 mod records;
 mod rng;

@@ -102,6 +102,7 @@ fn edited(world: &World, request: &Request, route: &Route, action: &Action, trut
                 authority: request.authority.clone(),
                 body: request.body.clone(),
                 connection: request.connection,
+                vouched: request.vouched,
             };
             api::answer(world, &changed, route)
         }

