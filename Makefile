@@ -1,5 +1,6 @@
 # What can be done with TaskWatch from a clone. `make` or `make help` lists it.
-# Needed on the machine: a Rust toolchain (with rustfmt and clippy), Go, make, a C compiler.
+# Needed on the machine: a Rust toolchain (with rustfmt and clippy), Go, make, a C compiler; for `make test` also
+# Python 3 with venv.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
+KEYSTONE := tests/keystone/build
 
 # What stands between the arguments of `call` has to be named.
 comma := ,
@@ -23,13 +25,15 @@ help: ## List the targets
 	@echo "  make bench QUICK=1          the same with fewer tasks, in 6 minutes; ONLY=B1,B3 picks scenarios; CHECK=1 fails when a ratio got worse"
 
 .PHONY: test
-test: tools ## Everything: formatting, clippy, and all tests on a real API server
+test: tools tools-python ## Everything: formatting, clippy, and all tests on a real API server
 	$(call say,Formatting)
 	$(CARGO) fmt --all --check
 	$(call say,Clippy: up to 4 minutes the first time)
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE)
+	$(call say,Keystone: about a minute the first time$(comma) then at once)
+	$(KEYSTONE)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 5 minutes)
@@ -60,7 +64,7 @@ endif
 .PHONY: cluster
 cluster: tools ## Start a control plane to try things on (prints its KUBECONFIG); Ctrl-C ends it
 	$(call say,Build: up to 3 minutes the first time)
-	$(CARGO) build --locked --package taskwatch-harness --bins
+	$(CARGO) build --locked --workspace --bins
 	$(call say,Control plane with its controllers: about 12 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE) --with-controller-manager
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-cluster"
@@ -90,14 +94,14 @@ lint: tools-rust ## Check formatting and run clippy
 
 .PHONY: crds
 crds: tools-rust ## Write crds/*.yaml from the code
-	$(CARGO) run --locked --package taskwatch -- crds --dir crds
+	$(CARGO) run --locked --workspace --bin taskwatch -- crds --dir crds
 
 .PHONY: clean
 clean: ## Remove what cargo has built; the control plane stays in its cache
 	$(CARGO) clean
 
 # One clear sentence for each tool that is missing.
-.PHONY: tools tools-rust
+.PHONY: tools tools-rust tools-python
 tools-rust:
 	@command -v $(CARGO) >/dev/null || { echo "make: the Rust toolchain is missing (cargo): install it from https://rustup.rs" >&2; exit 1; }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "make: rustfmt is missing: rustup component add rustfmt" >&2; exit 1; }
@@ -108,3 +112,6 @@ tools: tools-rust
 ifneq ($(CLUSTER),current)
 	@[[ -n "$${KUBEBUILDER_ASSETS:-}" ]] || command -v go >/dev/null || { echo "make: Go 1.24 or newer is missing, it builds the API server for tests and demo: install it, or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl" >&2; exit 1; }
 endif
+
+tools-python:
+	@python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo "make: Python 3.10 or newer with venv is missing, it runs the Keystone that the tests sign in to: on Debian, apt-get install python3-venv" >&2; exit 1; }

@@ -30,6 +30,7 @@ fn dispatch(command: Command) -> Result<()> {
             // An error means that there is one already, which serves as well.
             let _ = rustls::crypto::ring::default_provider().install_default();
             telemetry::init(args.log_format, &args.log_level)?;
+            end_at_panic();
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(usize::from(args.threads))
                 .enable_all()
@@ -44,4 +45,14 @@ fn dispatch(command: Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// A panic ends the process, as it does in a release build by the profile's `panic = "abort"`: a task of the runtime that vanished
+/// alone would leave behind an operator that looks well and does a part of its work.
+fn end_at_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }

@@ -276,7 +276,7 @@ pub struct ConnectionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD))]
     pub mode: Option<String>,
-    /// When the upstream last gave a good answer, by the operator's clock; written at most once a minute.
+    /// When the upstream last gave a good answer, by the operator's clock; brought up to date along with other changes, and every ten minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
     /// The aspects of the state. Ready: the upstream answers and takes the credential. Only while True: Reconciling (trouble that may

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt::Debug, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::PartialObjectMeta,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{ClusterTaskConnection, ConnectionStatus, TaskConnection, TaskWatch},
     engine::{ConnectionId, WatchKey},
-    ops::health::Readiness,
+    ops::{health::Readiness, metrics::WatchMetrics},
 };
 
 /// Objects a page of the first list: less than the default of 500, for a lower peak of memory.
@@ -40,14 +40,14 @@ trait Target<K>: Send + Sync {
     fn put(&self, object: K) -> Option<Self::Key>;
     /// Forgets an object.
     fn remove(&self, key: &Self::Key);
-    /// The key of an object.
-    fn key(&self, object: &K) -> Option<Self::Key>;
+    /// The key of an object with this metadata.
+    fn key(&self, meta: &ObjectMeta) -> Option<Self::Key>;
     /// All keys that came by this stream.
     fn keys(&self) -> Vec<Self::Key>;
 }
 
 /// Follows a collection for ever; `ready` once its first list is in.
-async fn follow<K, T>(api: Api<DeserializeGuard<K>>, target: T, ready: Readiness)
+async fn follow<K, T>(api: Api<DeserializeGuard<K>>, target: T, ready: Readiness, heard: WatchMetrics)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     T: Target<K>,
@@ -57,6 +57,9 @@ where
     let mut listed = HashSet::new();
     let mut complained: Option<tokio::time::Instant> = None;
     while let Some(event) = stream.next().await {
+        if event.is_ok() {
+            heard.now();
+        }
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => listed.extend(take(&target, object)),
@@ -72,7 +75,7 @@ where
             }
             Ok(Event::Apply(object)) => drop(take(&target, object)),
             Ok(Event::Delete(object)) => {
-                if let Some(key) = object.0.ok().and_then(|object| target.key(&object)) {
+                if let Some(key) = target.key(object.meta()) {
                     target.remove(&key);
                 }
             }
@@ -86,14 +89,14 @@ where
     }
 }
 
-/// Takes in an object, unless it cannot be read: then what is known of it stays.
+/// Takes in an object, unless it cannot be read: then what is known of it stays, until it is deleted.
 fn take<K: Resource<DynamicType = ()>, T: Target<K>>(target: &T, object: DeserializeGuard<K>) -> Option<T::Key> {
     match object.0 {
         Ok(object) => target.put(object),
         Err(invalid) => {
             let (namespace, name) = (invalid.metadata.namespace.as_deref(), invalid.metadata.name.as_deref());
             warn!(kind = %K::kind(&()), namespace, name, error = %invalid.error, "an object cannot be read; correct it");
-            None
+            target.key(&invalid.metadata)
         }
     }
 }
@@ -125,7 +128,8 @@ where
     (Arc<Controller>, S): Target<K>,
     S: Send + Sync + 'static,
 {
-    tokio::spawn(follow(api, (Arc::clone(controller), source), ready));
+    let heard = controller.metrics.watch(K::plural(&()).into_owned());
+    tokio::spawn(follow(api, (Arc::clone(controller), source), ready, heard));
 }
 
 /// The `TaskWatch` objects of one namespace, or of all.
@@ -140,7 +144,7 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
 
     fn put(&self, object: TaskWatch) -> Option<WatchKey> {
         let going = object.metadata.deletion_timestamp.is_some();
-        let key = self.key(&object)?;
+        let key = self.key(&object.metadata)?;
         if going {
             self.remove(&key);
             return None;
@@ -158,8 +162,8 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
         }
     }
 
-    fn key(&self, object: &TaskWatch) -> Option<WatchKey> {
-        object.uid().map(|uid| WatchKey(Arc::from(uid)))
+    fn key(&self, meta: &ObjectMeta) -> Option<WatchKey> {
+        meta.uid.as_deref().map(|uid| WatchKey(Arc::from(uid)))
     }
 
     fn keys(&self) -> Vec<WatchKey> {
@@ -209,8 +213,11 @@ impl Target<TaskConnection> for (Arc<Controller>, Connections) {
         self.0.remove_connection(key);
     }
 
-    fn key(&self, object: &TaskConnection) -> Option<ConnectionId> {
-        Some(ConnectionId { namespace: object.namespace().map(Arc::from), name: Arc::from(object.name_any()) })
+    fn key(&self, meta: &ObjectMeta) -> Option<ConnectionId> {
+        Some(ConnectionId {
+            namespace: meta.namespace.as_deref().map(Arc::from),
+            name: Arc::from(meta.name.as_deref()?),
+        })
     }
 
     fn keys(&self) -> Vec<ConnectionId> {
@@ -230,8 +237,8 @@ impl Target<ClusterTaskConnection> for (Arc<Controller>, ClusterConnections) {
         self.0.remove_connection(key);
     }
 
-    fn key(&self, object: &ClusterTaskConnection) -> Option<ConnectionId> {
-        Some(ConnectionId { namespace: None, name: Arc::from(object.name_any()) })
+    fn key(&self, meta: &ObjectMeta) -> Option<ConnectionId> {
+        Some(ConnectionId { namespace: None, name: Arc::from(meta.name.as_deref()?) })
     }
 
     fn keys(&self) -> Vec<ConnectionId> {
@@ -243,8 +250,13 @@ impl Target<ClusterTaskConnection> for (Arc<Controller>, ClusterConnections) {
 async fn follow_namespaces(controller: Arc<Controller>, api: Api<PartialObjectMeta<Namespace>>, ready: Readiness) {
     let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
     let mut stream = pin!(watcher(api, config).default_backoff());
+    let heard = controller.metrics.watch("namespaces".to_owned());
     loop {
-        match stream.try_next().await {
+        let event = stream.try_next().await;
+        if event.is_ok() {
+            heard.now();
+        }
+        match event {
             Ok(Some(Event::InitDone)) => ready.done(),
             Ok(Some(Event::InitApply(object) | Event::Apply(object))) => {
                 let name: Arc<str> = Arc::from(object.name_any());

@@ -113,7 +113,9 @@ impl Controller {
             settings: self.settings,
         };
         let decision = decide(&input, now);
-        let known = stored.as_ref().is_some_and(|status| status.last_observed_time.is_some());
+        // A request to look goes before what only takes its turn.
+        let asked_for = entry.ticket_for.is_some() && entry.ticket_for.as_deref() != handled;
+        let known = !asked_for && stored.as_ref().is_some_and(|status| status.last_observed_time.is_some());
         let age = now.duration_since(unchanged_since(&object, stored.as_ref()));
         let (age, ticket) = (Duration::try_from(age).unwrap_or_default(), entry.ticket);
         let wanted = standing.task(&object.spec).filter(|_| decision.poll == Poll::Keep);

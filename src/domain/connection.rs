@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::failure::{Failure, FailureClass};
+use super::failure::{EGRESS_DENIED, Failure, FailureClass};
 use crate::api::{ConnectionStatus, WatchCounts, bounds};
 
 /// All that the decision rests on.
@@ -146,9 +146,9 @@ fn says(input: &Input<'_>) -> Says {
         },
         Situation::Failing { failure } => Says {
             ready: "False",
-            reason: failure.class.as_str(),
+            reason: if failure.code == EGRESS_DENIED { EGRESS_DENIED } else { failure.class.as_str() },
             message: failure.message.clone(),
-            abnormal: Some(if passes(failure.class) { RECONCILING } else { STALLED }),
+            abnormal: Some(if passes(failure) { RECONCILING } else { STALLED }),
         },
         Situation::Working { stretch } => Says {
             ready: "True",
@@ -175,6 +175,8 @@ fn step(stretch: f64) -> u64 {
 }
 
 /// Whether this trouble may pass by itself.
-fn passes(class: FailureClass) -> bool {
-    matches!(class, FailureClass::UpstreamUnavailable | FailureClass::RateLimited | FailureClass::InvalidAnswer)
+fn passes(failure: &Failure) -> bool {
+    let class = failure.class;
+    failure.code != EGRESS_DENIED
+        && matches!(class, FailureClass::UpstreamUnavailable | FailureClass::RateLimited | FailureClass::InvalidAnswer)
 }

@@ -45,6 +45,9 @@ impl FailureClass {
 /// [`Failure::code`] of an answer whose body is larger than the request's limit.
 pub const BODY_TOO_LARGE: &str = "TooLarge";
 
+/// [`Failure::code`] of a request that the operator's administrator does not let out.
+pub const EGRESS_DENIED: &str = "EgressDenied";
+
 /// A failed request, in words that may be shown: cleaned, bounded, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}: {message}", class.as_str(), if code.is_empty() { String::new() } else { format!(" ({code})") })]

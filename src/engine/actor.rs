@@ -230,6 +230,11 @@ impl Actor {
         if let Some(failure) = failure {
             debug!(connection = %self.id, operation, class = failure.class.as_str(), code = failure.code, "{}", failure.message);
         }
+        if let (JobKind::Subtasks(_), Some(failure)) =
+            (&kind, failure.filter(|f| f.class == FailureClass::InvalidRequest))
+        {
+            warn!(connection = %self.id, "the upstream refuses to list sub-tasks; tasks are shown without: {}", failure.message);
+        }
         let retry_after = failure.and_then(|f| f.retry_after).map(|after| after.wait(self.shared.clock.now()));
         self.planner.done(job, result, bytes, retry_after, now);
     }
@@ -273,7 +278,8 @@ impl Actor {
             stretch: self.planner.stretch(),
         };
         if self.told.as_ref().is_none_or(|told| health.is_news(told)) {
-            self.figures.set_up(health.trouble.is_none() && health.last_success.is_some());
+            // One that nothing is asked through is not down.
+            self.figures.set_up(health.trouble.is_none());
             self.figures.set_period_stretch(health.stretch);
             self.shared.sink.connection(&self.id, health.clone());
             self.told = Some(health);

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
 use super::{
-    Answer, Cursor, Page, Provider, Reader, Request,
+    Answer, Cursor, PAGE_TASKS, Page, Provider, Reader, Request,
     wire::{
         envelope,
         failure::{Asked, Dialect, Rule},
@@ -48,6 +48,9 @@ const STATES: &[(&str, TaskState)] = &[
     ("failed", TaskState::Failed),
     ("cancelled", TaskState::Cancelled),
 ];
+
+/// Longest token of a further page that is believed, in bytes: it becomes part of a URL.
+const MAX_TOKEN: usize = 4096;
 
 /// The nil UUID, which stands for "none" in references (upstreams.md §3.1).
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
@@ -172,7 +175,8 @@ impl Provider for AstraControl {
         let listing = list::read(&text, &["items"], FIELDS, &mut |entry| {
             let (Some(id), parent) = (entry.get("id").text(), entry.get("parentTaskID").text()) else { return };
             let parent = parent.as_deref().filter(|id| *id != NIL);
-            if other_account(entry, scope).is_none() && reader.wants(&id, parent, &|| entry.print()) {
+            let fits = tasks.len() < PAGE_TASKS && other_account(entry, scope).is_none();
+            if fits && reader.wants(&id, parent, &|| entry.print()) {
                 tasks.extend(read(entry));
             }
         });
@@ -183,7 +187,8 @@ impl Provider for AstraControl {
                 None => DIALECT.invalid(asked, answer, "answered with JSON that is not a list: it has no items"),
             });
         };
-        let next = listing.rest.get("metadata").get("continue").text().map(|token| Cursor(token.into_owned()));
+        let token = listing.rest.get("metadata").get("continue").text().filter(|token| token.len() <= MAX_TOKEN);
+        let next = token.map(|token| Cursor(token.into_owned()));
         Ok(Page { tasks, total, next })
     }
 }
@@ -263,6 +268,9 @@ fn state_detail(node: &Node<'_>) -> Option<StateDetail> {
 fn error(nodes: &[Node<'_>]) -> Option<TaskError> {
     let mut error = TaskError::default();
     for node in nodes {
+        if error.details.len() >= MAX_ERROR_DETAILS {
+            break;
+        }
         let Some(detail) = state_detail(node) else { continue };
         let text = match (detail.title.trim_end_matches(['.', ':']), detail.detail.as_str()) {
             ("", text) | (text, "") => text.to_owned(),

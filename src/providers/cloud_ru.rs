@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::{HeaderValue, header::ACCEPT};
 
 use super::{
-    Answer, Cursor, LIST_BODY_LIMIT, Page, Provider, Reader, Request,
+    Answer, Cursor, LIST_BODY_LIMIT, PAGE_TASKS, Page, Provider, Reader, Request,
     wire::{
         any::{self, Any},
         envelope,
@@ -302,7 +302,8 @@ impl Provider for CloudRu {
         let mut tasks = Vec::new();
         let listing = list::read(&text, &["tasks"], FIELDS, &mut |entry| {
             let Some(id) = entry.get("id").text() else { return };
-            if other_instance(entry, scope).is_none() && reader.wants(&id, None, &|| entry.print()) {
+            let fits = tasks.len() < PAGE_TASKS && other_instance(entry, scope).is_none();
+            if fits && reader.wants(&id, None, &|| entry.print()) {
                 tasks.push(self.read(entry));
             }
         });

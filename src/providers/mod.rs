@@ -26,6 +26,8 @@ use crate::domain::{
 pub const LIST_BODY_LIMIT: usize = 16 << 20;
 /// Largest body of any other answer, after decompression, in bytes (design §3).
 pub const SINGLE_BODY_LIMIT: usize = 1 << 20;
+/// Most tasks that are kept of one list's page; further ones are only counted. An honest page within [`LIST_BODY_LIMIT`] has fewer.
+pub const PAGE_TASKS: usize = 100_000;
 
 /// A request without its authentication; the path is relative to the connection's endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,4 +12,5 @@ mod objects;
 mod process;
 mod stage;
 mod trouble;
+mod unreadable;
 mod watch;

@@ -249,7 +249,7 @@ async fn not_found(stage: &Stage) {
     stage.watch("lost", "evs", "nowhere-1", json!({"notFoundGraceSeconds": 1})).await;
     stage.watch("gone", "evs", "nowhere-2", json!({"notFoundGraceSeconds": 1, "onNotFound": "Succeed"})).await;
     let lost = stage.until_row("lost", "Lost False/TaskNotFound True True/TaskNotFound False S").await;
-    assert!(message(&lost, "Ready").contains("Check task.id and task.scope"), "{}", message(&lost, "Ready"));
+    assert!(message(&lost, "Ready").contains("check spec.task.id"), "{}", message(&lost, "Ready"));
     stage.until_row("gone", "Succeeded True/TaskGone True True/TaskNotFound True").await;
 }
 

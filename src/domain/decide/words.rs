@@ -183,7 +183,8 @@ pub(super) fn trouble(row: Row, failure: &Failure, stale_after: Duration) -> (&'
 fn sentence(failure: &Failure) -> String {
     let text = failure.message.trim_end();
     let text = if text.is_empty() { failure.class.as_str() } else { text };
-    let code = if failure.code.is_empty() { String::new() } else { format!(" ({})", failure.code) };
+    let told = failure.code.is_empty() || text.contains(&failure.code);
+    let code = if told { String::new() } else { format!(" ({})", failure.code) };
     let text = text.strip_suffix('.').unwrap_or(text);
     format!("{text}{code}.")
 }

@@ -9,7 +9,7 @@ use std::{
 use rustls::CertificateError;
 
 use super::{CONNECT_TIMEOUT, Denied, FailureClass, ResolveError};
-use crate::domain::failure::BODY_TOO_LARGE;
+use crate::domain::failure::{BODY_TOO_LARGE, EGRESS_DENIED};
 use crate::domain::text;
 
 /// Longest foreign part of a message, in bytes.
@@ -100,7 +100,9 @@ impl Network {
     pub(super) fn describe(&self, authority: &str, private_ca: bool) -> (FailureClass, &'static str, String) {
         use FailureClass::{InvalidAnswer, InvalidRequest, UpstreamUnavailable};
         match self {
-            Self::Denied(denied) => (InvalidRequest, "EgressDenied", format!("{authority} is out of bounds: {denied}")),
+            Self::Denied(denied) => {
+                (UpstreamUnavailable, EGRESS_DENIED, format!("{authority} is out of bounds: {denied}"))
+            }
             Self::Resolve(reason) => {
                 (UpstreamUnavailable, "DNSFailure", format!("the host of {authority} cannot be resolved: {reason}"))
             }

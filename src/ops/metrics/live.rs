@@ -25,6 +25,8 @@ struct State {
     connections: HashMap<u64, Connection>,
     // Empty queues stay, to be shown as such.
     work: BTreeMap<&'static str, HashMap<u64, Instant>>,
+    /// When each watch of the API server last told something.
+    watches: HashMap<u64, (String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,13 @@ impl Live {
         let key = state.take_key();
         state.connections.insert(key, Connection { provider, up: false, tasks: BTreeMap::new(), stretch: 1.0 });
         ConnectionMetrics { live: Arc::clone(self), key }
+    }
+
+    pub(super) fn watch(self: &Arc<Self>, resource: String) -> WatchMetrics {
+        let mut state = self.lock();
+        let key = state.take_key();
+        state.watches.insert(key, (resource, Instant::now()));
+        WatchMetrics { live: Arc::clone(self), key }
     }
 
     pub(super) fn queue(&self, name: &'static str) {
@@ -105,6 +114,28 @@ impl Drop for ConnectionMetrics {
     }
 }
 
+/// The figure of one watch of the API server; it counts as long as this lives.
+#[derive(Debug)]
+pub struct WatchMetrics {
+    live: Arc<Live>,
+    key: u64,
+}
+
+impl WatchMetrics {
+    /// The watch told something, or was begun anew (`taskwatch_watch_last_event_seconds`).
+    pub fn now(&self) {
+        if let Some((_, last)) = self.live.lock().watches.get_mut(&self.key) {
+            *last = Instant::now();
+        }
+    }
+}
+
+impl Drop for WatchMetrics {
+    fn drop(&mut self) {
+        self.live.lock().watches.remove(&self.key);
+    }
+}
+
 /// Work that is under way as long as this lives.
 #[derive(Debug)]
 pub(super) struct LiveWork {
@@ -132,6 +163,7 @@ impl Collector for LiveCollector {
         let mut tasks = BTreeMap::<_, u64>::new();
         let mut stretch: f64 = 1.0;
         let (mut unfinished, mut longest) = (BTreeMap::new(), BTreeMap::new());
+        let mut silent = BTreeMap::<_, f64>::new();
         {
             let state = self.0.lock();
             for connection in state.connections.values() {
@@ -141,6 +173,10 @@ impl Collector for LiveCollector {
                     *tasks.entry((connection.provider, *task_state)).or_default() += count;
                 }
                 stretch = stretch.max(connection.stretch);
+            }
+            for (resource, last) in state.watches.values() {
+                let seconds = silent.entry(resource.clone()).or_default();
+                *seconds = seconds.max(last.elapsed().as_secs_f64());
             }
             for (queue, work) in &state.work {
                 let seconds = || work.values().map(|start| start.elapsed().as_secs_f64());
@@ -171,6 +207,12 @@ impl Collector for LiveCollector {
                 MetricType::Gauge,
             )?
             .encode_gauge(&stretch)?;
+        gauges(
+            &mut encoder,
+            "taskwatch_watch_last_event_seconds",
+            "Seconds since a watch of the API server last told of an object; the longest of each resource",
+            silent.into_iter().map(|(resource, seconds)| ([("resource", resource)], seconds)),
+        )?;
         gauges(
             &mut encoder,
             "workqueue_unfinished_work_seconds",

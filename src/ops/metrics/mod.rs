@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use live::ConnectionMetrics;
+pub use live::{ConnectionMetrics, WatchMetrics};
 use live::{Live, LiveCollector, LiveWork};
 
 /// The media type of [`Metrics::render`].
@@ -288,6 +288,12 @@ impl Metrics {
     /// What became of a Kubernetes event with this reason.
     pub fn event(&self, reason: &str, result: EventResult) {
         self.0.families.events.get_or_create(&EventLabels { reason: reason.to_owned(), result: result.as_str() }).inc();
+    }
+
+    /// The figure of one watch of the API server, which counts until the answer is dropped.
+    #[must_use]
+    pub fn watch(&self, resource: String) -> WatchMetrics {
+        self.0.live.watch(resource)
     }
 
     /// The figures of one connection, which count until the answer is dropped.

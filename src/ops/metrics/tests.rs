@@ -137,3 +137,17 @@ fn work_under_way_is_seen() {
     assert!(value(&metrics, r#"workqueue_unfinished_work_seconds{name="status"}"#) < 1e-9);
     assert!(value(&metrics, r#"controller_runtime_active_workers{controller="taskwatch"}"#) < 1e-9);
 }
+
+#[test]
+fn the_most_silent_watch_of_a_resource_is_shown() {
+    let metrics = Metrics::new();
+    let series = r#"taskwatch_watch_last_event_seconds{resource="taskwatches"}"#;
+    let [one, other] = [(); 2].map(|()| metrics.watch("taskwatches".to_owned()));
+    std::thread::sleep(Duration::from_millis(60));
+    one.now();
+    assert!(value(&metrics, series) >= 0.06, "the other is silent");
+    other.now();
+    assert!(value(&metrics, series) < 0.06);
+    drop((one, other));
+    assert!(!metrics.render().contains(series));
+}

@@ -2,7 +2,9 @@
 
 mod astra_control;
 mod auth;
+mod checks;
 mod cloud_ru;
+mod hostile;
 mod huawei_cloud;
 mod requests;
 mod robustness;

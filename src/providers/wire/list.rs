@@ -8,7 +8,7 @@ use std::{
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::node::{Key, Node, without_mark};
+use super::node::{Budget, Key, Node, without_mark};
 
 /// One entry of a list: the values of the wanted fields. It may be sent as an object or as an array in the order of the fields
 /// (Astra's `include=`, upstreams.md §3.3).
@@ -83,12 +83,13 @@ impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let mut total = None;
         let mut rest = Vec::new();
+        let budget = Budget::default();
         while let Some(Key(key)) = access.next_key()? {
             if self.keys.contains(&key.as_ref()) {
                 let count = access.next_value_seed(Entries { fields: self.fields, sink: &mut *self.sink })?;
                 total = Some(total.unwrap_or(0) + count);
             } else {
-                rest.push((key, access.next_value()?));
+                rest.push((key, access.next_value_seed(&budget)?));
             }
         }
         Ok(Listing { total, rest: Node::Map(rest) })
@@ -149,10 +150,11 @@ impl<'de> Visitor<'de> for Fields<'_, '_, 'de> {
         f.write_str("an entry of a list")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<bool, A::Error> {
+        let budget = Budget::default();
         while let Some(Key(key)) = access.next_key::<Key<'de>>()? {
             match self.0.fields.iter().position(|field| *field == key) {
                 Some(index) => {
-                    let value = access.next_value()?;
+                    let value = access.next_value_seed(&budget)?;
                     *self.0.values.get_mut(index).ok_or_else(|| A::Error::custom("no such field"))? = value;
                 }
                 None => {
@@ -163,8 +165,9 @@ impl<'de> Visitor<'de> for Fields<'_, '_, 'de> {
         Ok(true)
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<bool, A::Error> {
+        let budget = Budget::default();
         for slot in &mut self.0.values {
-            match access.next_element()? {
+            match access.next_element_seed(&budget)? {
                 Some(value) => *slot = value,
                 None => return Ok(true),
             }

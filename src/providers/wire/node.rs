@@ -5,12 +5,16 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     fmt,
     hash::{Hash, Hasher},
     mem,
 };
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// Most values of one document, or of one entry of a list. A body of two bytes for each value would else take thirty times its size.
+const MAX_VALUES: usize = 100_000;
 
 /// Any JSON value.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,9 +60,12 @@ impl<'a> Node<'a> {
     /// Reads `text`; a byte order mark before it is passed over.
     ///
     /// # Errors
-    /// Where `text` is not one JSON value, or nests deeper than 128 levels.
+    /// Where `text` is not one JSON value, nests deeper than 128 levels, or holds more than 100,000 values.
     pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(without_mark(text))
+        let mut deserializer = serde_json::Deserializer::from_str(without_mark(text));
+        let node = (&Budget::default()).deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(node)
     }
 
     /// The value at `key`; [`Node::Null`] where there is none.
@@ -244,15 +251,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Node<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+/// How many values may still be read. Reads one value; its copies share the count.
+pub(super) struct Budget(Cell<usize>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Cell::new(MAX_VALUES))
     }
 }
 
-struct NodeVisitor;
+impl<'de> DeserializeSeed<'de> for &Budget {
+    type Value = Node<'de>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node<'de>, D::Error> {
+        let left = self.0.get().checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
+        self.0.set(left);
+        deserializer.deserialize_any(self)
+    }
+}
 
-impl<'de> Visitor<'de> for NodeVisitor {
+impl<'de> Visitor<'de> for &Budget {
     type Value = Node<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -281,15 +298,15 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
+        while let Some(item) = access.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Node::List(items))
     }
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some((Key(key), value)) = access.next_entry()? {
-            entries.push((key, value));
+        while let Some(Key(key)) = access.next_key()? {
+            entries.push((key, access.next_value_seed(self)?));
         }
         Ok(Node::Map(entries))
     }

@@ -257,7 +257,7 @@ async fn the_guard_holds_for_addresses_and_for_names() {
     for host in hosts {
         let url = format!("http://{host}:{port}/");
         let result = get_by(&closed, &url).await;
-        assert_failure(result, FailureClass::InvalidRequest, "EgressDenied", "--allow-egress");
+        assert_failure(result, FailureClass::UpstreamUnavailable, "EgressDenied", "--allow-egress");
         assert_eq!(get_by(&open, &url).await.unwrap().status, StatusCode::OK, "{host}");
     }
     // The API server may not be asked, even where its network is allowed; another port of its machine may.
@@ -265,7 +265,7 @@ async fn the_guard_holds_for_addresses_and_for_names() {
     for host in hosts {
         let url = format!("http://{host}:{port}/");
         let result = get_by(&transport(&["0.0.0.0/0", "::/0"], &[api_server]), &url).await;
-        assert_failure(result, FailureClass::InvalidRequest, "EgressDenied", "API server");
+        assert_failure(result, FailureClass::UpstreamUnavailable, "EgressDenied", "API server");
         let other = SocketAddr::new(address.ip(), port ^ 1);
         assert!(get_by(&transport(&["127.0.0.0/8", "::1/128"], &[other]), &url).await.is_ok());
     }

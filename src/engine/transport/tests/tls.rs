@@ -123,7 +123,7 @@ async fn the_server_name_is_that_of_tls_only() {
         // The guard judges the endpoint, whatever it calls itself.
         let channel = transport(&[], &[]).channel(&format!("https://{host}:{port}/").parse().unwrap(), &tls).unwrap();
         let result = channel.send(outgoing(&format!("https://{host}:{port}/tasks"))).await;
-        assert_failure(result, FailureClass::InvalidRequest, "EgressDenied", "loopback");
+        assert_failure(result, FailureClass::UpstreamUnavailable, "EgressDenied", "loopback");
     }
     // Another name than the certificate's is refused, as without one.
     let tls = TlsSettings { server_name: Some("other.example.test".to_owned()), ..pki.trusted() };
