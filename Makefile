@@ -36,7 +36,7 @@ test: tools tools-python ## Everything: formatting, clippy, and all tests on a r
 	$(KEYSTONE)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
-	$(call say,Tests: about 5 minutes)
+	$(call say,Tests: about 7 minutes)
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 # How long the faults go on, and what they are; a run of its own each time unless SEED is given.

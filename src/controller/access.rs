@@ -54,7 +54,7 @@ mod tests {
         }))
         .unwrap();
         let mut index = Index::default();
-        let key = index.put_watch(object).unwrap();
+        let (key, _) = index.put_watch(object).unwrap();
         Arc::clone(&index.watches[&key].object)
     }
 

@@ -9,13 +9,14 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::kept::Kept;
 use crate::{
     api::{
         ALLOW_TTL, ClusterTaskConnection, ConnectionKind, ConnectionStatus, FLUX_REQUESTED_AT, REQUESTED_AT,
-        TaskConnection, TaskConnectionSpec, TaskWatch, TaskWatchSpec, TaskWatchStatus, connection::AllowedNamespaces,
+        TaskConnection, TaskConnectionSpec, TaskWatch, TaskWatchSpec, connection::AllowedNamespaces,
     },
     domain::decide::Event,
-    engine::{ConnectionHealth, ConnectionId, Delivery, Report, Watch, WatchKey},
+    engine::{ConnectionHealth, ConnectionId, Delivery, Report, WatchKey},
 };
 
 /// Labels and annotations by which GitOps tools mark what they track.
@@ -29,7 +30,7 @@ const TRACKERS: &[&str] = &[
 ];
 
 /// What identifies an object, of its metadata.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
     /// None for a cluster-scoped object.
     pub namespace: Option<Arc<str>>,
@@ -40,7 +41,7 @@ pub struct Identity {
 }
 
 /// A `TaskWatch`, less what is not needed.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct WatchObject {
     /// Which.
     pub identity: Identity,
@@ -63,8 +64,8 @@ pub struct WatchObject {
 pub struct WatchEntry {
     /// The object.
     pub object: Arc<WatchObject>,
-    /// Its status as last acknowledged by the API server, as JSON: a third of the size of the struct.
-    pub status: Option<Box<[u8]>>,
+    /// Its status as last acknowledged by the API server.
+    pub status: Option<Kept>,
     /// The resource version of that.
     pub version: u64,
     /// What the engine said last; none when the status shows it.
@@ -73,10 +74,10 @@ pub struct WatchEntry {
     pub ticket: u64,
     /// The refresh request that the ticket was made for.
     pub ticket_for: Option<String>,
-    /// What the engine was asked for, through which connection.
-    pub registered: Option<(ConnectionId, Watch)>,
+    /// What the engine was asked for, to tell whether something else is wanted now.
+    pub registered: Option<u64>,
     /// Events of a write that was not acknowledged, and the status that it would have made.
-    pub unconfirmed: Option<(Box<[u8]>, Vec<Event>)>,
+    pub unconfirmed: Option<(Kept, Vec<Event>)>,
     /// Since when the engine has been asked for it without a break.
     pub asking_since: Timestamp,
     /// Writes that failed in a row.
@@ -153,9 +154,21 @@ impl WatchObject {
     }
 }
 
+impl WatchEntry {
+    /// When the task was seen, where that is the newest news of it.
+    #[must_use]
+    pub fn seen(&self) -> Option<Timestamp> {
+        match self.observation {
+            Some((_, Report::Seen { at, .. })) => Some(at),
+            _ => None,
+        }
+    }
+}
+
 impl Index {
-    /// Takes in a `TaskWatch` as the API server shows it. Returns its key; none for one that is being deleted or has no UID.
-    pub fn put_watch(&mut self, watch: TaskWatch) -> Option<WatchKey> {
+    /// Takes in a `TaskWatch` as the API server shows it. Returns its key, and whether it says anything new; none for one that is
+    /// being deleted or has no UID.
+    pub fn put_watch(&mut self, watch: TaskWatch) -> Option<(WatchKey, bool)> {
         let identity = identity(&watch.metadata)?;
         let key = identity.uid.clone();
         if watch.metadata.deletion_timestamp.is_some() {
@@ -172,19 +185,21 @@ impl Index {
             spec: watch.spec,
         });
         let version = version(&watch.metadata);
-        let status = watch.status.as_ref().and_then(to_json);
+        let status = watch.status.as_ref().and_then(Kept::pack);
         self.users.entry(object.connection()).or_default().insert(key.clone());
-        match self.watches.get_mut(&key) {
+        let is_news = match self.watches.get_mut(&key) {
             Some(entry) => {
+                // An event of the version that we wrote ourselves is the echo of that.
+                let is_news = version != entry.version || entry.object != object;
                 // The watch may lag behind our own writes.
                 if version >= entry.version {
                     (entry.status, entry.version) = (status, version);
                 }
                 entry.object = object;
+                is_news
             }
-            None => drop(self.watches.insert(
-                key.clone(),
-                WatchEntry {
+            None => {
+                let entry = WatchEntry {
                     object,
                     status,
                     version,
@@ -196,10 +211,12 @@ impl Index {
                     asking_since: Timestamp::UNIX_EPOCH,
                     failures: 0,
                     finished: false,
-                },
-            )),
-        }
-        Some(key)
+                };
+                self.watches.insert(key.clone(), entry);
+                true
+            }
+        };
+        Some((key, is_news))
     }
 
     /// Forgets a `TaskWatch`; what the engine was asked for is returned, to be called off.
@@ -306,12 +323,6 @@ pub fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// A status as it is kept.
-#[must_use]
-pub fn to_json(status: &TaskWatchStatus) -> Option<Box<[u8]>> {
-    serde_json::to_vec(status).ok().map(Vec::into_boxed_slice)
-}
-
 fn identity(meta: &ObjectMeta) -> Option<Identity> {
     Some(Identity {
         namespace: meta.namespace.as_deref().map(Arc::from),
@@ -340,11 +351,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::TaskWatchStatus;
 
     fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
         let mut object = json!({
             "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
-            "metadata": {"name": "w", "namespace": "n", "uid": uid, "resourceVersion": version.to_string()},
+            "metadata": {"name": "w", "namespace": "n", "uid": uid, "resourceVersion": version.to_string(),
+                "creationTimestamp": "2026-11-22T10:12:25Z"},
             "spec": {"connectionRef": {"name": "c"}, "task": {"id": "t"}},
         });
         if let (Value::Object(meta), Value::Object(extra)) = (&mut object["metadata"], extra) {
@@ -356,11 +369,11 @@ mod tests {
     #[test]
     fn a_late_event_does_not_undo_what_was_acknowledged() {
         let mut index = Index::default();
-        let key = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+        let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
         let entry = index.watches.get_mut(&key).unwrap();
-        (entry.status, entry.version) = (Some(Box::from(*b"acknowledged")), 7);
-        for (version, kept) in [(6, true), (7, false)] {
-            index.put_watch(watch("u", version, &json!({})));
+        (entry.status, entry.version) = (Kept::pack(&TaskWatchStatus::default()), 7);
+        for (version, kept, is_news) in [(6, true, true), (7, false, false), (8, false, true)] {
+            assert_eq!(index.put_watch(watch("u", version, &json!({}))), Some((key.clone(), is_news)));
             assert_eq!(index.watches[&key].status.is_some(), kept, "version {version}");
         }
     }
@@ -368,8 +381,8 @@ mod tests {
     #[test]
     fn a_successor_of_the_same_name_is_another_entry() {
         let mut index = Index::default();
-        let old = index.put_watch(watch("u1", 5, &json!({}))).unwrap();
-        let new = index.put_watch(watch("u2", 9, &json!({}))).unwrap();
+        let (old, _) = index.put_watch(watch("u1", 5, &json!({}))).unwrap();
+        let (new, _) = index.put_watch(watch("u2", 9, &json!({}))).unwrap();
         index.remove_watch(&old);
         assert!(index.watches.contains_key(&new));
         let id = index.watches[&new].object.connection();
@@ -388,7 +401,7 @@ mod tests {
             (json!({"annotations": {"argocd.argoproj.io/tracking-id": "app:…"}}), true),
         ] {
             let mut index = Index::default();
-            let key = index.put_watch(watch("u", 1, &metadata)).unwrap();
+            let (key, _) = index.put_watch(watch("u", 1, &metadata)).unwrap();
             assert_eq!(index.watches[&key].object.tracked, expected, "{metadata}");
         }
     }
@@ -397,7 +410,7 @@ mod tests {
     fn our_own_refresh_annotation_goes_before_that_of_flux() {
         let mut index = Index::default();
         let both = json!({"annotations": {REQUESTED_AT: "ours", FLUX_REQUESTED_AT: "theirs"}});
-        let key = index.put_watch(watch("u", 1, &both)).unwrap();
+        let (key, _) = index.put_watch(watch("u", 1, &both)).unwrap();
         assert_eq!(index.watches[&key].object.requested_at.as_deref(), Some("ours"));
     }
 }

@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`sources`] | watches of the API server into the index |
-//! | [`index`] | what is known |
+//! | [`index`], [`kept`] | what is known, and how statuses are kept |
 //! | [`queue`] | who is to be looked at |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
 //! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
@@ -14,6 +14,7 @@ pub mod access;
 mod connections;
 mod events;
 pub mod index;
+pub mod kept;
 pub mod queue;
 mod resolve;
 mod sources;

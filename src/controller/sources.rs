@@ -149,16 +149,18 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
             self.remove(&key);
             return None;
         }
-        let key = self.0.shared.index().put_watch(object)?;
-        self.0.shared.watches.add(key.clone());
+        let (key, is_news) = self.0.shared.index().put_watch(object)?;
+        if is_news {
+            self.0.shared.watches.add(key.clone());
+        }
         Some(key)
     }
 
     fn remove(&self, key: &WatchKey) {
         let removed = self.0.shared.index().remove_watch(key);
         self.0.shared.watches.remove(key);
-        if let Some((connection, _)) = removed.and_then(|entry| entry.registered) {
-            self.0.engine.forget(&connection, key.clone());
+        if let Some(entry) = removed.filter(|entry| entry.registered.is_some()) {
+            self.0.engine.forget(&entry.object.connection(), key.clone());
         }
     }
 

@@ -16,7 +16,8 @@ use super::{
     Controller, Error, access,
     access::Namespaces,
     call,
-    index::{ConnectionEntry, Index, Usability, WatchEntry, WatchObject, to_json},
+    index::{ConnectionEntry, Index, Usability, WatchEntry, WatchObject},
+    kept::Kept,
     status::{self, Written},
 };
 use crate::{
@@ -41,6 +42,8 @@ pub(super) fn backoff(failures: u32) -> Duration {
 struct Plan {
     object: Arc<WatchObject>,
     decision: Decision,
+    /// When what it rests on was seen.
+    seen: Option<Timestamp>,
     /// Events of an earlier write, of which only now is known that it arrived.
     confirmed: Vec<Event>,
 }
@@ -83,7 +86,7 @@ impl Controller {
         let object = Arc::clone(&entry.object);
         let connection = object.connection();
         let standing = Standing::of(&object, connections.get(&connection), namespaces, self.sees_cluster);
-        let stored = entry.status.as_deref().and_then(|json| serde_json::from_slice::<TaskWatchStatus>(json).ok());
+        let stored = entry.status.as_ref().and_then(Kept::unpack);
         let handled = stored.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
         if object.requested_at.is_some()
             && object.requested_at != entry.ticket_for
@@ -125,15 +128,12 @@ impl Controller {
             (None, Some((status, events))) if entry.status.as_ref() == Some(&status) => events,
             _ => Vec::new(),
         };
-        // What the status shows need not be kept.
-        if decision.status.is_none()
-            && decision.wake_at.is_none()
-            && matches!(entry.observation, Some((_, Report::Seen { .. })))
-        {
+        let seen = entry.seen();
+        if seen.is_some() && decision.status.is_none() && decision.wake_at.is_none() {
             entry.observation = None;
         }
         entry.finished = stored.as_ref().is_some_and(decide::is_finished);
-        Some(Plan { object, decision, confirmed })
+        Some(Plan { object, decision, seen, confirmed })
     }
 
     /// Tells the engine what is wanted, where that has changed.
@@ -145,29 +145,19 @@ impl Controller {
         wanted: Option<Watch>,
         now: Timestamp,
     ) {
-        let same = match (&entry.registered, &wanted) {
-            (None, None) => true,
-            (Some((through, old)), Some(new)) => {
-                through == connection && Watch { age: new.age, known: new.known, ..old.clone() } == *new
-            }
-            _ => false,
-        };
-        if same {
+        let print = wanted.as_ref().map(Watch::print);
+        if entry.registered == print {
             return;
         }
         let was_registered = entry.registered.take().is_some();
-        match wanted {
-            Some(watch) if self.engine.watch(connection, key.clone(), watch.clone()) => {
-                if !was_registered {
-                    entry.asking_since = now;
-                }
-                entry.registered = Some((connection.clone(), watch));
+        if wanted.is_some_and(|watch| self.engine.watch(connection, key.clone(), watch)) {
+            if !was_registered {
+                entry.asking_since = now;
             }
-            _ => {
-                self.engine.forget(connection, key.clone());
-                entry.observation =
-                    entry.observation.take().filter(|(_, report)| matches!(report, Report::Seen { .. }));
-            }
+            entry.registered = print;
+        } else {
+            self.engine.forget(connection, key.clone());
+            entry.observation = entry.observation.take().filter(|(_, report)| matches!(report, Report::Seen { .. }));
         }
     }
 
@@ -175,9 +165,9 @@ impl Controller {
         let identity = &plan.object.identity;
         let namespace = identity.namespace.as_deref().unwrap_or_default();
         let path = TaskWatch::url_path(&(), Some(namespace));
-        let json = to_json(new);
-        if let (Some(entry), Some(json)) = (self.shared.index().watches.get_mut(key), &json) {
-            entry.unconfirmed = Some((json.clone(), plan.decision.events.clone()));
+        let kept = Kept::pack(new);
+        if let (Some(entry), Some(kept)) = (self.shared.index().watches.get_mut(key), &kept) {
+            entry.unconfirmed = Some((kept.clone(), plan.decision.events.clone()));
         }
         let written = status::write(&self.client, &path, identity, new).await;
         let mut index = self.shared.index();
@@ -189,11 +179,15 @@ impl Controller {
             Ok(Written::At(version)) => {
                 self.metrics.status_write(StatusWrite::Patched);
                 if version >= entry.version {
-                    (entry.status, entry.version) = (json, version);
+                    (entry.status, entry.version) = (kept, version);
                 }
                 entry.unconfirmed = None;
                 entry.failures = 0;
                 entry.finished = decide::is_finished(new);
+                // What the status shows need not be kept.
+                if plan.seen.is_some() && plan.seen == entry.seen() {
+                    entry.observation = None;
+                }
                 debug!(namespace, name = &*identity.name, state = new.state, "status written");
                 Ok(())
             }

@@ -10,7 +10,7 @@ use super::{
     planner::{Planner, Running, Step},
 };
 use crate::domain::{
-    failure::{Failure, FailureClass},
+    failure::{EGRESS_DENIED, Failure, FailureClass},
     task::{Task, TaskRef},
 };
 use crate::providers::Page;
@@ -93,7 +93,9 @@ impl Planner {
             _ => {}
         }
         let was_probing = self.hold.is_probing();
-        if self.hold.failed(failure, job.asked, is_token, retry_after, now) {
+        // What the administrator does not let out will not be let out at the next try.
+        let decisive = is_token || failure.code == EGRESS_DENIED;
+        if self.hold.failed(failure, job.asked, decisive, retry_after, now) {
             self.spread_trouble(failure, now);
         }
         self.paused |= self.hold.until(now).is_some() || was_probing && !self.hold.is_probing();

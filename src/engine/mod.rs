@@ -31,6 +31,7 @@ pub mod transport;
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -78,6 +79,16 @@ pub struct Watch {
     pub known: bool,
     /// Echoed by each delivery. Answers to what was asked before the watch was registered with this ticket are not delivered.
     pub ticket: u64,
+}
+
+impl Watch {
+    /// A number that differs where the engine would do something else.
+    #[must_use]
+    pub fn print(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.task, self.period, self.max_period, self.ticket).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// What became known of a task, at the times of a clock `T`.

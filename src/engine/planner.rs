@@ -140,6 +140,13 @@ impl Planner {
         let entry = self.entries.entry(Arc::clone(&task)).or_insert_with(|| Entry::new(watch.age, now));
         let is_first = entry.watchers.is_empty();
         let owed = entry.watch(key.clone(), watch, next_job, now);
+        if owed
+            && self.hold.until(now).is_some()
+            && let Some(trouble) = self.hold.trouble()
+        {
+            // Nothing is asked for the time being: the newcomer is told why, as the others were.
+            entry.troubled(&Arc::new(trouble.failure.clone()), next_job, now, &mut self.out);
+        }
         self.keys.insert(key, Arc::clone(&task));
         if !owed || matches!(self.place(&task), Place::InFlight | Place::Fresh(_)) {
             return;
@@ -155,6 +162,7 @@ impl Planner {
     /// Forgets a watch; a task that nobody watches any more costs no request.
     pub fn forget(&mut self, key: &WatchKey) {
         let Some(task) = self.keys.remove(key) else { return };
+        self.out.retain(|delivery| delivery.key != *key);
         let Some(entry) = self.entries.get_mut(&task) else { return };
         entry.watchers.retain(|watcher| watcher.key != *key);
         // While its answer is awaited an entry stays, so that nobody asks for the task a second time meanwhile.
@@ -345,6 +353,10 @@ impl Planner {
     /// Moves an entry; keeps the queue, the scope's count and the demand in step.
     pub(super) fn put(&mut self, task: &Arc<TaskRef>, place: Place) {
         let Some(entry) = self.entries.get_mut(task) else { return };
+        if (entry.place, place) == (Place::Listed, Place::Listed) {
+            // For each task of each list: nothing is to be kept in step.
+            return;
+        }
         let old = std::mem::replace(&mut entry.place, place);
         match old {
             Place::Due(at) => drop(self.queue.remove(&(at, Item::Task(Arc::clone(task))))),

@@ -174,8 +174,8 @@ async fn tokens_are_renewed_at_their_end(stage: &Stage) -> Result<()> {
     stage.simulator.admin("PATCH", &format!("/tasks/huaweiCloud/{project}/alice"), Some(&end)).await?;
     eventually(LIMIT, "the job's end is seen", || async {
         let watch = stage.api::<TaskWatch>().get("alice").await?;
-        let state = watch.status.and_then(|status| status.state);
-        ensure!(state.as_deref() == Some("Succeeded"), "{state:?}");
+        let seen = watch.status.and_then(|status| status.state);
+        ensure!(seen.as_deref() == Some("Succeeded"), "{seen:?}");
         Ok(())
     })
     .await

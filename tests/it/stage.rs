@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use anyhow::{Context, Result, ensure};
 use kube::{
     Api, Client,
-    api::{DynamicObject, GroupVersionKind, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
     core::ApiResource,
 };
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub async fn install(plane: &ControlPlane) -> Result<()> {
     let client = plane.client(ADMIN).await?;
     eventually(SOON, "the new kinds are served", || async {
         for kind in ["TaskWatch", "TaskConnection", "ClusterTaskConnection"] {
-            Api::<DynamicObject>::all_with(client.clone(), &resource(kind)).list(&Default::default()).await?;
+            Api::<DynamicObject>::all_with(client.clone(), &resource(kind)).list(&ListParams::default()).await?;
         }
         Ok(())
     })
@@ -108,7 +108,7 @@ impl Stage {
     /// Deletes an object, and waits until it is gone.
     pub async fn delete(&self, kind: &str, name: &str) {
         let api = self.api(kind, None);
-        api.delete(name, &Default::default()).await.unwrap();
+        api.delete(name, &DeleteParams::default()).await.unwrap();
         eventually(SOON, "it is deleted", || async {
             ensure!(api.get_opt(name).await?.is_none(), "{kind} {name} is there");
             Ok(())
@@ -214,7 +214,7 @@ impl Stage {
     /// Reasons of the events of an object, oldest first, each as often as it was told.
     pub async fn events(&self, name: &str) -> Vec<String> {
         let api: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut events = api.list(&Default::default()).await.unwrap().items;
+        let mut events = api.list(&ListParams::default()).await.unwrap().items;
         events.retain(|event| event.regarding.as_ref().is_some_and(|object| object.name.as_deref() == Some(name)));
         events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
         let told = |event: &k8s_openapi::api::events::v1::Event| {

@@ -47,22 +47,22 @@ async fn watch_with(stage: &Stage, name: &str, more: Value) {
 /// The upstream for it, without Secret or connection.
 async fn upstream(stage: &Stage, provider: &str, name: &str, credential: Value) {
     stage.scope(provider, name, json!([credential])).await;
-    let state = if provider == HUAWEI { "RUNNING" } else { "running" };
-    stage.task(provider, name, "task", json!([{"state": state}])).await;
+    let word = if provider == HUAWEI { "RUNNING" } else { "running" };
+    stage.task(provider, name, "task", json!([{"state": word}])).await;
 }
 
 fn token(name: &str) -> Value {
     json!({"token": {"secretRef": {"name": name}}})
 }
 
-/// Waits for a row in which the message of Ready has all of `words`.
-async fn shows(stage: &Stage, name: &str, wanted: &str, words: &[&str]) {
+/// Waits for a row in which the message of Ready has all of `told`.
+async fn shows(stage: &Stage, name: &str, wanted: &str, told: &[&str]) {
     stage
         .within(LATE, name, wanted, |status| {
             ensure!(row(status) == wanted, "it is {}", row(status));
             let text = message(status, "Ready");
-            for word in words {
-                ensure!(text.contains(word), "no {word:?} in {text:?}");
+            for part in told {
+                ensure!(text.contains(part), "no {part:?} in {text:?}");
             }
             assert!(!text.contains(SECRET), "{text}");
             Ok(())

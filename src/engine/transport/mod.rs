@@ -35,8 +35,9 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept. Polls are seconds to minutes apart; most load balancers end idle connections after a minute.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
-/// Most idle connections of a channel; more are in flight only for moments.
-const MAX_IDLE: usize = 8;
+/// Most idle connections of a channel: as many as may be in flight (`maxInFlight` of the API). With fewer, those beyond would be
+/// closed after each answer and opened anew for the next request.
+const MAX_IDLE: usize = 256;
 /// How often a connection is probed. Without it, one that died silently would let each request on it run into its time-out.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Longest list of header fields of an answer, in bytes (HTTP/2; hyper bounds HTTP/1 by itself).

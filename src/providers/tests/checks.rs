@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::{
     api::bounds::{ERROR_DETAILS, MESSAGE, OUTPUTS, STATE_DETAILS, VALUE, WORD},
@@ -48,8 +49,7 @@ pub fn decode(provider: &dyn Provider, status: u16, retry_after: &[u8], body: &[
         }
         Err(refusal) => failure(&refusal),
     }
-    let shown = explain(provider, &answer, Timestamp::UNIX_EPOCH).to_string();
-    assert!(!shown.contains("\\u001b") && !shown.contains("\\u0000"), "nothing that a terminal obeys");
+    harmless(&explain(provider, &answer, Timestamp::UNIX_EPOCH));
 }
 
 /// Reads text as a time, as `Retry-After`, and as a JSON document that is one, or a `google.protobuf.Any`.
@@ -87,6 +87,19 @@ pub fn may_end(body: &str) -> bool {
     // A figure's name, not a word.
     let plain = plain.replace("percentdone", "");
     body.contains("\\u") || ENDS.iter().any(|end| plain.contains(end))
+}
+
+/// Nothing that a terminal obeys, in no text of what is shown.
+fn harmless(shown: &Value) {
+    match shown {
+        Value::String(text) => assert!(!text.chars().any(char::is_control), "{text:?}"),
+        Value::Array(items) => items.iter().for_each(harmless),
+        Value::Object(map) => {
+            assert!(!map.keys().any(|key| key.chars().any(char::is_control)), "{map:?}");
+            map.values().for_each(harmless);
+        }
+        _ => {}
+    }
 }
 
 /// The bounds of a task, and of its parts.

@@ -90,7 +90,7 @@ impl Fleet {
     }
 
     /// What the simulator is told of the scope.
-    pub(super) fn scope_spec(&self) -> Value {
+    pub(super) fn scope_spec() -> Value {
         json!({"credentials": [{"kind": "token", "token": TOKEN}]})
     }
 
@@ -189,18 +189,18 @@ pub(super) async fn prepare(client: &Client) -> Result<()> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(client, "/api/v1/namespaces", &namespace).await?;
     }
-    let rule = |groups: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [groups], "resources": resources, "verbs": verbs});
+    let allow = |groups: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [groups], "resources": resources, "verbs": verbs});
     let own = "taskwatch.dev";
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
     "metadata": {"name": "taskwatch-bench"},
     "rules": [
-        rule(own, &["taskwatches", "taskconnections", "clustertaskconnections"], &["get", "list", "watch"]),
-        rule(own, &["taskwatches"], &["delete"]),
-        rule(own, &["taskwatches/status", "taskconnections/status", "clustertaskconnections/status"], &["patch", "update"]),
-        rule("", &["secrets", "configmaps"], &["get"]),
-        rule("", &["namespaces"], &["get", "list", "watch"]),
-        rule("events.k8s.io", &["events"], &["create", "patch", "update"]),
-        rule("", &["events"], &["create", "patch", "update"]),
+        allow(own, &["taskwatches", "taskconnections", "clustertaskconnections"], &["get", "list", "watch"]),
+        allow(own, &["taskwatches"], &["delete"]),
+        allow(own, &["taskwatches/status", "taskconnections/status", "clustertaskconnections/status"], &["patch", "update"]),
+        allow("", &["secrets", "configmaps"], &["get"]),
+        allow("", &["namespaces"], &["get", "list", "watch"]),
+        allow("events.k8s.io", &["events"], &["create", "patch", "update"]),
+        allow("", &["events"], &["create", "patch", "update"]),
     ]});
     create(client, "/apis/rbac.authorization.k8s.io/v1/clusterroles", &role).await?;
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",

@@ -75,7 +75,7 @@ pub async fn main(args: &[String]) -> Result<()> {
         }
         _ => bail!("lists URL TOKEN ROUNDS | gets URL TOKEN COUNT ROUNDS | patches KUBECONFIG COUNT CONCURRENCY"),
     };
-    let cpu = (Usage::of(std::process::id())?.cpu - before).as_secs_f64();
+    let cpu = Usage::of(std::process::id())?.cpu.saturating_sub(before).as_secs_f64();
     println!("{}", json!({"cpu": cpu / rounds, "wall": started.elapsed().as_secs_f64() / rounds}));
     Ok(())
 }
@@ -121,8 +121,10 @@ struct Item<'a> {
 /// A job of EVS.
 #[derive(Deserialize, Hash)]
 struct Job<'a> {
-    job_id: &'a str,
-    job_type: Option<&'a str>,
+    #[serde(rename = "job_id")]
+    id: &'a str,
+    #[serde(rename = "job_type")]
+    kind: Option<&'a str>,
     status: &'a str,
     begin_time: Option<&'a str>,
     #[serde(default)]
@@ -215,7 +217,7 @@ async fn take_job<B: AsRef<[u8]> + 'static>(
 ) -> Result<()> {
     let body = sent.join_next().await.context("nothing was sent")???;
     let job = serde_json::from_slice::<Job<'_>>(body.as_ref()).context("the job")?;
-    known.compare(job.job_id, &job);
+    known.compare(job.id, &job);
     Ok(())
 }
 

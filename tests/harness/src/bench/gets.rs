@@ -101,7 +101,9 @@ pub(super) async fn jobs(options: &Options, report: &mut Report) -> Result<()> {
 pub(super) async fn slow_neighbour(options: &Options, report: &mut Report) -> Result<()> {
     let each = if options.quick { 10 } else { 50 };
     let mut fleets = (0..21).map(|i| Fleet::new(System::Evs, &format!("c{i:02}"), each, 50)).collect::<Vec<_>>();
-    fleets.iter_mut().for_each(|fleet| fleet.period = 5);
+    for fleet in &mut fleets {
+        fleet.period = 5;
+    }
     step(&format!("B7: 21 connections with {each} jobs each, one of them slow"));
     let stage = running(&fleets).await?;
     let slow = &fleets[0];

@@ -101,7 +101,7 @@ impl Stage {
     /// Makes the scope and the tasks of a fleet known to the simulator, and its connection to the API server.
     pub(super) async fn introduce(&self, fleet: &Fleet) -> Result<()> {
         let path = format!("/scopes/{}/{}", fleet.system.provider(), fleet.scope);
-        self.simulator.admin("PUT", &path, Some(&fleet.scope_spec())).await?;
+        self.simulator.admin("PUT", &path, Some(&Fleet::scope_spec())).await?;
         self.simulator.admin("POST", "/bulk", Some(&fleet.bulk())).await?;
         fleet.connect(&self.client, self.simulator.url()).await
     }
