@@ -144,7 +144,7 @@ pub(super) fn events(events: &[Value], history: &History, book: &Book) -> usize 
     for ((uid, reason), (times, name)) in &told {
         let Some(seen) = history.of(uid) else { continue };
         let once = reason == "TaskObserved";
-        let missed = if once { 0 } else { seen.gaps };
+        let missed = if once { 0 } else { seen.missed(reason) };
         let may = seen.reasons.get(reason).copied().unwrap_or_default().max(u64::from(once)) + missed;
         if *times > may {
             let all = &seen.reasons;
