@@ -23,6 +23,9 @@ use crate::{
     engine::{ConnectionId, coalesce::Mode},
 };
 
+/// So many refusals in a row, over some 15 s, are no accident.
+const FORBIDDEN: u32 = 5;
+
 impl Controller {
     /// Brings one connection up to date. Says when to look again.
     pub(super) async fn reconcile_connection(&self, id: &ConnectionId) -> Result<Option<Instant>, Error> {
@@ -31,7 +34,17 @@ impl Controller {
             self.close(id);
             return Ok(None);
         };
-        let material = self.material(&object).await?;
+        let material = match self.material(&object).await {
+            Err(Error::Forbidden(reason)) => {
+                let (usable, failures) = self.standing(id);
+                // An API server that has just started does not know its own rules yet: what could be read before is asked for again.
+                if usable && failures < FORBIDDEN {
+                    return Err(Error::Forbidden(reason));
+                }
+                Err(Usability::SecretNotFound(reason))
+            }
+            material => material?,
+        };
         let usability = match material.and_then(|material| resolve::connection(&object, &material)) {
             Ok((connection, fingerprint)) => {
                 let known = self.shared.index().connections.get(id).and_then(|entry| entry.fingerprint);
@@ -47,6 +60,13 @@ impl Controller {
         self.settle(id, usability.clone(), fingerprint);
         self.write_connection(id, &object, &usability).await?;
         Ok(Some(Instant::now() + self.secret_refresh))
+    }
+
+    /// Whether it could be used when it was last looked at, and how often that has failed since.
+    fn standing(&self, id: &ConnectionId) -> (bool, u32) {
+        let index = self.shared.index();
+        let entry = index.connections.get(id);
+        entry.map_or((false, 0), |entry| (entry.usability == Some(Usability::Usable), entry.failures))
     }
 
     /// When to try again after a failure.
@@ -77,9 +97,6 @@ impl Controller {
             let Some(entry) = index.connections.get_mut(id) else { return };
             entry.failures = 0;
             entry.fingerprint = fingerprint;
-            if fingerprint.is_none() {
-                entry.health = None;
-            }
             let changed = entry.usability.as_ref() != Some(&usability);
             if let (true, Usability::SecretNotFound(reason) | Usability::Invalid(reason)) = (changed, &usability) {
                 warn!(connection = %id, "unusable: {reason}");
@@ -157,8 +174,8 @@ impl Controller {
             Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() => {
                 Ok(Err(Usability::SecretNotFound(format!("{kind} {namespace}/{name} does not exist: create it"))))
             }
-            Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => Ok(Err(Usability::SecretNotFound(
-                format!("the operator may not read {kind} {namespace}/{name}: allow `get` to its service account"),
+            Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => Err(Error::Forbidden(format!(
+                "the operator may not read {kind} {namespace}/{name}: allow `get` to its service account"
             ))),
             Err(error) => Err(error),
         }

@@ -62,6 +62,9 @@ pub enum Error {
     /// The API server refused or could not be reached.
     #[error("the API server: {0}")]
     Api(#[source] kube::Error),
+    /// What a connection names may not be read.
+    #[error("{0}")]
+    Forbidden(String),
     /// The API server did not answer in time.
     #[error("the API server did not answer in time")]
     TimedOut,

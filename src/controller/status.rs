@@ -50,7 +50,30 @@ pub(super) async fn write(
     }
 }
 
-/// Whether the patch's test failed; a status that the schema refuses is 422, too, but names the field.
+/// Whether the patch's test failed. Of that the API server says nothing but that it cannot be processed; a status that the schema
+/// refuses is 422, too, but names the object and its fields.
 fn is_other_uid(status: &kube::core::Status) -> bool {
-    status.code == 422 && status.message.contains("/metadata/uid")
+    status.code == 422
+        && status.details.as_ref().is_none_or(|details| details.kind.is_empty() && details.causes.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_test_of_the_uid_is_told_from_a_status_that_is_refused() {
+        // As kube-apiserver 1.34 answers.
+        let other = json!({"status": "Failure", "reason": "Invalid", "code": 422, "metadata": {}, "details": {},
+            "message": "the server rejected our request due to an error in our request"});
+        let refused = json!({"status": "Failure", "reason": "Invalid", "code": 422, "metadata": {},
+            "message": "TaskWatch.taskwatch.dev \"a\" is invalid: status.state: Too long: may not be more than 64 bytes",
+            "details": {"name": "a", "group": "taskwatch.dev", "kind": "TaskWatch",
+                "causes": [{"reason": "FieldValueTooLong", "message": "Too long", "field": "status.state"}]}});
+        let status = |json| serde_json::from_value::<kube::core::Status>(json).unwrap();
+        assert!(is_other_uid(&status(other)));
+        assert!(!is_other_uid(&status(refused)));
+    }
 }

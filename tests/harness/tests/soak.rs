@@ -9,7 +9,7 @@ async fn every_status_is_true_after_a_storm() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4);
     let options = Options {
         seed,
-        storm: Duration::from_secs(25),
+        storm: Duration::from_secs(30),
         limit: Duration::from_secs(90),
         watches: 200,
         remove_crd: false,

@@ -144,7 +144,7 @@ pub(super) fn events(events: &[Value], history: &History, book: &Book) -> usize 
     for ((uid, reason), (times, name)) in &told {
         let Some(seen) = history.of(uid) else { continue };
         let once = reason == "TaskObserved";
-        let missed = if once { 0 } else { seen.gaps };
+        let missed = if once { 0 } else { seen.missed(reason) };
         let may = seen.reasons.get(reason).copied().unwrap_or_default().max(u64::from(once)) + missed;
         if *times > may {
             let all = &seen.reasons;
@@ -157,7 +157,7 @@ pub(super) fn events(events: &[Value], history: &History, book: &Book) -> usize 
     events.len()
 }
 
-/// No panic, no secret, nothing that harms a terminal.
+/// No panic, no write that is refused, no secret, nothing that harms a terminal.
 pub(super) fn logs(logs: &[String], secrets: &[String], book: &Book) -> usize {
     let mut lines = 0;
     for line in logs.iter().flat_map(|log| log.lines()) {
@@ -165,6 +165,10 @@ pub(super) fn logs(logs: &[String], secrets: &[String], book: &Book) -> usize {
         let lower = line.to_ascii_lowercase();
         if lower.contains("panicked") || lower.contains("stack backtrace") {
             book.finding("panic", line.to_owned());
+        }
+        // An object that is gone is no error, and a status that the schema refuses never arrives.
+        if line.contains("trying again") && line.contains("Invalid") {
+            book.finding("refused write", line.to_owned());
         }
         if let Some(secret) = secrets.iter().find(|secret| line.contains(secret.as_str())) {
             book.finding("secret told", format!("{secret} in {line}"));

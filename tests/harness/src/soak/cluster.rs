@@ -36,7 +36,10 @@ impl Cluster {
         for namespace in [HOME, FLEETING, SYSTEM] {
             cluster.make_namespace(namespace).await?;
         }
-        plane.kubectl_as(ADMIN)?.apply(&rights().to_string()).await?.success()?;
+        let rights = ["operator", "secrets"].map(|file| workspace_root().join(format!("deploy/rbac/{file}.yaml")));
+        for file in rights {
+            plane.kubectl(&["apply", "--filename", &file.display().to_string()]).await?.success()?;
+        }
         Ok(cluster)
     }
 
@@ -103,6 +106,16 @@ impl Cluster {
         let patch = json!({"stringData": connection.secret_data(secret)});
         eventually(INSIST, "the Secret is changed", || async {
             call(api.patch(connection.name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(drop)
+        })
+        .await
+    }
+
+    pub(super) async fn remove_secret(&self, connection: &Connection) -> Result<()> {
+        let api = self.api(&core("Secret", "secrets"), Some(connection.secret_namespace()));
+        eventually(INSIST, "the Secret is removed", || async {
+            let _ = call(api.delete(connection.name, &DeleteParams::default())).await;
+            anyhow::ensure!(call(api.get_opt(connection.name)).await?.is_none(), "it is there");
+            Ok(())
         })
         .await
     }
@@ -175,22 +188,4 @@ async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T> {
 
 fn core(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural)
-}
-
-/// What the operator may do: no more than it needs.
-fn rights() -> Value {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
-    json!({"apiVersion": "v1", "kind": "List", "items": [
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "taskwatch-soak"}, "rules": [
-            rule("taskwatch.dev", &["taskwatches"], &["get", "list", "watch", "delete"]),
-            rule("taskwatch.dev", &["taskconnections", "clustertaskconnections"], &["get", "list", "watch"]),
-            rule("taskwatch.dev", &["taskwatches/status", "taskconnections/status", "clustertaskconnections/status"], &["patch"]),
-            rule("", &["secrets", "configmaps"], &["get"]),
-            rule("", &["namespaces"], &["get", "list", "watch"]),
-            rule("events.k8s.io", &["events"], &["create", "patch"]),
-        ]},
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "taskwatch-soak"},
-         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "taskwatch-soak"},
-         "subjects": [{"kind": "ServiceAccount", "name": "taskwatch", "namespace": SYSTEM}]},
-    ]})
 }

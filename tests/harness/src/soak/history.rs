@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use serde_json::Value;
 
 use super::{
@@ -22,6 +23,9 @@ const WHOLE_MS: i64 = 1500;
 #[allow(clippy::cast_possible_wrap)]
 const LONG_GRACE_MS: i64 = LONG_GRACE as i64 * 1000;
 
+/// So long after our watch has failed, it is begun again.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// What was seen of one object.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
@@ -30,8 +34,17 @@ pub(super) struct Seen {
     refreshed: bool,
     /// How often a reason could have been told.
     pub(super) reasons: HashMap<String, u64>,
-    /// Its watch was interrupted: some of it may have been missed.
-    pub(super) gaps: u64,
+    /// How often its watch was interrupted: some of it may have been missed.
+    gaps: u64,
+    /// How often its task comes into a state, by the reason that tells it.
+    script: HashMap<String, u64>,
+}
+
+impl Seen {
+    /// How often this may have been told without our having seen it.
+    pub(super) fn missed(&self, reason: &str) -> u64 {
+        if self.gaps == 0 { 0 } else { self.gaps + self.script.get(reason).copied().unwrap_or_default() }
+    }
 }
 
 /// What was seen of all objects, by UID.
@@ -48,7 +61,7 @@ impl History {
 
     /// Watches for ever.
     pub(super) async fn follow(&self, cluster: &Cluster) {
-        let mut stream = pin!(watcher(cluster.every_watch(), watcher::Config::default()).default_backoff());
+        let mut stream = pin!(watcher(cluster.every_watch(), watcher::Config::default()));
         while let Some(event) = stream.next().await {
             match event {
                 Ok(watcher::Event::Init) => {
@@ -64,7 +77,11 @@ impl History {
                     }
                 }
                 Ok(watcher::Event::InitDone) => {}
-                Err(error) => self.book.say(&format!("our watch: {error}")),
+                Err(error) => {
+                    self.book.say(&format!("our watch: {error}"));
+                    // Soon again: what is written meanwhile is missed.
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
         }
     }
@@ -80,7 +97,7 @@ impl History {
         let name = format!("{}/{}", text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
         let status = object["status"].clone();
         let mut guard = self.lock();
-        let seen = guard.0.entry(uid).or_default();
+        let seen = guard.0.entry(uid).or_insert_with(|| Seen { script: self.script(object), ..Seen::default() });
         seen.refreshed |= object["metadata"]["annotations"]["taskwatch.dev/requestedAt"].is_string();
         if seen.status == status {
             return;
@@ -89,6 +106,13 @@ impl History {
         count(seen, &old);
         let (new, refreshed) = (seen.status.clone(), seen.refreshed);
         drop(guard);
+        // What was asked for an object of the same name that is no more.
+        let other = new["task"]["id"].is_string() && new["task"]["id"] != object["spec"]["task"]["id"];
+        let time = |value: &Value| value.as_str().and_then(parse_time);
+        let early = time(&new["lastObservedTime"]).zip(time(&object["metadata"]["creationTimestamp"]));
+        if other || early.is_some_and(|(observed, created)| observed < created) {
+            self.book.finding("another's status", format!("{name}: {object}").chars().take(1500).collect());
+        }
         if let Some(bad) = unclean(&new) {
             self.book.finding("unclean text", format!("{name}: {bad}"));
         }
@@ -99,6 +123,17 @@ impl History {
         if is_finished(&new) && (was != is || !is_finished(&old)) {
             self.judge_end(&name, object, &is, now);
         }
+    }
+
+    fn script(&self, object: &Value) -> HashMap<String, u64> {
+        let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let spec = &object["spec"];
+        let task = world.task(&text(&spec["connectionRef"]["name"]), &text(&spec["task"]["id"]));
+        let mut script = HashMap::new();
+        for step in task.into_iter().flat_map(|task| &task.steps) {
+            *script.entry(format!("Task{}", step.state)).or_default() += 1;
+        }
+        script
     }
 
     /// Whether what is shown as an end is one.

@@ -50,6 +50,7 @@ enum Blow {
     UpstreamFrozen,
     NamespaceDeleted,
     SecretTurned,
+    SecretRemoved,
     TokensExpired,
 }
 
@@ -65,6 +66,7 @@ const BLOWS: &[(u64, Blow)] = &[
     (3, Blow::UpstreamFrozen),
     (2, Blow::NamespaceDeleted),
     (2, Blow::SecretTurned),
+    (2, Blow::SecretRemoved),
     (2, Blow::TokensExpired),
 ];
 
@@ -138,6 +140,14 @@ impl Storm {
                 self.churn.refill(FLEETING, rng).await;
             }
             Blow::SecretTurned => self.turn_secret(time, rng).await?,
+            Blow::SecretRemoved => {
+                let connections = self.world().connections.clone();
+                let connection = rng.pick(&connections);
+                self.book.say(&format!("the Secret of {} is away", connection.name));
+                self.cluster.remove_secret(connection).await?;
+                tokio::time::sleep(time).await;
+                self.cluster.make_connection(connection, &self.upstream.url()).await?;
+            }
             Blow::TokensExpired => {
                 self.upstream.admin("POST", "/tokens/expire", Some(&json!({}))).await?;
                 self.note_refused(Connection::exchanges);
