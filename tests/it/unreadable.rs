@@ -20,7 +20,8 @@ fn objects(client: &Client, group: &str, version: &str, kind: &str, namespace: &
 
 /// Lets the API server store any `TaskWatch`, as another version of the definition would.
 async fn relax(plane: &ControlPlane) -> Result<()> {
-    let anything = json!([{
+    // A field that the schema does not name cannot be selected by.
+    let anything = json!([{"op": "remove", "path": "/spec/versions/0/selectableFields"}, {
         "op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
         "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
     }]);
