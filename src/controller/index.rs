@@ -187,34 +187,31 @@ impl Index {
         let version = version(&watch.metadata);
         let status = watch.status.as_ref().and_then(Kept::pack);
         self.users.entry(object.connection()).or_default().insert(key.clone());
-        let is_news = match self.watches.get_mut(&key) {
-            Some(entry) => {
-                // An event of the version that we wrote ourselves is the echo of that.
-                let is_news = version != entry.version || entry.object != object;
-                // The watch may lag behind our own writes.
-                if version >= entry.version {
-                    (entry.status, entry.version) = (status, version);
-                }
-                entry.object = object;
-                is_news
+        let is_news = if let Some(entry) = self.watches.get_mut(&key) {
+            // An event of the version that we wrote ourselves is the echo of that.
+            let is_news = version != entry.version || entry.object != object;
+            // The watch may lag behind our own writes.
+            if version >= entry.version {
+                (entry.status, entry.version) = (status, version);
             }
-            None => {
-                let entry = WatchEntry {
-                    object,
-                    status,
-                    version,
-                    observation: None,
-                    ticket: 1,
-                    ticket_for: None,
-                    registered: None,
-                    unconfirmed: None,
-                    asking_since: Timestamp::UNIX_EPOCH,
-                    failures: 0,
-                    finished: false,
-                };
-                self.watches.insert(key.clone(), entry);
-                true
-            }
+            entry.object = object;
+            is_news
+        } else {
+            let entry = WatchEntry {
+                object,
+                status,
+                version,
+                observation: None,
+                ticket: 1,
+                ticket_for: None,
+                registered: None,
+                unconfirmed: None,
+                asking_since: Timestamp::UNIX_EPOCH,
+                failures: 0,
+                finished: false,
+            };
+            self.watches.insert(key.clone(), entry);
+            true
         };
         Some((key, is_news))
     }

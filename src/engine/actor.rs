@@ -19,7 +19,10 @@ use super::{
     planner::{Job, JobKind, JobResult, Planner},
     transport::{Channel, Outgoing},
 };
-use crate::domain::failure::{Failure, FailureClass};
+use crate::domain::{
+    failure::{Failure, FailureClass},
+    task::TaskState,
+};
 use crate::ops::{
     clock::Clock,
     metrics::{ConnectionMetrics, Metrics},
@@ -91,6 +94,8 @@ pub(super) struct Actor {
     /// Polled by the actor's own task: a task for each request would wake another thread each time.
     sent: FuturesUnordered<BoxFuture<'static, Sent>>,
     told: Option<ConnectionHealth>,
+    /// When the tasks were last counted by state.
+    counted: Option<Instant>,
 }
 
 /// What came of a request.
@@ -101,6 +106,15 @@ struct Sent {
     took: Duration,
 }
 
+/// The tasks are counted by state this often, for the metrics.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// The states of tasks that are polled, and their words.
+const COUNTED: [(Option<TaskState>, &str); 4] = [
+    (None, "Unknown"),
+    (Some(TaskState::Pending), "Pending"),
+    (Some(TaskState::Running), "Running"),
+    (Some(TaskState::Paused), "Paused"),
+];
 /// How much newer the last success must be to be told anew.
 const SUCCESS_STEP: SignedDuration = SignedDuration::from_secs(60);
 
@@ -109,7 +123,18 @@ impl Actor {
     pub(super) fn new(id: ConnectionId, open: Arc<Open>, inbox: Arc<Inbox>, shared: Shared) -> Self {
         let planner = Planner::new(open.connection.settings(), Instant::now());
         let figures = shared.metrics.connection(open.connection.provider.name());
-        Self { id, inbox, shared, open, figures, planner, token: None, sent: FuturesUnordered::new(), told: None }
+        Self {
+            id,
+            inbox,
+            shared,
+            open,
+            figures,
+            planner,
+            token: None,
+            sent: FuturesUnordered::new(),
+            told: None,
+            counted: None,
+        }
     }
 
     /// Runs until the inbox is closed.
@@ -260,6 +285,12 @@ impl Actor {
         for delivery in self.planner.drain() {
             let Delivery { key, ticket, report } = delivery;
             self.shared.sink.deliver(Delivery { key, ticket, report: report.at_wall(now, wall) });
+        }
+        if self.counted.is_none_or(|last| now.duration_since(last) >= COUNT_EVERY) {
+            self.counted = Some(now);
+            for (state, word) in COUNTED {
+                self.figures.set_tasks(word, u64::try_from(self.planner.count(state)).unwrap_or(u64::MAX));
+            }
         }
         let health = ConnectionHealth {
             trouble: self.planner.trouble().map(|trouble| (trouble.failure.clone(), to_wall(trouble.since, now, wall))),

@@ -119,6 +119,12 @@ impl Entry {
         true
     }
 
+    /// The state that was seen last.
+    #[must_use]
+    pub fn state(&self) -> Option<TaskState> {
+        self.state
+    }
+
     /// Whether a watcher waits for a report that it has been promised.
     #[must_use]
     pub fn is_owing(&self) -> bool {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::domain::{
     cadence,
-    task::{Task, TaskRef},
+    task::{Task, TaskRef, TaskState},
 };
 use crate::providers::Cursor;
 
@@ -211,12 +211,6 @@ impl Planner {
         self.out.drain(..)
     }
 
-    /// Whether somebody wants to know of this task or of its sub-tasks.
-    #[must_use]
-    pub fn wants(&self, task: &TaskRef) -> bool {
-        self.entries.contains_key(task)
-    }
-
     /// By how much the periods are stretched because the demand exceeds the budget; 1 is not at all.
     #[must_use]
     pub fn stretch(&self) -> f64 {
@@ -242,10 +236,10 @@ impl Planner {
         Some(largest.mode)
     }
 
-    /// How many tasks are watched, and how many requests are in flight.
+    /// How many of the polled tasks were last seen in this state; none: not seen yet.
     #[must_use]
-    pub fn size(&self) -> (usize, usize) {
-        (self.entries.len(), self.jobs.len())
+    pub fn count(&self, state: Option<TaskState>) -> usize {
+        self.entries.values().filter(|entry| entry.place != Place::Done && entry.state() == state).count()
     }
 
     fn in_flight_limit(&self) -> usize {

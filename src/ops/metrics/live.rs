@@ -196,7 +196,7 @@ impl Collector for LiveCollector {
         gauges(
             &mut encoder,
             "taskwatch_tasks",
-            "Watched tasks by state",
+            "Polled tasks by the state that was seen last",
             tasks.into_iter().map(|((provider, state), count)| ([("provider", provider), ("state", state)], count)),
         )?;
         encoder

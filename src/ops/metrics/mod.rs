@@ -175,7 +175,6 @@ struct Families {
     upstream_seconds: Seconds<Operation>,
     poll_lag: Seconds<Provider>,
     coalesced: Seconds<Provider>,
-    rate_limit_wait: Seconds<Provider>,
     status_writes: Family<WriteResult, Counter>,
     events: Family<EventLabels, Counter>,
 }
@@ -275,11 +274,6 @@ impl Metrics {
         self.0.families.coalesced.get_or_create(&Provider { provider }).observe(f64::from(tasks));
     }
 
-    /// How long a request waited for the connection's rate limit.
-    pub fn rate_limit_wait(&self, provider: &'static str, wait: Duration) {
-        self.0.families.rate_limit_wait.get_or_create(&Provider { provider }).observe(wait.as_secs_f64());
-    }
-
     /// What became of a status that was to be written.
     pub fn status_write(&self, result: StatusWrite) {
         self.0.families.status_writes.get_or_create(&WriteResult { result: result.as_str() }).inc();
@@ -333,7 +327,6 @@ impl Families {
             upstream_seconds: Seconds::new_with_constructor(upstream),
             poll_lag: Seconds::new_with_constructor(waits),
             coalesced: Seconds::new_with_constructor(counts),
-            rate_limit_wait: Seconds::new_with_constructor(waits),
             status_writes: Family::default(),
             events: Family::default(),
         };
@@ -373,11 +366,6 @@ impl Families {
             all.poll_lag.clone(),
         );
         r.register("taskwatch_poll_coalesced_tasks", "Watched tasks that one list served", all.coalesced.clone());
-        r.register(
-            "taskwatch_rate_limit_wait_seconds",
-            "Seconds that a request waited for the rate limit of its connection",
-            all.rate_limit_wait.clone(),
-        );
         r.register("taskwatch_status_writes", "Statuses that were to be written, by result", all.status_writes.clone());
         r.register("taskwatch_events", "Kubernetes events by reason and result", all.events.clone());
         all
