@@ -4,4 +4,5 @@ mod invariants;
 mod lists;
 mod model;
 mod random;
+mod reading;
 mod rig;
