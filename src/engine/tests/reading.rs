@@ -126,6 +126,7 @@ fn the_first_sub_task_of_an_unchanged_task_brings_it_up_to_date() {
     // After its parent in the list, so that the parent has been passed over when it comes.
     stage.shown.insert("t00001-part".to_owned(), (Some("t00001".to_owned()), 0));
     stage.run(25 * SECOND);
+    assert_eq!(stage.gets(), 1, "it is asked for by itself at once, not with the next list");
     let parent = stage.told.iter().rev().find_map(|delivery| match &delivery.report {
         Report::Seen { task, .. } if task.id == "t00001" => Some(task.subtasks.len()),
         _ => None,
