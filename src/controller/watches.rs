@@ -34,7 +34,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How much later than a watch its connection may come, where both are applied at once.
 const CONNECTION_LATE: SignedDuration = SignedDuration::from_secs(3);
 
-fn stored_is_blank(status: Option<&TaskWatchStatus>) -> bool {
+fn is_blank(status: Option<&TaskWatchStatus>) -> bool {
     status.is_none_or(|status| status.conditions.is_empty())
 }
 
@@ -120,10 +120,11 @@ impl Controller {
             period,
             settings: self.settings,
         };
-        let settled = object.created + CONNECTION_LATE;
-        if matches!(standing, Standing::NotFound(_)) && stored_is_blank(stored.as_ref()) && now < settled {
+        // Either way: the API server's clock is another one.
+        let is_young = now.duration_since(object.created).abs() < CONNECTION_LATE;
+        if is_young && matches!(standing, Standing::NotFound(_)) && is_blank(stored.as_ref()) {
             // Made together with its connection, which is only later by a moment.
-            let decision = Decision { wake_at: Some(settled), ..Decision::default() };
+            let decision = Decision { wake_at: Some(now + CONNECTION_LATE), ..Decision::default() };
             return Some(Plan { object, decision, seen: None, confirmed: Vec::new() });
         }
         let decision = decide(&input, now);

@@ -293,11 +293,8 @@ impl Provider for CloudRu {
     fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure> {
         let asked = Asked { scope, task: None };
         let text = body_text(&answer.body);
-        if !answer.status.is_success() {
-            return Err(match DIALECT.parse(asked, answer, &text) {
-                Err(failure) => failure,
-                Ok(_) => DIALECT.failure(asked, answer, None),
-            });
+        if let Some(failure) = DIALECT.refused(asked, answer, &text) {
+            return Err(failure);
         }
         let mut tasks = Vec::new();
         let listing = list::read(&text, &["tasks"], FIELDS, &mut |entry| {

@@ -81,13 +81,19 @@ impl Dialect {
     /// # Errors
     /// Where the status is not a success or the body is not JSON.
     pub fn parse<'t>(&self, asked: Asked<'_>, answer: &Answer, text: &'t str) -> Result<Node<'t>, Failure> {
-        let parsed = Node::parse(text);
-        match parsed {
-            Ok(body) if answer.status.is_success() => Ok(body),
-            Ok(body) => Err(self.failure(asked, answer, envelope::read(&body))),
-            Err(error) if answer.status.is_success() => Err(self.unreadable(asked, answer, text, &error)),
-            Err(_) => Err(self.without_json(asked, answer, text)),
+        match self.refused(asked, answer, text) {
+            Some(failure) => Err(failure),
+            None => Node::parse(text).map_err(|error| self.unreadable(asked, answer, text, &error)),
         }
+    }
+
+    /// The failure that an answer stands for whose status is not a success.
+    pub fn refused(&self, asked: Asked<'_>, answer: &Answer, text: &str) -> Option<Failure> {
+        let read = || match Node::parse(text) {
+            Ok(body) => self.failure(asked, answer, envelope::read(&body)),
+            Err(_) => self.without_json(asked, answer, text),
+        };
+        (!answer.status.is_success()).then(read)
     }
 
     /// The failure for a body that is not JSON, under a status of success.
