@@ -45,7 +45,7 @@ impl Controller {
             }
             material => material?,
         };
-        let usability = match material.and_then(|material| resolve::connection(&object, &material)) {
+        let (usability, fingerprint) = match material.and_then(|material| resolve::connection(&object, &material)) {
             Ok((connection, fingerprint)) => {
                 let known = self.shared.index().connections.get(id).and_then(|entry| entry.fingerprint);
                 let opened = if known == Some(fingerprint) { Ok(()) } else { self.engine.connect(id, connection) };
@@ -56,7 +56,6 @@ impl Controller {
             }
             Err(unusable) => (unusable, None),
         };
-        let (usability, fingerprint) = usability;
         self.settle(id, usability.clone(), fingerprint);
         self.write_connection(id, &object, &usability).await?;
         Ok(Some(Instant::now() + self.secret_refresh))
