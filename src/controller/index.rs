@@ -133,7 +133,7 @@ pub struct ConnectionEntry {
 #[derive(Debug, Default)]
 pub struct Index {
     /// By UID.
-    pub watches: HashMap<WatchKey, WatchEntry>,
+    pub watches: HashMap<WatchKey, Box<WatchEntry>>,
     /// By kind and name.
     pub connections: HashMap<ConnectionId, ConnectionEntry>,
     users: HashMap<ConnectionId, HashSet<WatchKey>>,
@@ -210,14 +210,14 @@ impl Index {
                 failures: 0,
                 finished: false,
             };
-            self.watches.insert(key.clone(), entry);
+            self.watches.insert(key.clone(), Box::new(entry));
             true
         };
         Some((key, is_news))
     }
 
     /// Forgets a `TaskWatch`; what the engine was asked for is returned, to be called off.
-    pub fn remove_watch(&mut self, key: &WatchKey) -> Option<WatchEntry> {
+    pub fn remove_watch(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
         let entry = self.watches.remove(key)?;
         let connection = entry.object.connection();
         if let Some(users) = self.users.get_mut(&connection) {

@@ -14,6 +14,9 @@ use tokio::{
 
 use crate::ops::metrics::{QueueMetrics, Work};
 
+/// Room for more keys than these is given back when none waits: a start has thousands.
+const ROOM: usize = 1024;
+
 /// The queue.
 #[derive(Debug)]
 pub struct Queue<K> {
@@ -93,6 +96,10 @@ impl<K: Clone + Ord + Hash> Queue<K> {
                     state.dirty.remove(&key);
                     state.processing.insert(key.clone(), self.metrics.started(now - since));
                     self.metrics.set_depth(state.ready.len());
+                    if state.ready.is_empty() && state.ready.capacity() > ROOM {
+                        state.ready = VecDeque::new();
+                        state.dirty.shrink_to_fit();
+                    }
                     // There may be more for another worker.
                     self.news.notify_one();
                     return Some(key);

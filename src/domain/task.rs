@@ -1,7 +1,5 @@
 //! The provider-neutral task: what any upstream's answer is decoded into.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 /// Where a task lives upstream. Two `TaskWatch` objects that name the same one share its polls.
@@ -85,9 +83,9 @@ pub struct Task {
     /// When work ended; only set when the state is a finished one.
     pub completion_time: Option<Timestamp>,
     /// Why it failed, or what it complains of.
-    pub error: Option<TaskError>,
-    /// Identifiers of results; at most [`MAX_OUTPUTS`].
-    pub outputs: BTreeMap<String, String>,
+    pub error: Option<Box<TaskError>>,
+    /// Identifiers of results; at most [`MAX_OUTPUTS`]. Of two with one name the last counts.
+    pub outputs: Vec<(String, String)>,
     /// Why it is in this state (Astra `stateDetails`); at most [`MAX_STATE_DETAILS`].
     pub state_details: Vec<StateDetail>,
     /// Its parts in their order, each without parts of its own.
@@ -122,7 +120,7 @@ impl Task {
             start_time: None,
             completion_time: None,
             error: None,
-            outputs: BTreeMap::new(),
+            outputs: Vec::new(),
             state_details: Vec::new(),
             subtasks: Vec::new(),
         }

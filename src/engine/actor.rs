@@ -282,7 +282,7 @@ impl Actor {
     /// Delivers what became known, and what is new of the connection.
     fn tell(&mut self) {
         let (now, wall) = (Instant::now(), self.shared.clock.now());
-        for delivery in self.planner.drain() {
+        for delivery in self.planner.take_deliveries() {
             let Delivery { key, ticket, report } = delivery;
             self.shared.sink.deliver(Delivery { key, ticket, report: report.at_wall(now, wall) });
         }

@@ -8,6 +8,7 @@ use super::{
     entry::{Entry, Place},
     job::{JobKind, JobResult},
     planner::{Planner, Running, Step},
+    tasks::TaskId,
 };
 use crate::domain::{
     failure::{EGRESS_DENIED, Failure, FailureClass},
@@ -38,12 +39,16 @@ impl Planner {
         match (job.kind, result) {
             (JobKind::Authenticate, JobResult::Token(Ok(life))) => self.access.opened(life, self.next_job, now),
             (JobKind::Authenticate, _) => self.access.denied(),
-            (JobKind::Get(task), JobResult::Task(Ok(found))) => self.found(&task, found, job.poll, body, now),
-            (JobKind::Get(task), JobResult::Task(Err(failure))) => {
-                self.failed(&task, &failure, again, job.poll, now);
+            (JobKind::Get(task), JobResult::Task(result)) => {
+                let Some(id) = self.tasks.id(&task) else { return };
+                match result {
+                    Ok(found) => self.found(id, found, job.poll, body, now),
+                    Err(failure) => self.failed(id, &failure, again, job.poll, now),
+                }
             }
             (JobKind::Subtasks(task), JobResult::Page(page)) => {
-                self.subtasks_came(&task, job.partial, page, again, job.poll, now);
+                let Some(id) = self.tasks.id(&task) else { return };
+                self.subtasks_came(id, &task, job.partial, page, again, job.poll, now);
             }
             (JobKind::List(scope, _), JobResult::Page(Ok(page))) => self.page_came(&scope, page, body, job.poll, now),
             (JobKind::List(scope, cursor), JobResult::Page(Err(failure))) => {
@@ -114,61 +119,65 @@ impl Planner {
     /// Tells every watcher of a trouble of the connection: while it lasts, hardly anything is polled.
     fn spread_trouble(&mut self, failure: &Failure, now: Instant) {
         let failure = Arc::new(failure.clone());
-        for entry in self.entries.values_mut().filter(|entry| entry.place != Place::Done) {
+        for entry in self.tasks.values_mut().filter(|entry| entry.place != Place::Done) {
             entry.troubled(&failure, self.next_job, now, &mut self.out);
         }
     }
 
-    fn found(&mut self, task: &Arc<TaskRef>, found: Task, poll: u64, body: usize, now: Instant) {
+    fn found(&mut self, id: TaskId, found: Task, poll: u64, body: usize, now: Instant) {
         let asks_subtasks = self.settings.subtasks && !self.subtasks_refused && found.parent_id.is_none();
-        if let Some(scope) = self.scopes.get_mut(task.scope.as_str()) {
+        let Some(entry) = self.tasks.get(id) else { return };
+        if let Some(scope) = self.scopes.get_mut(entry.task.scope.as_str()) {
             scope.gets_work = true;
             scope.costs.get_took(1 + u32::from(asks_subtasks), body);
         }
-        if asks_subtasks && self.entries.get(task).is_some_and(|entry| !entry.watchers.is_empty()) {
-            self.steps.push_back(Step { kind: JobKind::Subtasks(Arc::clone(task)), partial: Some(found), poll });
+        if asks_subtasks && !entry.watchers.is_empty() {
+            let kind = JobKind::Subtasks(Arc::clone(&entry.task));
+            self.steps.push_back(Step { kind, partial: Some(found), poll });
         } else {
-            self.observe(task, found, poll, now);
+            self.observe(id, Arc::new(found), poll, now);
         }
     }
 
     fn subtasks_came(
         &mut self,
-        task: &Arc<TaskRef>,
+        id: TaskId,
+        task: &TaskRef,
         partial: Option<Task>,
         page: Result<Page, Failure>,
         again: bool,
         poll: u64,
         now: Instant,
     ) {
-        let Some(mut found) = partial else { return self.settle(task, true, now) };
+        let Some(mut found) = partial else { return self.settle(id, true, now) };
         match page {
             Ok(page) => {
-                found.adopt(page.tasks.into_iter().filter(|part| part.parent_id.as_ref() == Some(&task.id)).collect());
+                let is_part = |part: &Arc<Task>| part.parent_id.as_ref() == Some(&task.id);
+                found.adopt(page.tasks.into_iter().filter(is_part).map(Arc::unwrap_or_clone).collect());
             }
             // An upstream that cannot filter has its task shown without parts, and is not asked again.
             Err(failure) if failure.class == FailureClass::InvalidRequest => self.subtasks_refused = true,
             Err(failure) if failure.class == FailureClass::NotFound => {}
-            Err(failure) => return self.failed(task, &failure, again, poll, now),
+            Err(failure) => return self.failed(id, &failure, again, poll, now),
         }
-        self.observe(task, found, poll, now);
+        self.observe(id, Arc::new(found), poll, now);
     }
 
     /// Applies an observation, unless it may be older than what has been applied; says where the task waits next.
-    pub(super) fn observe(&mut self, task: &Arc<TaskRef>, found: Task, poll: u64, now: Instant) {
-        let Some(entry) = self.entries.get_mut(task) else { return };
+    pub(super) fn observe(&mut self, id: TaskId, found: Arc<Task>, poll: u64, now: Instant) {
+        let Some(entry) = self.tasks.get_mut(id) else { return };
         if poll >= entry.applied {
             entry.seen(found, poll, self.next_job, now, &mut self.out);
         }
-        self.settle(task, false, now);
+        self.settle(id, false, now);
     }
 
     /// A poll of one task failed. `again`: for want of a token, or by a rate limit.
-    fn failed(&mut self, task: &Arc<TaskRef>, failure: &Failure, again: bool, poll: u64, now: Instant) {
+    fn failed(&mut self, id: TaskId, failure: &Failure, again: bool, poll: u64, now: Instant) {
         if again {
-            return self.settle(task, true, now);
+            return self.settle(id, true, now);
         }
-        let Some(entry) = self.entries.get_mut(task) else { return };
+        let Some(entry) = self.tasks.get_mut(id) else { return };
         if poll >= entry.applied {
             if failure.class == FailureClass::NotFound {
                 entry.missing(failure, poll, self.next_job, now, &mut self.out);
@@ -178,23 +187,23 @@ impl Planner {
                 entry.troubled(&Arc::new(failure.clone()), poll, now, &mut self.out);
             }
         }
-        self.settle(task, false, now);
+        self.settle(id, false, now);
     }
 
     /// Says where a task waits after an answer; `again`: one that does not count, so that it is asked as soon as may be.
-    fn settle(&mut self, task: &Arc<TaskRef>, again: bool, now: Instant) {
-        if self.sweep(task) {
+    fn settle(&mut self, id: TaskId, again: bool, now: Instant) {
+        if self.sweep(id) {
             return;
         }
-        if self.is_settled(task) {
-            self.put(task, Place::Done);
-        } else if self.is_owing(task) {
+        if self.is_settled(id) {
+            self.put(id, Place::Done);
+        } else if self.is_owing(id) {
             // Registered while this was in flight: not for it.
-            self.put_first(task);
+            self.put_first(id);
         } else if again {
-            self.put(task, Place::Due(now));
+            self.put(id, Place::Due(now));
         } else {
-            self.wait(task, now);
+            self.wait(id, now);
         }
     }
 
@@ -204,15 +213,19 @@ impl Planner {
             // Whoever needs a token asks for one.
             JobKind::Authenticate => {}
             JobKind::List(scope, _) => self.restart_run(&scope, now),
-            JobKind::Get(task) | JobKind::Subtasks(task) => self.settle(&task, true, now),
+            JobKind::Get(task) | JobKind::Subtasks(task) => {
+                if let Some(id) = self.tasks.id(&task) {
+                    self.settle(id, true, now);
+                }
+            }
         }
     }
 
-    pub(super) fn is_settled(&self, task: &TaskRef) -> bool {
-        self.entries.get(task).is_some_and(Entry::is_settled)
+    pub(super) fn is_settled(&self, id: TaskId) -> bool {
+        self.tasks.get(id).is_some_and(Entry::is_settled)
     }
 
-    fn is_owing(&self, task: &TaskRef) -> bool {
-        self.entries.get(task).is_some_and(Entry::is_owing)
+    fn is_owing(&self, id: TaskId) -> bool {
+        self.tasks.get(id).is_some_and(Entry::is_owing)
     }
 }

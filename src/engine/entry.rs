@@ -12,7 +12,7 @@ use super::{Delivery, Report, Watch, WatchKey};
 use crate::domain::{
     cadence::{self, Bounds},
     failure::{Failure, FailureClass},
-    task::{Task, TaskState},
+    task::{Task, TaskRef, TaskState},
 };
 
 /// Where an entry waits for its next poll. It is in exactly one place.
@@ -49,9 +49,22 @@ pub struct Watcher {
     pub max_period: Duration,
 }
 
+/// What a list shows of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// What it showed before.
+    Unchanged,
+    /// Something else, of this print.
+    Print(u64),
+    /// A part of another task.
+    Part,
+}
+
 /// One polled task.
 #[derive(Debug)]
 pub struct Entry {
+    /// Which.
+    pub task: Arc<TaskRef>,
     /// Never empty.
     pub watchers: Vec<Watcher>,
     /// Where it waits.
@@ -67,10 +80,10 @@ pub struct Entry {
     pub demand: f64,
     /// Lists have shown sub-tasks of it.
     pub parts: bool,
-    /// What the list last showed and was applied; an equal entry need not be decoded.
+    /// The print of what the list last showed and was applied; an entry of the same print need not be decoded.
     pub print: Option<u64>,
-    /// What the list that is being read shows: its first job, and the entry's print where it differs from the applied one.
-    pub reading: Option<(u64, Option<u64>)>,
+    /// What the newest list shows that has an entry of it, by the list's first job.
+    pub reading: Option<(u64, Reading)>,
     changed: Instant,
     fingerprint: Option<u64>,
     state: Option<TaskState>,
@@ -82,8 +95,9 @@ pub struct Entry {
 impl Entry {
     /// A new entry without watchers, whose task has not changed for `age`.
     #[must_use]
-    pub fn new(age: Duration, now: Instant) -> Self {
+    pub fn new(task: Arc<TaskRef>, age: Duration, now: Instant) -> Self {
         Self {
+            task,
             watchers: Vec::new(),
             place: Place::Done,
             solo: false,
@@ -115,8 +129,16 @@ impl Entry {
             return true;
         }
         let (ticket, from_job) = (watch.ticket, next_job);
+        // Nearly always the only one.
+        self.watchers.reserve_exact(1);
         self.watchers.push(Watcher { key, ticket, from_job, owed: true, settled: false, period, max_period });
         true
+    }
+
+    /// Whether the list whose first job was `poll` has shown it.
+    #[must_use]
+    pub fn is_read_by(&self, poll: u64) -> bool {
+        self.reading.is_some_and(|(list, _)| list == poll)
     }
 
     /// The state that was seen last.
@@ -165,7 +187,7 @@ impl Entry {
     }
 
     /// The answer to the job `poll` shows the task; `next_job` is the next that will be asked.
-    pub fn seen(&mut self, task: Task, poll: u64, next_job: u64, now: Instant, out: &mut Vec<Delivery<Instant>>) {
+    pub fn seen(&mut self, task: Arc<Task>, poll: u64, next_job: u64, now: Instant, out: &mut Vec<Delivery<Instant>>) {
         let print = fingerprint(&task);
         let trouble = self.trouble.take().is_some();
         let missing = self.missing_since.take().is_some();
@@ -176,7 +198,7 @@ impl Entry {
         self.failures = 0;
         self.applied = next_job;
         self.print = None;
-        self.deliver(news, poll, out, || Report::Seen { task: Arc::new(task), at: now });
+        self.deliver(news, poll, out, || Report::Seen { task, at: now });
     }
 
     /// The answer to the job `poll` says that the upstream does not know the task.

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::{
     coalesce::{Costs, Mode, ModeChoice},
-    entry::{Entry, Place},
+    entry::{Entry, Place, Reading},
     planner::{Item, Planner, Step},
+    tasks::TaskId,
 };
 use crate::domain::{
     cadence,
@@ -40,7 +41,9 @@ pub struct Scope {
     pub members: usize,
     /// What either way costs.
     pub costs: Costs,
-    listed: HashSet<Arc<TaskRef>>,
+    listed: HashSet<TaskId>,
+    /// Whose entry of the list was last applied with this print; what is not so any more may still stand here.
+    prints: HashMap<u64, TaskId>,
     due: Option<Instant>,
     run: Option<Run>,
     began: Option<Instant>,
@@ -59,8 +62,8 @@ pub struct Scope {
 struct Run {
     pages: u32,
     bytes: usize,
-    found: HashMap<String, Task>,
-    children: HashMap<String, Vec<Task>>,
+    found: Vec<Arc<Task>>,
+    children: HashMap<String, Vec<Arc<Task>>>,
     cursors: HashSet<Cursor>,
 }
 
@@ -71,6 +74,7 @@ impl Scope {
             members: 0,
             costs: Costs::new(requests_per_get),
             listed: HashSet::new(),
+            prints: HashMap::new(),
             due: None,
             run: None,
             began: None,
@@ -93,15 +97,18 @@ impl Run {
     fn take(&mut self, page: Page, body: usize) {
         self.pages += 1;
         self.bytes += body;
-        for task in page.tasks {
+        for task in &page.tasks {
             if let Some(parent) = &task.parent_id {
                 let siblings = self.children.entry(parent.clone()).or_default();
                 if siblings.len() < MAX_SUBTASKS && siblings.iter().all(|sibling| sibling.id != task.id) {
-                    siblings.push(task.clone());
+                    siblings.push(Arc::clone(task));
                 }
             }
-            // An upstream that shows a task twice is believed the first time.
-            self.found.entry(task.id.clone()).or_insert(task);
+        }
+        if self.found.is_empty() {
+            self.found = page.tasks;
+        } else {
+            self.found.extend(page.tasks);
         }
     }
 }
@@ -127,31 +134,49 @@ impl ListReader<'_> {
     fn find(&mut self, id: &str) -> Option<&mut Entry> {
         self.sought.id.clear();
         self.sought.id.push_str(id);
-        self.planner.entries.get_mut(&self.sought)
+        let id = self.planner.tasks.id(&self.sought)?;
+        self.planner.tasks.get_mut(id)
     }
 }
 
 impl Reader for ListReader<'_> {
-    fn wants(&mut self, id: &str, parent: Option<&str>, print: &dyn Fn() -> u64) -> bool {
+    fn knows(&mut self, print: u64) -> bool {
+        let Planner { scopes, tasks, .. } = &mut *self.planner;
+        let id = scopes.get(self.sought.scope.as_str()).and_then(|scope| scope.prints.get(&print));
+        let Some(entry) = id.and_then(|id| tasks.get_mut(*id)).filter(|entry| entry.print == Some(print)) else {
+            return false;
+        };
+        if entry.is_read_by(self.poll) {
+            // An upstream that shows a task twice is believed the first time.
+            return true;
+        }
+        let unchanged = entry.place == Place::Listed && entry.is_quiet() && !entry.parts;
+        if unchanged {
+            entry.reading = Some((self.poll, Reading::Unchanged));
+            self.served += 1;
+        }
+        unchanged
+    }
+
+    fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
         let poll = self.poll;
         let is_part = parent.and_then(|parent| self.find(parent)).is_some_and(|parent| {
             parent.parts = true;
-            if parent.reading == Some((poll, None)) {
+            if parent.reading == Some((poll, Reading::Unchanged)) {
                 // Passed over as unchanged before its first sub-task came: as if missing, so that it is asked for by itself.
                 (parent.reading, parent.print) = (None, None);
             }
             true
         });
         let Some(entry) = self.find(id) else { return is_part };
-        if entry.reading.is_some_and(|(list, _)| list == poll) {
+        if entry.is_read_by(poll) {
             // An upstream that shows a task twice is believed the first time.
             return is_part;
         }
-        let print = print();
-        let unchanged = entry.place == Place::Listed && entry.is_quiet() && !entry.parts && entry.print == Some(print);
-        entry.reading = Some((poll, (!unchanged).then_some(print)));
+        // A part is decoded each time: somebody may come to watch the whole.
+        entry.reading = Some((poll, if parent.is_none() { Reading::Print(print) } else { Reading::Part }));
         self.served += 1;
-        is_part || !unchanged
+        true
     }
 }
 
@@ -163,7 +188,7 @@ impl Planner {
     }
 
     /// Keeps the scope's counts in step with a move of one of its tasks.
-    pub(super) fn placed(&mut self, task: &Arc<TaskRef>, old: Place, new: Place) {
+    pub(super) fn placed(&mut self, id: TaskId, task: &TaskRef, old: Place, new: Place) {
         let requests_per_get = 1 + u32::from(self.settings.subtasks);
         if !self.scopes.contains_key(task.scope.as_str()) {
             self.scopes.insert(Arc::from(task.scope.as_str()), Scope::new(requests_per_get));
@@ -175,9 +200,9 @@ impl Planner {
             _ => {}
         }
         if new == Place::Listed {
-            scope.listed.insert(Arc::clone(task));
+            scope.listed.insert(id);
         } else if old == Place::Listed {
-            scope.listed.remove(task);
+            scope.listed.remove(&id);
         }
         let (is_empty, is_unawaited) = (scope.members == 0, old == Place::Listed && !scope.is_awaited());
         if is_empty && scope.run.is_none() {
@@ -207,21 +232,19 @@ impl Planner {
             return;
         }
         let moved: Vec<_> = match mode {
-            Mode::List => self
-                .entries
-                .iter()
-                .filter(|(task, entry)| *task.scope == *name && matches!(entry.place, Place::Due(_)) && !entry.solo)
-                .map(|(task, _)| Arc::clone(task))
-                .collect(),
-            Mode::Get => state.listed.iter().cloned().collect(),
+            Mode::List => {
+                let is_due = |entry: &Entry| matches!(entry.place, Place::Due(_)) && entry.task.scope == *name;
+                self.tasks.iter().filter(|(_, entry)| is_due(entry) && !entry.solo).map(|(id, _)| id).collect()
+            }
+            Mode::Get => state.listed.iter().copied().collect(),
         };
         if let Some(state) = self.scopes.get_mut(&name) {
             state.mode = mode;
         }
-        for task in moved {
+        for id in moved {
             match mode {
-                Mode::List => self.put(&task, Place::Listed),
-                Mode::Get => self.spread(&task, now),
+                Mode::List => self.put(id, Place::Listed),
+                Mode::Get => self.spread(id, now),
             }
         }
         match mode {
@@ -231,15 +254,15 @@ impl Planner {
     }
 
     /// Whether a new watch is better served by its scope's list than by a request of its own; if so, leaves it to that.
-    pub(super) fn leave_to_list(&mut self, task: &Arc<TaskRef>, now: Instant) -> bool {
-        let Some((name, scope)) = self.scopes.get_key_value(task.scope.as_str()) else { return false };
-        let solo = self.entries.get(task).is_some_and(|entry| entry.solo);
-        if scope.mode != Mode::List || scope.failures > 0 || solo || self.fresh.len() < FRESH_BY_GET {
+    pub(super) fn leave_to_list(&mut self, id: TaskId, now: Instant) -> bool {
+        let Some(entry) = self.tasks.get(id) else { return false };
+        let Some((name, scope)) = self.scopes.get_key_value(entry.task.scope.as_str()) else { return false };
+        if scope.mode != Mode::List || scope.failures > 0 || entry.solo || self.fresh.len() < FRESH_BY_GET {
             return false;
         }
         let soonest = scope.began.map_or(now, |began| now.max(began + LIST_SPACING));
         let name = Arc::clone(name);
-        self.put(task, Place::Listed);
+        self.put(id, Place::Listed);
         self.list_at(&name, soonest);
         true
     }
@@ -333,19 +356,19 @@ impl Planner {
             state.costs.list_is_unusable(now);
         }
         state.gets_work = false;
-        let mut waiting = state.listed.iter().cloned().collect::<Vec<_>>();
+        let mut waiting = state.listed.iter().copied().collect::<Vec<_>>();
         let reason = Arc::new(failure.clone());
-        waiting.retain(|task| {
-            let Some(entry) = self.entries.get_mut(task).filter(|entry| entry.applied <= poll) else { return false };
+        waiting.retain(|id| {
+            let Some(entry) = self.tasks.get_mut(*id).filter(|entry| entry.applied <= poll) else { return false };
             entry.troubled(&reason, poll, now, &mut self.out);
             true
         });
         self.end_run(scope, now);
         if class == FailureClass::UpstreamUnavailable
-            && let Some(task) = waiting.first().filter(|task| self.place(task) == Place::Listed)
+            && let Some(id) = waiting.first().filter(|id| self.place(**id) == Place::Listed)
         {
             // Is it the upstream or only the list? A single request tells.
-            self.put(task, Place::Due(now));
+            self.put(*id, Place::Due(now));
         }
     }
 
@@ -361,23 +384,29 @@ impl Planner {
     fn apply_run(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
         let Some(run) = self.scopes.get_mut(scope).and_then(|state| state.run.as_mut()) else { return };
         let (shown, mut children) = (std::mem::take(&mut run.found), std::mem::take(&mut run.children));
-        for (id, mut found) in shown {
-            let task = TaskRef { scope: scope.to_string(), id };
-            let Some((task, entry)) = self.entries.get_key_value(&task) else { continue };
+        let mut sought = TaskRef { scope: scope.to_string(), id: String::new() };
+        for mut found in shown {
+            sought.id.clone_from(&found.id);
+            let Some(id) = self.tasks.id(&sought) else { continue };
+            let Some(entry) = self.tasks.get_mut(id) else { continue };
             if matches!(entry.place, Place::InFlight | Place::Done) {
                 continue;
             }
-            let task = Arc::clone(task);
-            if let Some(children) = children.remove(&task.id) {
-                found.adopt(children);
+            if let Some(children) = children.remove(&found.id) {
+                Arc::make_mut(&mut found).adopt(children.into_iter().map(Arc::unwrap_or_clone).collect());
             }
-            let Some(entry) = self.entries.get_mut(&task) else { continue };
             entry.solo = false;
             entry.parts |= !found.subtasks.is_empty();
-            let print = entry.reading.and_then(|(_, print)| print).filter(|_| poll >= entry.applied);
-            self.observe(&task, found, poll, now);
-            if let Some(entry) = self.entries.get_mut(&task) {
+            let print = match entry.reading {
+                Some((_, Reading::Print(print))) if poll >= entry.applied => Some(print),
+                _ => None,
+            };
+            self.observe(id, found, poll, now);
+            if let Some(entry) = self.tasks.get_mut(id) {
                 entry.print = print;
+            }
+            if let (Some(print), Some(state)) = (print, self.scopes.get_mut(scope)) {
+                state.prints.insert(print, id);
             }
         }
     }
@@ -385,18 +414,18 @@ impl Planner {
     /// What a list should have shown and did not is asked for once by itself, before it counts as not found.
     fn confirm_missing(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
         let Some(state) = self.scopes.get(scope) else { return };
-        let is_missing = |task: &&Arc<TaskRef>| {
-            self.entries.get(*task).is_some_and(|entry| {
-                let unchanged = entry.reading == Some((poll, None));
+        let is_missing = |id: &&TaskId| {
+            self.tasks.get(**id).is_some_and(|entry| {
+                let unchanged = entry.reading == Some((poll, Reading::Unchanged));
                 entry.applied <= poll && !unchanged && entry.watchers.iter().all(|watcher| watcher.from_job <= poll)
             })
         };
-        let missing: Vec<_> = state.listed.iter().filter(is_missing).cloned().collect();
-        for task in missing {
-            if let Some(entry) = self.entries.get_mut(&task) {
+        let missing: Vec<_> = state.listed.iter().filter(is_missing).copied().collect();
+        for id in missing {
+            if let Some(entry) = self.tasks.get_mut(id) {
                 entry.solo = true;
             }
-            self.put(&task, Place::Due(now));
+            self.put(id, Place::Due(now));
         }
     }
 
@@ -413,7 +442,7 @@ impl Planner {
             return self.list_never(scope);
         }
         let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
-        let listed = || state.listed.iter().filter_map(|task| self.entries.get(task));
+        let listed = || state.listed.iter().filter_map(|id| self.tasks.get(*id));
         let period = listed().map(|entry| entry.period(floor, ceiling, now)).min().unwrap_or(ceiling);
         let period = period.saturating_mul(1 << state.failures.min(6)).min(ceiling.max(period));
         let demand = f64::from(pages) / period.as_secs_f64();
@@ -425,6 +454,12 @@ impl Planner {
         let at = began.map_or(now, |began| now.max(began + spacing));
         if let Some(state) = self.scopes.get_mut(scope) {
             (state.demand, state.runs) = (demand, runs + 1);
+            if state.prints.len() > 2 * state.listed.len() {
+                let is_shown =
+                    |print: u64, id: TaskId| self.tasks.get(id).is_some_and(|entry| entry.print == Some(print));
+                state.prints.retain(|print, id| is_shown(*print, *id));
+                state.prints.shrink_to_fit();
+            }
         }
         self.list_at(scope, at);
     }

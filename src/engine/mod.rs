@@ -6,7 +6,7 @@
 //! | [`planner`] | what to ask next, and what an answer means for the queue: sans-IO, the invariants of design §3 live here |
 //! | [`lists`] | the part of the planner that serves a scope from one list |
 //! | `answers` | the part of the planner that takes answers in |
-//! | [`entry`] | one polled task and its watchers |
+//! | [`tasks`], [`entry`] | the polled tasks; one of them and its watchers |
 //! | [`job`] | what a planner is told, what it asks, what comes back |
 //! | [`access`] | the token: when one is needed, and what a refusal means |
 //! | [`hold`] | when to be silent: `Retry-After`, outages, refused credentials |
@@ -26,6 +26,7 @@ pub mod hold;
 pub mod job;
 pub mod lists;
 pub mod planner;
+pub mod tasks;
 pub mod transport;
 
 use std::{

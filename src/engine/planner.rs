@@ -21,10 +21,11 @@ use super::{
     entry::{Entry, Place},
     hold::{Hold, Trouble},
     lists::Scope,
+    tasks::{TaskId, Tasks},
 };
 use crate::domain::{
     cadence,
-    task::{Task, TaskRef, TaskState},
+    task::{Task, TaskState},
 };
 use crate::providers::Cursor;
 
@@ -50,7 +51,7 @@ pub(super) struct Step {
 /// What waits for its time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Item {
-    Task(Arc<TaskRef>),
+    Task(TaskId),
     Scope(Arc<str>),
 }
 
@@ -61,12 +62,12 @@ pub struct Planner {
     budget: Budget,
     pub(super) hold: Hold,
     pub(super) access: Access,
-    pub(super) entries: HashMap<Arc<TaskRef>, Entry>,
-    keys: HashMap<WatchKey, Arc<TaskRef>>,
+    pub(super) tasks: Tasks,
+    keys: HashMap<WatchKey, TaskId>,
     pub(super) scopes: HashMap<Arc<str>, Scope>,
     pub(super) queue: BTreeSet<(Instant, Item)>,
     /// In the order of their coming.
-    pub(super) fresh: BTreeMap<u64, Arc<TaskRef>>,
+    pub(super) fresh: BTreeMap<u64, TaskId>,
     arrivals: u64,
     pub(super) steps: VecDeque<Step>,
     pub(super) jobs: HashMap<u64, Running>,
@@ -91,7 +92,7 @@ impl Planner {
             access: Access::new(settings.exchanges, 1),
             settings,
             hold: Hold::default(),
-            entries: HashMap::new(),
+            tasks: Tasks::default(),
             keys: HashMap::new(),
             scopes: HashMap::new(),
             queue: BTreeSet::new(),
@@ -129,15 +130,12 @@ impl Planner {
 
     /// Registers a watch, or changes it; a new ticket asks for a fresh observation.
     pub fn watch(&mut self, key: WatchKey, watch: &Watch, now: Instant) {
-        if self.keys.get(&key).is_some_and(|task| **task != watch.task) {
+        if self.keys.get(&key).is_some_and(|id| self.tasks.id(&watch.task) != Some(*id)) {
             self.forget(&key);
         }
-        let task = match self.entries.get_key_value(&watch.task) {
-            Some((task, _)) => Arc::clone(task),
-            None => Arc::new(watch.task.clone()),
-        };
+        let id = self.tasks.id_or_insert(&watch.task, |task| Entry::new(task, watch.age, now));
         let next_job = self.next_job;
-        let entry = self.entries.entry(Arc::clone(&task)).or_insert_with(|| Entry::new(watch.age, now));
+        let Some(entry) = self.tasks.get_mut(id) else { return };
         let is_first = entry.watchers.is_empty();
         let owed = entry.watch(key.clone(), watch, next_job, now);
         if owed
@@ -147,26 +145,26 @@ impl Planner {
             // Nothing is asked for the time being: the newcomer is told why, as the others were.
             entry.troubled(&Arc::new(trouble.failure.clone()), next_job, now, &mut self.out);
         }
-        self.keys.insert(key, Arc::clone(&task));
-        if !owed || matches!(self.place(&task), Place::InFlight | Place::Fresh(_)) {
+        self.keys.insert(key, id);
+        if !owed || matches!(self.place(id), Place::InFlight | Place::Fresh(_)) {
             return;
         }
         if is_first && watch.known {
-            self.spread(&task, now);
+            self.spread(id, now);
         } else {
-            self.put_first(&task);
+            self.put_first(id);
         }
-        self.review(&task.scope, now);
+        self.review(&watch.task.scope, now);
     }
 
     /// Forgets a watch; a task that nobody watches any more costs no request.
     pub fn forget(&mut self, key: &WatchKey) {
-        let Some(task) = self.keys.remove(key) else { return };
-        let Some(entry) = self.entries.get_mut(&task) else { return };
+        let Some(id) = self.keys.remove(key) else { return };
+        let Some(entry) = self.tasks.get_mut(id) else { return };
         entry.watchers.retain(|watcher| watcher.key != *key);
         // While its answer is awaited an entry stays, so that nobody asks for the task a second time meanwhile.
-        if entry.place != Place::InFlight && !self.sweep(&task) && self.is_settled(&task) {
-            self.put(&task, Place::Done);
+        if entry.place != Place::InFlight && !self.sweep(id) && self.is_settled(id) {
+            self.put(id, Place::Done);
         }
     }
 
@@ -207,8 +205,8 @@ impl Planner {
     }
 
     /// What is to be delivered since the last call.
-    pub fn drain(&mut self) -> std::vec::Drain<'_, Delivery<Instant>> {
-        self.out.drain(..)
+    pub fn take_deliveries(&mut self) -> Vec<Delivery<Instant>> {
+        std::mem::take(&mut self.out)
     }
 
     /// By how much the periods are stretched because the demand exceeds the budget; 1 is not at all.
@@ -239,7 +237,7 @@ impl Planner {
     /// How many of the polled tasks were last seen in this state; none: not seen yet.
     #[must_use]
     pub fn count(&self, state: Option<TaskState>) -> usize {
-        self.entries.values().filter(|entry| entry.place != Place::Done && entry.state() == state).count()
+        self.tasks.values().filter(|entry| entry.place != Place::Done && entry.state() == state).count()
     }
 
     fn in_flight_limit(&self) -> usize {
@@ -251,7 +249,7 @@ impl Planner {
     fn drop_unneeded_steps(&mut self, now: Instant) {
         while let Some(step) = self.steps.front() {
             let is_needed = match &step.kind {
-                JobKind::Subtasks(task) => self.entries.get(task).is_some_and(|entry| !entry.is_settled()),
+                JobKind::Subtasks(task) => self.tasks.id(task).is_some_and(|id| !self.is_settled(id)),
                 JobKind::List(scope, _) => self.scopes.get(scope).is_some_and(Scope::is_awaited),
                 JobKind::Authenticate | JobKind::Get(_) => true,
             };
@@ -276,20 +274,16 @@ impl Planner {
         self.turn = (self.turn + 1) % 4;
         let is_due = self.queue.first().is_some_and(|(at, _)| *at <= now);
         if !(self.turn == 0 && is_due) {
-            while let Some((_, task)) = self.fresh.pop_first() {
-                if !self.leave_to_list(&task, now) {
-                    self.put(&task, Place::InFlight);
-                    return Some((Step::first(JobKind::Get(task)), Duration::ZERO));
+            while let Some((_, id)) = self.fresh.pop_first() {
+                if !self.leave_to_list(id, now) {
+                    return Some((self.get(id)?, Duration::ZERO));
                 }
             }
         }
         let (at, item) = self.queue.first().filter(|(at, _)| *at <= now).cloned()?;
         let lag = now - at;
         match item {
-            Item::Task(task) => {
-                self.put(&task, Place::InFlight);
-                Some((Step::first(JobKind::Get(task)), lag))
-            }
+            Item::Task(id) => Some((self.get(id)?, lag)),
             Item::Scope(scope) => {
                 self.queue.pop_first();
                 self.begin_run(&scope, now);
@@ -298,27 +292,35 @@ impl Planner {
         }
     }
 
+    /// Has a task asked for by itself.
+    fn get(&mut self, id: TaskId) -> Option<Step> {
+        self.put(id, Place::InFlight);
+        let task = Arc::clone(&self.tasks.get(id)?.task);
+        Some(Step::first(JobKind::Get(task)))
+    }
+
     /// Removes an entry that nobody watches any more. Returns whether it did.
-    pub(super) fn sweep(&mut self, task: &Arc<TaskRef>) -> bool {
-        let unwatched = self.entries.get(task).is_some_and(|entry| entry.watchers.is_empty());
+    pub(super) fn sweep(&mut self, id: TaskId) -> bool {
+        let unwatched = self.tasks.get(id).is_some_and(|entry| entry.watchers.is_empty());
         if unwatched {
-            self.put(task, Place::Done);
-            self.entries.remove(task);
+            self.put(id, Place::Done);
+            self.tasks.remove(id);
         }
         unwatched
     }
 
     /// Lets a task wait for its next poll: in the queue, or for its scope's list.
-    pub(super) fn wait(&mut self, task: &Arc<TaskRef>, now: Instant) {
-        self.review(&task.scope, now);
-        let Some(entry) = self.entries.get_mut(task) else { return };
+    pub(super) fn wait(&mut self, id: TaskId, now: Instant) {
+        let Some(scope) = self.tasks.get(id).map(|entry| Arc::clone(&entry.task)) else { return };
+        self.review(&scope.scope, now);
+        let Some(entry) = self.tasks.get_mut(id) else { return };
         let period = entry.period(self.settings.min_period, self.settings.max_period, now);
-        let scope = self.scopes.get_key_value(task.scope.as_str()).filter(|(_, scope)| scope.mode == Mode::List);
-        if let Some((scope, _)) = scope
+        let listing = self.scopes.get_key_value(scope.scope.as_str()).filter(|(_, scope)| scope.mode == Mode::List);
+        if let Some((scope, _)) = listing
             && !entry.solo
         {
             let scope = Arc::clone(scope);
-            self.put(task, Place::Listed);
+            self.put(id, Place::Listed);
             return self.list_at(&scope, now + period);
         }
         let (seed, turn) = entry.next_turn();
@@ -326,60 +328,60 @@ impl Planner {
         self.demand += requests / period.as_secs_f64() - entry.demand;
         entry.demand = requests / period.as_secs_f64();
         let due = now + cadence::jittered(period.mul_f64(self.stretch()), seed, turn);
-        self.put(task, Place::Due(due));
+        self.put(id, Place::Due(due));
     }
 
     /// Lets a task wait for its first poll after a restart, anywhere within its period.
-    pub(super) fn spread(&mut self, task: &Arc<TaskRef>, now: Instant) {
-        self.wait(task, now);
-        let Some(entry) = self.entries.get_mut(task) else { return };
+    pub(super) fn spread(&mut self, id: TaskId, now: Instant) {
+        self.wait(id, now);
+        let Some(entry) = self.tasks.get_mut(id) else { return };
         if let Place::Due(due) = entry.place {
             let at = now + cadence::part(due - now, entry.next_turn().0);
-            self.put(task, Place::Due(at));
+            self.put(id, Place::Due(at));
         }
     }
 
-    pub(super) fn place(&self, task: &TaskRef) -> Place {
-        self.entries.get(task).map_or(Place::Done, |entry| entry.place)
+    pub(super) fn place(&self, id: TaskId) -> Place {
+        self.tasks.get(id).map_or(Place::Done, |entry| entry.place)
     }
 
     /// Moves an entry; keeps the queue, the scope's count and the demand in step.
-    pub(super) fn put(&mut self, task: &Arc<TaskRef>, place: Place) {
-        let Some(entry) = self.entries.get_mut(task) else { return };
+    pub(super) fn put(&mut self, id: TaskId, place: Place) {
+        let Some(entry) = self.tasks.get_mut(id) else { return };
         if (entry.place, place) == (Place::Listed, Place::Listed) {
             // For each task of each list: nothing is to be kept in step.
             return;
         }
         let old = std::mem::replace(&mut entry.place, place);
         match old {
-            Place::Due(at) => drop(self.queue.remove(&(at, Item::Task(Arc::clone(task))))),
+            Place::Due(at) => drop(self.queue.remove(&(at, Item::Task(id)))),
             Place::Fresh(arrival) => drop(self.fresh.remove(&arrival)),
             Place::Listed | Place::InFlight | Place::Done => {}
         }
         match place {
-            Place::Due(at) => drop(self.queue.insert((at, Item::Task(Arc::clone(task))))),
-            Place::Fresh(arrival) => drop(self.fresh.insert(arrival, Arc::clone(task))),
+            Place::Due(at) => drop(self.queue.insert((at, Item::Task(id)))),
+            Place::Fresh(arrival) => drop(self.fresh.insert(arrival, id)),
             Place::Listed | Place::Done => self.demand -= std::mem::take(&mut entry.demand),
             Place::InFlight => {}
         }
-        self.placed(task, old, place);
+        let task = Arc::clone(&entry.task);
+        self.placed(id, &task, old, place);
     }
 
     /// Puts an entry into the lane of the new ones, behind those that are there.
-    pub(super) fn put_first(&mut self, task: &Arc<TaskRef>) {
+    pub(super) fn put_first(&mut self, id: TaskId) {
         self.arrivals += 1;
-        self.put(task, Place::Fresh(self.arrivals));
+        self.put(id, Place::Fresh(self.arrivals));
     }
 
     /// After a change of the credential: what waits is asked for anew, in its order but soon.
     fn requeue_all(&mut self, now: Instant) {
-        let tasks: Vec<_> =
-            self.entries.iter().filter(|(_, e)| matches!(e.place, Place::Due(_))).map(|(t, _)| Arc::clone(t)).collect();
-        for task in tasks {
-            if let Some(entry) = self.entries.get_mut(&task) {
+        let waiting = self.tasks.iter().filter(|(_, entry)| matches!(entry.place, Place::Due(_)));
+        for id in waiting.map(|(id, _)| id).collect::<Vec<_>>() {
+            if let Some(entry) = self.tasks.get_mut(id) {
                 entry.failures = 0;
             }
-            self.spread(&task, now);
+            self.spread(id, now);
         }
         let scopes: Vec<_> = self.scopes.keys().cloned().collect();
         for scope in scopes {

@@ -1,5 +1,7 @@
 //! NetApp Astra Control tasks (upstreams.md §3).
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
 use super::{
@@ -169,12 +171,12 @@ impl Provider for AstraControl {
             return Err(failure);
         }
         let mut tasks = Vec::new();
-        let listing = list::read(&text, &["items"], FIELDS, &mut |entry| {
+        let listing = list::read(&text, &["items"], FIELDS, reader, &mut |entry, reader| {
             let (Some(id), parent) = (entry.get("id").text(), entry.get("parentTaskID").text()) else { return };
             let parent = parent.as_deref().filter(|id| *id != NIL);
             let fits = tasks.len() < PAGE_TASKS && other_account(entry, scope).is_none();
-            if fits && reader.wants(&id, parent, &|| entry.print()) {
-                tasks.extend(read(entry));
+            if fits && reader.wants(&id, parent, entry.print()) {
+                tasks.extend(read(entry).map(Arc::new));
             }
         });
         let listing = listing.map_err(|error| DIALECT.unreadable(asked, answer, &text, &error))?;
@@ -250,7 +252,7 @@ fn read(entry: &Entry<'_, '_>) -> Option<Task> {
     task.state_details =
         entry.get("stateDetails").items().iter().filter_map(state_detail).take(MAX_STATE_DETAILS).collect();
     if state == TaskState::Failed {
-        task.error = error(entry.get("stateDetails").items());
+        task.error = error(entry.get("stateDetails").items()).map(Box::new);
     }
     Some(task)
 }

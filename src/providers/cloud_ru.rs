@@ -1,6 +1,6 @@
 //! Cloud.ru (SberCloud) Managed OpenShift tasks (upstreams.md §1).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderValue, header::ACCEPT};
 
@@ -236,7 +236,7 @@ impl CloudRu {
         task.created_time = either("createdAt", "created_at").time();
         task.modified_time = either("modifiedAt", "modified_at").time();
         task.resource = [&metadata, &response].into_iter().flatten().find_map(resource);
-        task.error = error;
+        task.error = error.map(Box::new);
         task.outputs.extend(response.into_iter().flat_map(|response| response.fields).take(MAX_OUTPUTS));
         task
     }
@@ -297,11 +297,11 @@ impl Provider for CloudRu {
             return Err(failure);
         }
         let mut tasks = Vec::new();
-        let listing = list::read(&text, &["tasks"], FIELDS, &mut |entry| {
+        let listing = list::read(&text, &["tasks"], FIELDS, reader, &mut |entry, reader| {
             let Some(id) = entry.get("id").text() else { return };
             let fits = tasks.len() < PAGE_TASKS && other_instance(entry, scope).is_none();
-            if fits && reader.wants(&id, None, &|| entry.print()) {
-                tasks.push(self.read(entry));
+            if fits && reader.wants(&id, None, entry.print()) {
+                tasks.push(Arc::new(self.read(entry)));
             }
         });
         let listing = listing.map_err(|error| DIALECT.unreadable(asked, answer, &text, &error))?;

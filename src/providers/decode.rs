@@ -50,7 +50,7 @@ fn list(provider: &dyn Provider, answer: &Answer) -> Result<Value, Failure> {
     let mut children: BTreeMap<&str, Vec<Task>> = BTreeMap::new();
     for task in &page.tasks {
         if let Some(parent) = &task.parent_id {
-            children.entry(parent).or_default().push(task.clone());
+            children.entry(parent).or_default().push(Task::clone(task));
         }
     }
     let tasks: Vec<_> = page
@@ -58,7 +58,7 @@ fn list(provider: &dyn Provider, answer: &Answer) -> Result<Value, Failure> {
         .iter()
         .map(|task| match children.get(task.id.as_str()) {
             Some(parts) => {
-                let mut parent = task.clone();
+                let mut parent = Task::clone(task);
                 parent.adopt(parts.clone());
                 task_json(&parent)
             }
@@ -86,6 +86,7 @@ fn error_json(failure: &Failure, now: Timestamp) -> Value {
 #[must_use]
 pub fn task_json(task: &Task) -> Value {
     let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let outputs: BTreeMap<_, _> = task.outputs.iter().map(|(name, value)| (name, value)).collect();
     let mut object = Object::default();
     object.put("id", Some(task.id.as_str()));
     object.put("name", task.name.as_deref());
@@ -101,8 +102,8 @@ pub fn task_json(task: &Task) -> Value {
     object.put("modifiedTime", time(task.modified_time));
     object.put("startTime", time(task.start_time));
     object.put("completionTime", time(task.completion_time));
-    object.put("error", task.error.as_ref().map(task_error_json));
-    object.put("outputs", Some(json!(task.outputs)).filter(|_| !task.outputs.is_empty()));
+    object.put("error", task.error.as_deref().map(task_error_json));
+    object.put("outputs", Some(json!(outputs)).filter(|_| !outputs.is_empty()));
     object.list(
         "stateDetails",
         task.state_details.iter().map(|detail| {

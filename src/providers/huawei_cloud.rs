@@ -219,7 +219,7 @@ fn read(node: &Node<'_>) -> Option<Task> {
     task.start_time = node.first(key::STARTED).time();
     // Relatives of the shape set the end of a job that runs, and an error code on one that succeeded (upstreams.md §2.4).
     task.completion_time = state.is_finished().then(|| node.first(key::ENDED).time()).flatten();
-    task.error = (state == TaskState::Failed).then(|| error(node, entities)).flatten();
+    task.error = (state == TaskState::Failed).then(|| error(node, entities)).flatten().map(Box::new);
     task.outputs.extend(outputs(entities).take(MAX_OUTPUTS));
     task.resource = outputs(entities)
         .find(|(key, _)| key.ends_with("_id") && !key::NO_RESOURCE.contains(&key.as_str()))
@@ -286,7 +286,7 @@ fn said(node: &Node<'_>) -> Option<String> {
 fn inherit(parent: &mut Task, children: &[Task]) {
     if parent.state == TaskState::Failed {
         let error = parent.error.get_or_insert_default();
-        let failed = || children.iter().filter_map(|child| child.error.as_ref());
+        let failed = || children.iter().filter_map(|child| child.error.as_deref());
         if error.message.is_none()
             && let Some(cause) = failed().find(|cause| cause.message.is_some())
         {
@@ -298,7 +298,7 @@ fn inherit(parent: &mut Task, children: &[Task]) {
         if error.code.is_none() {
             error.code = failed().find_map(|cause| cause.code.clone());
         }
-        if *error == TaskError::default() {
+        if **error == TaskError::default() {
             parent.error = None;
         }
     }

@@ -10,7 +10,7 @@ pub mod registry;
 mod tests;
 pub mod wire;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -95,7 +95,7 @@ pub struct Cursor(pub String);
 #[derive(Debug)]
 pub struct Page {
     /// The wanted tasks of this page, flat: sub-tasks are entries of their own, with their `parent_id`.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<Arc<Task>>,
     /// How many entries the page had in all.
     pub total: usize,
     /// Where the next page begins; none on the last one.
@@ -104,13 +104,18 @@ pub struct Page {
 
 /// For whom a list is read: says which of its entries are worth decoding.
 pub trait Reader {
-    /// Whether the entry of this task, which is part of `parent`, is to be decoded. Entries of equal `print` are equal.
-    fn wants(&mut self, id: &str, parent: Option<&str>, print: &dyn Fn() -> u64) -> bool;
+    /// Whether an entry of these very bytes was read before and need not be read again. `print` stands for the bytes: see [`wire::list`].
+    fn knows(&mut self, _print: u64) -> bool {
+        false
+    }
+
+    /// Whether the entry of this task, which is part of `parent`, is to be decoded.
+    fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool;
 }
 
 /// Wants the tasks whose own identifier, or whose parent's, is one that the function knows.
 impl<F: Fn(&str) -> bool> Reader for F {
-    fn wants(&mut self, id: &str, parent: Option<&str>, _: &dyn Fn() -> u64) -> bool {
+    fn wants(&mut self, id: &str, parent: Option<&str>, _: u64) -> bool {
         self(id) || parent.is_some_and(self)
     }
 }

@@ -75,7 +75,7 @@ impl Mirror {
             progress: progress(task),
             subtasks: subtasks(&task.subtasks),
             // Some upstreams leave an error of the way on a task that reached its end.
-            error: task.error.as_ref().filter(|_| task.state != TaskState::Succeeded).and_then(error),
+            error: task.error.as_deref().filter(|_| task.state != TaskState::Succeeded).and_then(error),
             outputs: task
                 .outputs
                 .iter()
@@ -169,7 +169,7 @@ fn subtasks(parts: &[Task]) -> Option<SubtasksStatus> {
 }
 
 fn subtask(part: &Task) -> SubtaskStatus {
-    let error = part.error.as_ref().filter(|_| part.state != TaskState::Succeeded);
+    let error = part.error.as_deref().filter(|_| part.state != TaskState::Succeeded);
     SubtaskStatus {
         id: word(&part.id, WORD),
         name: words(part.display_name.as_deref().or(part.name.as_deref()).or(part.kind.as_deref())),

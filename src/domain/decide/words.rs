@@ -87,17 +87,17 @@ pub(super) fn outcome(task: &Task) -> Option<String> {
     match task.state {
         TaskState::Failed => task
             .error
-            .as_ref()
+            .as_deref()
             .and_then(error)
             .or_else(|| {
                 let mut failed = task.subtasks.iter().filter(|part| part.state == TaskState::Failed);
-                failed.find_map(|part| part.error.as_ref().and_then(error))
+                failed.find_map(|part| part.error.as_deref().and_then(error))
             })
             .or_else(|| detail().map(str::to_owned)),
         TaskState::Paused => detail().map(|detail| format!("The task is paused upstream: {detail}")),
         TaskState::Cancelled => task
             .error
-            .as_ref()
+            .as_deref()
             .and_then(error)
             .or_else(|| detail().map(str::to_owned))
             .map(|detail| format!("The task was cancelled upstream: {detail}")),

@@ -319,11 +319,11 @@ fn nothing_grows_when_watches_come_and_go() {
             rig.forget(number);
         }
     }
-    assert_eq!(rig.planner.entries.len(), 5);
+    assert_eq!(rig.planner.tasks.len(), 5);
     assert_eq!(rig.planner.scopes.len(), 1);
     assert_eq!((rig.planner.queue.len(), rig.planner.fresh.len()), (5, 0));
     for number in 0..5 {
         rig.planner.forget(&key(number));
     }
-    assert!(rig.planner.queue.is_empty() && rig.planner.scopes.is_empty() && rig.planner.entries.is_empty());
+    assert!(rig.planner.queue.is_empty() && rig.planner.scopes.is_empty() && rig.planner.tasks.is_empty());
 }

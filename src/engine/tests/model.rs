@@ -1,6 +1,6 @@
 //! An upstream that is a table: tasks with states, lists with pages, and every fault that the design names.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -145,9 +145,9 @@ impl Upstream {
                 None => JobResult::Task(Err(Failure::new(FailureClass::NotFound, self.stamp.to_string()))),
             },
             JobKind::Subtasks(task) => {
-                let mut tasks = vec![part(&task.id)];
+                let mut tasks = vec![Arc::new(part(&task.id))];
                 if fault == Some(Fault::FilterIgnored) {
-                    tasks.push(Task::new("stranger", TaskState::Failed, "failed"));
+                    tasks.push(Arc::new(Task::new("stranger", TaskState::Failed, "failed")));
                 }
                 JobResult::Page(Ok(Page { total: tasks.len(), tasks, next: None }))
             }
@@ -160,11 +160,11 @@ impl Upstream {
                     .filter(|(task, row)| *task.scope == **scope && !row.hidden_from_list)
                     .enumerate()
                     .filter(|(number, _)| !(hides && number % 3 == 0))
-                    .map(|(_, (task, row))| self.show(&task.id, *row))
+                    .map(|(_, (task, row))| Arc::new(self.show(&task.id, *row)))
                     .collect();
                 let mut tasks: Vec<_> = all.iter().skip(from).take(self.page_size).cloned().collect();
                 if self.children_in_lists {
-                    tasks = tasks.into_iter().flat_map(|task| [part(&task.id), task]).collect();
+                    tasks = tasks.into_iter().flat_map(|task| [Arc::new(part(&task.id)), task]).collect();
                 }
                 if fault == Some(Fault::DuplicatedItems)
                     && let Some(first) = tasks.first().cloned()

@@ -165,7 +165,7 @@ fn mend(rig: &mut Rig) {
     assert_eq!(rig.count(quiet, |_| true), 0);
     assert!(rig.planner.queue.is_empty() && rig.planner.fresh.is_empty() && rig.planner.steps.is_empty());
     (0..WATCHES).for_each(|key| rig.forget(key));
-    assert!(rig.planner.entries.is_empty() && rig.planner.scopes.is_empty());
+    assert!(rig.planner.tasks.is_empty() && rig.planner.scopes.is_empty());
     assert!(rig.planner.demand.abs() < 1e-6, "{}", rig.planner.demand);
 }
 

@@ -1,11 +1,14 @@
 //! Reading lists: what is as it was is not decoded, and yet counts as seen.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::rig::{SECOND, key, settings, task};
-use crate::domain::task::{Task, TaskState};
+use crate::domain::{
+    cadence,
+    task::{Task, TaskState},
+};
 use crate::engine::{
     Delivery, Report, Watch,
     coalesce::ModeChoice,
@@ -53,7 +56,7 @@ impl Stage {
                 let result = self.answer(job.id, &job.kind);
                 self.planner.done(job.id, result, 500, None, self.now);
             }
-            self.told.extend(self.planner.drain());
+            self.told.extend(self.planner.take_deliveries());
             self.now += SECOND / 10;
         }
     }
@@ -72,9 +75,11 @@ impl Stage {
                     if self.hidden.as_ref() == Some(id) {
                         continue;
                     }
-                    if reader.wants(id, parent.as_deref(), &|| *print) {
+                    // As that of an entry's bytes, which hold its identifier.
+                    let whole = cadence::seed(&format!("{id} {print}"));
+                    if !reader.knows(whole) && reader.wants(id, parent.as_deref(), whole) {
                         self.decoded.push(id.clone());
-                        tasks.push(show(id, parent, *print));
+                        tasks.push(Arc::new(show(id, parent, *print)));
                     }
                 }
                 JobResult::Page(Ok(Page { tasks, total: self.shown.len(), next: None }))
@@ -132,4 +137,32 @@ fn the_first_sub_task_of_an_unchanged_task_brings_it_up_to_date() {
         _ => None,
     });
     assert_eq!(parent, Some(1), "{:?}", stage.told);
+}
+
+#[test]
+fn a_part_that_is_watched_itself_is_shown_with_its_whole_too() {
+    let mut stage = Stage::new(5);
+    stage.shown.get_mut("t00002").unwrap().0 = Some("t00001".to_owned());
+    stage.run(60 * SECOND);
+    let parts_of_the_whole = |stage: &Stage| {
+        stage.told.iter().rev().find_map(|delivery| match &delivery.report {
+            Report::Seen { task, .. } if delivery.key == key(1) => Some(task.subtasks.len()),
+            _ => None,
+        })
+    };
+    assert_eq!(parts_of_the_whole(&stage), Some(1), "{:?}", stage.told);
+    // The whole is forgotten, and watched again while the part has been the same for long.
+    stage.planner.forget(&key(1));
+    stage.run(60 * SECOND);
+    let watch = Watch {
+        task: task("s", 1),
+        period: 10 * SECOND,
+        max_period: 10 * SECOND,
+        age: Duration::ZERO,
+        known: true,
+        ticket: 2,
+    };
+    stage.planner.watch(key(1), &watch, stage.now);
+    stage.run(60 * SECOND);
+    assert_eq!(parts_of_the_whole(&stage), Some(1), "{:?}", stage.told);
 }

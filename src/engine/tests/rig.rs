@@ -274,8 +274,7 @@ impl Rig {
     }
 
     fn collect(&mut self) {
-        let deliveries: Vec<_> = self.planner.drain().collect();
-        for delivery in deliveries {
+        for delivery in self.planner.take_deliveries() {
             let watched = self.watches.get_mut(&delivery.key).expect("nothing is delivered to who was forgotten");
             assert_eq!(watched.ticket, delivery.ticket);
             assert!(!watched.finished, "inv 1: {:?} after the end", delivery.report);

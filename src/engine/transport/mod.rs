@@ -251,7 +251,9 @@ impl Channel {
     }
 
     async fn read(&self, answer: &mut reqwest::Response, status: StatusCode, limit: usize) -> Result<Bytes, Failure> {
-        let mut body = BytesMut::new();
+        // Room for all of it at once, where its size is told: a long list would else be copied again and again.
+        let told = answer.content_length().and_then(|length| usize::try_from(length).ok());
+        let mut body = BytesMut::with_capacity(told.unwrap_or(0).min(limit));
         loop {
             let chunk = answer.chunk().await.map_err(|error| self.fail(&explain(&error), Some(status)))?;
             let Some(chunk) = chunk else { return Ok(body.freeze()) };

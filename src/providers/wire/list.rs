@@ -1,14 +1,18 @@
-//! Lists of tasks, read in one pass: each entry is handed over as it is read, and of each only the fields that are wanted are kept.
+//! Lists of tasks. Most entries of a list are as they were in the one before: each is first told by its bytes alone, and only what the
+//! reader does not know is taken apart, of that only the fields that are wanted.
 
 use std::{
     borrow::Cow,
     fmt,
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
 };
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::node::{Budget, Key, Node, without_mark};
+use crate::providers::Reader;
 
 /// One entry of a list: the values of the wanted fields. It may be sent as an object or as an array in the order of the fields
 /// (Astra's `include=`, upstreams.md §3.3).
@@ -16,9 +20,13 @@ use super::node::{Budget, Key, Node, without_mark};
 pub struct Entry<'f, 'a> {
     fields: &'f [&'f str],
     values: Vec<Node<'a>>,
+    print: u64,
 }
 
-impl<'a> Entry<'_, 'a> {
+/// The key of the prints: an upstream that does not know it cannot make two entries that look alike.
+static PRINTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl<'f, 'a> Entry<'f, 'a> {
     /// The value of a field; [`Node::Null`] where there is none.
     #[must_use]
     pub fn get(&self, field: &str) -> &Node<'a> {
@@ -26,18 +34,24 @@ impl<'a> Entry<'_, 'a> {
         index.and_then(|index| self.values.get(index)).unwrap_or(&Node::Null)
     }
 
-    /// A number that tells two entries apart: equal entries have equal ones.
+    /// A number that stands for the bytes of the entry, within this process.
     #[must_use]
     pub fn print(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.values.hash(&mut hasher);
-        hasher.finish()
+        self.print
     }
 
     /// The fields of a whole document.
     #[must_use]
-    pub fn of<'f>(fields: &'f [&'f str], document: &Node<'a>) -> Entry<'f, 'a> {
-        Entry { fields, values: fields.iter().map(|field| document.get(field).clone()).collect() }
+    pub fn of(fields: &'f [&'f str], document: &Node<'a>) -> Self {
+        Self { fields, values: fields.iter().map(|field| document.get(field).clone()).collect(), print: 0 }
+    }
+
+    /// Takes another entry's values in. Returns whether it is an object or an array that can be read.
+    fn fill(&mut self, text: &'a str, print: u64) -> bool {
+        self.print = print;
+        self.values.clear();
+        self.values.resize(self.fields.len(), Node::Null);
+        serde_json::Deserializer::from_str(text).deserialize_any(Fields(self)).unwrap_or(false)
     }
 }
 
@@ -50,8 +64,8 @@ pub struct Listing<'a> {
     pub rest: Node<'a>,
 }
 
-/// Reads the list at one of `keys` of the document, and calls `sink` with each entry that is an object or an array.
-/// A `null` in the place of the list is an empty list.
+/// Reads the list at one of `keys` of the document, and calls `sink` with each entry that is an object or an array and that `reader`
+/// does not know. An entry that cannot be read is only counted; a `null` in the place of the list is an empty list.
 ///
 /// # Errors
 /// Where `text` is not one JSON object, or has something else in the place of the list.
@@ -59,18 +73,21 @@ pub fn read<'a>(
     text: &'a str,
     keys: &[&str],
     fields: &[&str],
-    sink: &mut dyn FnMut(&Entry<'_, 'a>),
+    reader: &mut dyn Reader,
+    sink: Sink<'_, 'a>,
 ) -> Result<Listing<'a>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(without_mark(text));
-    let listing = deserializer.deserialize_map(Document { keys, fields, sink })?;
+    let listing = deserializer.deserialize_map(Document { keys, entries: Entries { fields, reader, sink } })?;
     deserializer.end()?;
     Ok(listing)
 }
 
+/// Takes an entry in, for a reader.
+type Sink<'s, 'a> = &'s mut dyn FnMut(&Entry<'_, 'a>, &mut dyn Reader);
+
 struct Document<'f, 's, 'a> {
     keys: &'f [&'f str],
-    fields: &'f [&'f str],
-    sink: &'s mut dyn FnMut(&Entry<'_, 'a>),
+    entries: Entries<'f, 's, 'a>,
 }
 
 impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
@@ -80,13 +97,13 @@ impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
         f.write_str("an object that holds a list")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Self::Value, A::Error> {
         let mut total = None;
         let mut rest = Vec::new();
         let budget = Budget::default();
         while let Some(Key(key)) = access.next_key()? {
             if self.keys.contains(&key.as_ref()) {
-                let count = access.next_value_seed(Entries { fields: self.fields, sink: &mut *self.sink })?;
+                let count = access.next_value_seed(&mut self.entries)?;
                 total = Some(total.unwrap_or(0) + count);
             } else {
                 rest.push((key, access.next_value_seed(&budget)?));
@@ -98,17 +115,18 @@ impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
 
 struct Entries<'f, 's, 'a> {
     fields: &'f [&'f str],
-    sink: &'s mut dyn FnMut(&Entry<'_, 'a>),
+    reader: &'s mut dyn Reader,
+    sink: Sink<'s, 'a>,
 }
 
-impl<'de> DeserializeSeed<'de> for Entries<'_, '_, 'de> {
+impl<'de> DeserializeSeed<'de> for &mut Entries<'_, '_, 'de> {
     type Value = usize;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Entries<'_, '_, 'de> {
+impl<'de> Visitor<'de> for &mut Entries<'_, '_, 'de> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,11 +138,12 @@ impl<'de> Visitor<'de> for Entries<'_, '_, 'de> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<usize, A::Error> {
         let mut count = 0;
         // The values' room is used again for each entry.
-        let mut entry = Entry { fields: self.fields, values: Vec::new() };
-        while let Some(readable) = access.next_element_seed(Fields(&mut entry))? {
+        let mut entry = Entry { fields: self.fields, values: Vec::new(), print: 0 };
+        while let Some(raw) = access.next_element::<&RawValue>()? {
             count += 1;
-            if readable {
-                (self.sink)(&entry);
+            let print = PRINTS.hash_one(raw.get());
+            if !self.reader.knows(print) && entry.fill(raw.get(), print) {
+                (self.sink)(&entry, self.reader);
             }
         }
         Ok(count)
@@ -133,15 +152,6 @@ impl<'de> Visitor<'de> for Entries<'_, '_, 'de> {
 
 /// Reads one entry; true where it was an object or an array.
 struct Fields<'e, 'f, 'a>(&'e mut Entry<'f, 'a>);
-
-impl<'de> DeserializeSeed<'de> for Fields<'_, '_, 'de> {
-    type Value = bool;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        self.0.values.clear();
-        self.0.values.resize(self.0.fields.len(), Node::Null);
-        deserializer.deserialize_any(self)
-    }
-}
 
 impl<'de> Visitor<'de> for Fields<'_, '_, 'de> {
     type Value = bool;

@@ -3,13 +3,7 @@
 //! Upstreams send numbers as text, text as numbers, `null`, `""` and `{}` for nothing, and repeated keys. A typed struct would refuse the
 //! whole answer for one such field; a [`Node`] is only refused for broken JSON. Texts are borrowed from the body.
 
-use std::{
-    borrow::Cow,
-    cell::Cell,
-    fmt,
-    hash::{Hash, Hasher},
-    mem,
-};
+use std::{borrow::Cow, cell::Cell, fmt};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -35,22 +29,6 @@ pub enum Node<'a> {
     List(Vec<Node<'a>>),
     /// An object; the last of equal keys counts.
     Map(Vec<(Cow<'a, str>, Node<'a>)>),
-}
-
-impl Hash for Node<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        mem::discriminant(self).hash(state);
-        match self {
-            Self::Null => {}
-            Self::Bool(value) => value.hash(state),
-            Self::Int(value) => value.hash(state),
-            Self::Large(value) => value.hash(state),
-            Self::Float(value) => value.to_bits().hash(state),
-            Self::Text(text) => text.hash(state),
-            Self::List(items) => items.hash(state),
-            Self::Map(entries) => entries.hash(state),
-        }
-    }
 }
 
 /// What a key that is not there leads to.

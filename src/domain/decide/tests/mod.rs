@@ -42,11 +42,11 @@ fn spec() -> TaskWatchSpec {
 fn task(state: TaskState) -> Task {
     let mut task = Task::new("t", state, format!("{state:?}").to_uppercase());
     if state == TaskState::Failed {
-        task.error = Some(TaskError {
+        task.error = Some(Box::new(TaskError {
             code: Some("EVS.2024".into()),
             message: Some("The volume quota is used up.".into()),
             ..TaskError::default()
-        });
+        }));
     }
     task
 }

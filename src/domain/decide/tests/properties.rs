@@ -62,14 +62,17 @@ fn a_task() -> impl Strategy<Value = Task> {
                 details: vec![ErrorDetail { kind: text.clone(), value: text.clone() }; many],
                 ..TaskError::default()
             };
-            let part =
-                |(state, percent): (usize, _)| Task { percent, error: Some(error.clone()), ..task(STATES[state]) };
+            let part = |(state, percent): (usize, _)| Task {
+                percent,
+                error: Some(Box::new(error.clone())),
+                ..task(STATES[state])
+            };
             Task {
                 id: text.clone(),
                 name: Some(text.clone()),
                 percent,
                 resource: Some(text.clone()),
-                error: Some(error.clone()),
+                error: Some(Box::new(error.clone())),
                 subtasks: parts.into_iter().map(part).collect(),
                 outputs: (0..many).map(|n| (format!("{n}{text}"), text.clone())).collect(),
                 state_details: vec![
