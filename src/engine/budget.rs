@@ -28,6 +28,12 @@ impl Budget {
         1.0 / self.interval.as_secs_f64()
     }
 
+    /// How long nothing may be sent without falling behind the rate.
+    #[must_use]
+    pub fn slack(&self) -> Duration {
+        self.tolerance / 2
+    }
+
     /// When the next request may be sent; not in the future means now.
     #[must_use]
     pub fn ready_at(&self, now: Instant) -> Instant {

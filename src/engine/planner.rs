@@ -29,6 +29,10 @@ use crate::domain::{
 };
 use crate::providers::Cursor;
 
+/// What comes due within this time is sent together, as far as the budget's burst allows: to wake up for each request costs more than
+/// the request does.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// A job in flight.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -76,6 +80,8 @@ pub struct Planner {
     pub(super) renewed: u64,
     /// A pause has just ended, or is about to: what it held back is then sent evenly, without a burst.
     pub(super) paused: bool,
+    /// When something was last sent.
+    sent: Option<Instant>,
     turn: u8,
     pub(super) demand: f64,
     pub(super) subtasks_refused: bool,
@@ -103,6 +109,7 @@ impl Planner {
             next_job: 1,
             renewed: 0,
             paused: false,
+            sent: None,
             turn: 0,
             demand: 0.0,
             subtasks_refused: false,
@@ -188,6 +195,7 @@ impl Planner {
             self.pick(now)?
         };
         self.budget.take(now);
+        self.sent = Some(now);
         self.next_job += 1;
         let poll = if step.poll == 0 { id } else { step.poll };
         self.jobs.insert(id, Running { kind: step.kind.clone(), asked: now, partial: step.partial, poll });
@@ -200,7 +208,12 @@ impl Planner {
         if self.jobs.len() >= self.in_flight_limit() || self.access.is_waiting() {
             return None;
         }
-        let work = self.work_at(now)?.max(self.budget.ready_at(now));
+        let mut work = self.work_at(now)?.max(self.budget.ready_at(now));
+        if work > now
+            && let Some(sent) = self.sent
+        {
+            work = work.max(sent + GATHER.min(self.budget.slack()));
+        }
         Some(self.hold.until(now).map_or(work, |until| until.max(work)))
     }
 
