@@ -31,11 +31,15 @@ fn dispatch(command: Command) -> Result<()> {
             let _ = rustls::crypto::ring::default_provider().install_default();
             telemetry::init(args.log_format, &args.log_level)?;
             end_at_panic();
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(usize::from(args.threads))
-                .enable_all()
-                .build()
-                .context("cannot start the asynchronous runtime")?;
+            // The work is waiting: a second thread costs more in waking each other than it gives.
+            let mut runtime = match args.threads {
+                1 => tokio::runtime::Builder::new_current_thread(),
+                _ => tokio::runtime::Builder::new_multi_thread(),
+            };
+            if args.threads > 1 {
+                runtime.worker_threads(usize::from(args.threads));
+            }
+            let runtime = runtime.enable_all().build().context("cannot start the asynchronous runtime")?;
             runtime.block_on(commands::run(*args))
         }
         Command::Crds(args) => commands::crds(&args),

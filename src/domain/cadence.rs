@@ -32,6 +32,13 @@ pub fn jittered(period: Duration, seed: u64, turn: u64) -> Duration {
     period.saturating_sub(most) + part(most * 2, mix(seed ^ mix(turn)))
 }
 
+/// The time until the next poll where the periods are stretched because the budget is full. Only the period itself is jittered: who
+/// waits for the budget is spread by that.
+#[must_use]
+pub fn stretched(period: Duration, stretch: f64, seed: u64, turn: u64) -> Duration {
+    jittered(period, seed, turn) + period.mul_f64((stretch - 1.0).max(0.0))
+}
+
 /// The share of `whole` that `random` stands for: from nothing to all of it.
 #[must_use]
 pub fn part(whole: Duration, random: u64) -> Duration {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant as SystemInstant},
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
@@ -17,7 +18,8 @@ use tracing::{debug, info, warn};
 use super::{
     ConnectionHealth, ConnectionId, Delivery, Open, Report, Sink, Watch, WatchKey,
     planner::{Job, JobKind, JobResult, Planner},
-    transport::{Channel, Outgoing},
+    sieve::Sieve,
+    transport::{Body, Channel, Outgoing},
 };
 use crate::domain::{
     failure::{Failure, FailureClass},
@@ -102,8 +104,26 @@ pub(super) struct Actor {
 struct Sent {
     job: u64,
     kind: JobKind,
-    answer: Result<Answer, Failure>,
-    took: Duration,
+    started: SystemInstant,
+    news: News,
+}
+
+enum News {
+    /// The answer, or why there is none.
+    Whole(Result<Answer, Failure>),
+    /// More of a list; none at its end.
+    Part(Box<Listing>, Option<Bytes>),
+}
+
+/// A list that is being read.
+struct Listing {
+    /// What it begins with.
+    answer: Answer,
+    body: Body,
+    sieve: Sieve,
+    bytes: usize,
+    /// Entries that somebody watches, so far.
+    served: u32,
 }
 
 /// The tasks are counted by state this often, for the metrics.
@@ -152,7 +172,7 @@ impl Actor {
                         return;
                     }
                 }
-                Some(sent) = self.sent.next(), if !self.sent.is_empty() => self.take_answer(sent),
+                Some(sent) = self.sent.next(), if !self.sent.is_empty() => self.take(sent),
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
             }
         }
@@ -197,11 +217,12 @@ impl Actor {
         self.sent.push(
             async move {
                 let started = SystemInstant::now();
-                let answer = match prepared {
-                    Ok((channel, request)) => channel.send(request).await,
-                    Err(failure) => Err(failure),
+                let news = match prepared {
+                    Ok((channel, request)) if matches!(kind, JobKind::List(..)) => open_list(&channel, request).await,
+                    Ok((channel, request)) => News::Whole(channel.send(request).await),
+                    Err(failure) => News::Whole(Err(failure)),
                 };
-                Sent { job, kind, answer, took: started.elapsed() }
+                Sent { job, kind, started, news }
             }
             .boxed(),
         );
@@ -229,24 +250,48 @@ impl Actor {
         Ok((channel.clone(), Outgoing { method, url, headers, body, body_limit, timeout }))
     }
 
-    fn take_answer(&mut self, sent: Sent) {
+    /// Takes in what came of a request: its answer, or a part of it.
+    fn take(&mut self, sent: Sent) {
+        let Sent { job, kind, started, news } = sent;
+        match (news, &kind) {
+            (News::Part(mut listing, Some(part)), JobKind::List(scope, _)) => {
+                let mut reader = self.planner.list_reader(job, scope);
+                listing.sieve.push(&part, |print| reader.knows(print));
+                listing.served += reader.served();
+                listing.bytes += part.len();
+                drop(part);
+                self.sent.push(async move { Sent { job, kind, started, news: listing.read_on().await } }.boxed());
+            }
+            (News::Part(listing, _), JobKind::List(scope, _)) => {
+                let result = self.decode_list(job, scope, *listing);
+                self.take_result(job, &kind, started.elapsed(), result);
+            }
+            (News::Whole(answer), _) => {
+                let bytes = answer.as_ref().map_or(0, |answer| answer.body.len());
+                let code = match &answer {
+                    Ok(answer) => answer.status.as_str().to_owned(),
+                    Err(failure) => failure.code.clone(),
+                };
+                let result = self.decode(&kind, answer);
+                self.take_result(job, &kind, started.elapsed(), (code, bytes, result));
+            }
+            // Only lists come in parts.
+            (News::Part(..), _) => {}
+        }
+    }
+
+    fn take_result(&mut self, job: u64, kind: &JobKind, took: Duration, result: (String, usize, JobResult)) {
         let now = Instant::now();
-        let (job, kind) = (sent.job, sent.kind);
-        let bytes = sent.answer.as_ref().map_or(0, |answer| answer.body.len());
-        let code = match &sent.answer {
-            Ok(answer) => answer.status.as_str().to_owned(),
-            Err(failure) => failure.code.clone(),
-        };
-        let result = self.decode(job, &kind, sent.answer);
+        let (code, bytes, result) = result;
         let failure = result.failure();
         let operation = kind.operation();
         let provider = self.open.connection.provider.name();
-        self.shared.metrics.upstream_request(provider, operation, code, sent.took);
+        self.shared.metrics.upstream_request(provider, operation, code, took);
         if let Some(failure) = failure {
             debug!(connection = %self.id, operation, class = failure.class.as_str(), code = failure.code, "{}", failure.message);
         }
         if let (JobKind::Subtasks(_), Some(failure)) =
-            (&kind, failure.filter(|f| f.class == FailureClass::InvalidRequest))
+            (kind, failure.filter(|f| f.class == FailureClass::InvalidRequest))
         {
             warn!(connection = %self.id, "the upstream refuses to list sub-tasks; tasks are shown without: {}", failure.message);
         }
@@ -254,7 +299,7 @@ impl Actor {
         self.planner.done(job, result, bytes, retry_after, now);
     }
 
-    fn decode(&mut self, job: u64, kind: &JobKind, answer: Result<Answer, Failure>) -> JobResult {
+    fn decode(&mut self, kind: &JobKind, answer: Result<Answer, Failure>) -> JobResult {
         let provider = &self.open.connection.provider;
         match kind {
             JobKind::Authenticate => JobResult::Token(self.take_token(answer)),
@@ -262,13 +307,24 @@ impl Actor {
             JobKind::Subtasks(task) => JobResult::Page(
                 answer.and_then(|answer| provider.decode_list(&task.scope, &answer, &mut |id: &str| id == task.id)),
             ),
-            JobKind::List(scope, _) => {
-                let mut reader = self.planner.list_reader(job, scope);
-                let page = answer.and_then(|answer| provider.decode_list(scope, &answer, &mut reader));
-                self.shared.metrics.coalesced_tasks(provider.name(), reader.served());
-                JobResult::Page(page)
-            }
+            // Lists come in parts.
+            JobKind::List(..) => JobResult::Page(answer.and_then(|_| Err(unsupported("lists of one piece")))),
         }
+    }
+
+    /// What a list says beyond what was known already; its HTTP status and its size.
+    fn decode_list(&mut self, job: u64, scope: &str, listing: Listing) -> (String, usize, JobResult) {
+        let provider = &self.open.connection.provider;
+        let Listing { mut answer, sieve, bytes, served, .. } = listing;
+        let left_out = sieve.left_out();
+        answer.body = sieve.finish().into();
+        let mut reader = self.planner.list_reader(job, scope);
+        let mut page = provider.decode_list(scope, &answer, &mut reader);
+        if let Ok(page) = &mut page {
+            page.total += left_out;
+        }
+        self.shared.metrics.coalesced_tasks(provider.name(), served + reader.served());
+        (answer.status.as_str().to_owned(), bytes, JobResult::Page(page))
     }
 
     fn take_token(&mut self, answer: Result<Answer, Failure>) -> Result<Option<Duration>, Failure> {
@@ -304,6 +360,26 @@ impl Actor {
             self.figures.set_period_stretch(health.stretch);
             self.shared.sink.connection(&self.id, health.clone());
             self.told = Some(health);
+        }
+    }
+}
+
+/// Begins to read a list; an answer that is none is read whole.
+async fn open_list(channel: &Channel, request: Outgoing) -> News {
+    match channel.open(request).await {
+        Ok((answer, body)) => {
+            let listing = Listing { answer, body, sieve: Sieve::default(), bytes: 0, served: 0 };
+            Box::new(listing).read_on().await
+        }
+        Err(failure) => News::Whole(Err(failure)),
+    }
+}
+
+impl Listing {
+    async fn read_on(mut self: Box<Self>) -> News {
+        match self.body.next().await {
+            Ok(part) => News::Part(self, part),
+            Err(failure) => News::Whole(Err(failure)),
         }
     }
 }

@@ -131,16 +131,8 @@ impl ListReader<'_> {
         self.served
     }
 
-    fn find(&mut self, id: &str) -> Option<&mut Entry> {
-        self.sought.id.clear();
-        self.sought.id.push_str(id);
-        let id = self.planner.tasks.id(&self.sought)?;
-        self.planner.tasks.get_mut(id)
-    }
-}
-
-impl Reader for ListReader<'_> {
-    fn knows(&mut self, print: u64) -> bool {
+    /// Whether an entry of this print is as it was when it was last applied, so that it need not be decoded.
+    pub fn knows(&mut self, print: u64) -> bool {
         let Planner { scopes, tasks, .. } = &mut *self.planner;
         let id = scopes.get(self.sought.scope.as_str()).and_then(|scope| scope.prints.get(&print));
         let Some(entry) = id.and_then(|id| tasks.get_mut(*id)).filter(|entry| entry.print == Some(print)) else {
@@ -158,6 +150,15 @@ impl Reader for ListReader<'_> {
         unchanged
     }
 
+    fn find(&mut self, id: &str) -> Option<&mut Entry> {
+        self.sought.id.clear();
+        self.sought.id.push_str(id);
+        let id = self.planner.tasks.id(&self.sought)?;
+        self.planner.tasks.get_mut(id)
+    }
+}
+
+impl Reader for ListReader<'_> {
     fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
         let poll = self.poll;
         let is_part = parent.and_then(|parent| self.find(parent)).is_some_and(|parent| {
@@ -449,7 +450,7 @@ impl Planner {
         let awaited = state.failures == 0 && listed().any(Entry::is_owing);
         let (began, runs) = (state.began, state.runs);
         self.demand += demand - state.demand;
-        let next = cadence::jittered(period.mul_f64(self.stretch()), cadence::seed(scope), runs);
+        let next = cadence::stretched(period, self.stretch(), cadence::seed(scope), runs);
         let spacing = if awaited { LIST_SPACING } else { next };
         let at = began.map_or(now, |began| now.max(began + spacing));
         if let Some(state) = self.scopes.get_mut(scope) {

@@ -12,6 +12,7 @@
 //! | [`hold`] | when to be silent: `Retry-After`, outages, refused credentials |
 //! | [`budget`] | requests per second |
 //! | [`coalesce`] | list or single requests |
+//! | [`sieve`] | lets go of what is known of a list, while it arrives |
 //! | [`transport`], [`egress`] | requests over HTTP: bounded, and only to where the operator lets them go |
 //! | [`actor`] | runs a planner: sends its jobs, decodes the answers, delivers the reports |
 
@@ -26,6 +27,7 @@ pub mod hold;
 pub mod job;
 pub mod lists;
 pub mod planner;
+pub mod sieve;
 pub mod tasks;
 pub mod transport;
 

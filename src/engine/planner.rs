@@ -340,7 +340,7 @@ impl Planner {
         let requests = 1.0 + f64::from(u8::from(self.settings.subtasks && !self.subtasks_refused));
         self.demand += requests / period.as_secs_f64() - entry.demand;
         entry.demand = requests / period.as_secs_f64();
-        let due = now + cadence::jittered(period.mul_f64(self.stretch()), seed, turn);
+        let due = now + cadence::stretched(period, self.stretch(), seed, turn);
         self.put(id, Place::Due(due));
     }
 

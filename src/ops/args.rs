@@ -102,7 +102,7 @@ pub struct RunArgs {
     pub workers: u16,
 
     /// Worker threads of the asynchronous runtime, 1 to 64
-    #[arg(long, env = "TASKWATCH_THREADS", value_name = "COUNT", default_value_t = 2,
+    #[arg(long, env = "TASKWATCH_THREADS", value_name = "COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
 
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(args.progress_min_seconds, Duration::from_secs(30));
         assert_eq!(args.progress_min_points, 5);
         assert_eq!(args.secret_refresh_seconds, Duration::from_secs(30));
-        assert_eq!((args.workers, args.threads), (16, 2));
+        assert_eq!((args.workers, args.threads), (16, 1));
         assert_eq!(args.drain_timeout_seconds, Duration::from_secs(8));
     }
 

@@ -171,7 +171,7 @@ impl Provider for AstraControl {
             return Err(failure);
         }
         let mut tasks = Vec::new();
-        let listing = list::read(&text, &["items"], FIELDS, reader, &mut |entry, reader| {
+        let listing = list::read(&text, &["items"], FIELDS, &mut |entry| {
             let (Some(id), parent) = (entry.get("id").text(), entry.get("parentTaskID").text()) else { return };
             let parent = parent.as_deref().filter(|id| *id != NIL);
             let fits = tasks.len() < PAGE_TASKS && other_account(entry, scope).is_none();

@@ -297,7 +297,7 @@ impl Provider for CloudRu {
             return Err(failure);
         }
         let mut tasks = Vec::new();
-        let listing = list::read(&text, &["tasks"], FIELDS, reader, &mut |entry, reader| {
+        let listing = list::read(&text, &["tasks"], FIELDS, &mut |entry| {
             let Some(id) = entry.get("id").text() else { return };
             let fits = tasks.len() < PAGE_TASKS && other_instance(entry, scope).is_none();
             if fits && reader.wants(&id, None, entry.print()) {

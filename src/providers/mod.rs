@@ -104,12 +104,8 @@ pub struct Page {
 
 /// For whom a list is read: says which of its entries are worth decoding.
 pub trait Reader {
-    /// Whether an entry of these very bytes was read before and need not be read again. `print` stands for the bytes: see [`wire::list`].
-    fn knows(&mut self, _print: u64) -> bool {
-        false
-    }
-
-    /// Whether the entry of this task, which is part of `parent`, is to be decoded.
+    /// Whether the entry of this task, which is part of `parent`, is to be decoded; `print` stands for its bytes (see
+    /// [`wire::list::print`]).
     fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool;
 }
 

@@ -6,3 +6,4 @@ mod model;
 mod random;
 mod reading;
 mod rig;
+mod sieve;

@@ -200,23 +200,34 @@ impl Channel {
     /// There was no answer, or none that may be read. [`Failure::code`] then is one of `EgressDenied`, `DNSFailure`, `Timeout`,
     /// `ConnectionRefused`, `ConnectionReset`, `ConnectionFailed`, `TLSFailure`, `TooLarge`, `NotHTTP`, `BadEncoding`, `OtherHost`.
     pub async fn send(&self, request: Outgoing) -> Result<Answer, Failure> {
+        let (mut answer, mut body) = self.open(request).await?;
+        let mut text = BytesMut::with_capacity(body.told());
+        while let Some(part) = body.next().await? {
+            text.extend_from_slice(&part);
+        }
+        answer.body = text.freeze();
+        Ok(answer)
+    }
+
+    /// Sends a request and reads the head of the answer; the body is to be read from what comes with it.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn open(&self, request: Outgoing) -> Result<(Answer, Body), Failure> {
         let this = &*self.0;
         // A literal address is dialled without the resolver, and so without its check.
         if let Some(ip) = this.key.ip() {
             this.policy.check(ip, this.key.port).map_err(|denied| self.fail(&Network::Denied(denied), None))?;
         }
-        let deadline = Instant::now() + request.timeout;
         let (limit, timeout) = (request.body_limit, request.timeout);
+        let deadline = Instant::now() + timeout;
         let request = self.prepare(request)?;
-        let late = |status| self.fail(&Network::Timeout(timeout), status);
-
-        let sent = timeout_at(deadline, this.client.execute(request)).await.map_err(|_| late(None))?;
-        let mut answer = sent.map_err(|error| self.fail(&explain(&error), None))?;
-        let status = answer.status();
-        let headers = std::mem::take(answer.headers_mut());
-        let body =
-            timeout_at(deadline, self.read(&mut answer, status, limit)).await.map_err(|_| late(Some(status)))??;
-        Ok(Answer { status, headers, body })
+        let sent = timeout_at(deadline, this.client.execute(request)).await;
+        let sent = sent.map_err(|_| self.fail(&Network::Timeout(timeout), None))?;
+        let mut response = sent.map_err(|error| self.fail(&explain(&error), None))?;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let body = Body { channel: self.clone(), response, status, limit, left: limit, timeout, deadline };
+        Ok((Answer { status, headers, body: Bytes::new() }, body))
     }
 
     fn prepare(&self, request: Outgoing) -> Result<reqwest::Request, Failure> {
@@ -250,25 +261,6 @@ impl Channel {
         Ok(prepared)
     }
 
-    async fn read(&self, answer: &mut reqwest::Response, status: StatusCode, limit: usize) -> Result<Bytes, Failure> {
-        // Room for all of it at once, where its size is told: a long list would else be copied again and again.
-        let told = answer.content_length().and_then(|length| usize::try_from(length).ok());
-        let mut body = BytesMut::with_capacity(told.unwrap_or(0).min(limit));
-        loop {
-            let chunk = answer.chunk().await.map_err(|error| self.fail(&explain(&error), Some(status)))?;
-            let Some(chunk) = chunk else { return Ok(body.freeze()) };
-            let room = limit - body.len();
-            if chunk.len() > room {
-                if status.is_success() {
-                    return Err(self.fail(&Network::TooLarge(limit), Some(status)));
-                }
-                body.extend_from_slice(&chunk[..room]);
-                return Ok(body.freeze());
-            }
-            body.extend_from_slice(&chunk);
-        }
-    }
-
     fn fail(&self, what: &Network, status: Option<StatusCode>) -> Failure {
         let private_ca = self.0.key.tls.ca_bundle.is_some();
         let (class, code, message) = what.describe(&self.0.authority, private_ca);
@@ -276,6 +268,48 @@ impl Channel {
         code.clone_into(&mut failure.code);
         failure.http_status = status.map(|status| status.as_u16());
         failure
+    }
+}
+
+/// The body of an answer, decompressed; it must come within the time and the limit of its request.
+pub struct Body {
+    channel: Channel,
+    response: reqwest::Response,
+    status: StatusCode,
+    limit: usize,
+    left: usize,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Body {
+    /// The next part; none at the end.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let fail = |what: &Network| self.channel.fail(what, Some(self.status));
+        if self.left == 0 && !self.status.is_success() {
+            // What an error says beyond the limit is not waited for.
+            return Ok(None);
+        }
+        let part = timeout_at(self.deadline, self.response.chunk()).await;
+        let part = part.map_err(|_| fail(&Network::Timeout(self.timeout)))?.map_err(|error| fail(&explain(&error)))?;
+        let Some(mut part) = part else { return Ok(None) };
+        if part.len() > self.left {
+            if self.status.is_success() {
+                return Err(fail(&Network::TooLarge(self.limit)));
+            }
+            part.truncate(self.left);
+        }
+        self.left -= part.len();
+        Ok(Some(part))
+    }
+
+    /// How large the answer says it is, within the limit; 0 where it does not say.
+    fn told(&self) -> usize {
+        let told = self.response.content_length().and_then(|length| usize::try_from(length).ok());
+        told.unwrap_or(0).min(self.limit)
     }
 }
 

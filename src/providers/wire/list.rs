@@ -1,5 +1,4 @@
-//! Lists of tasks. Most entries of a list are as they were in the one before: each is first told by its bytes alone, and only what the
-//! reader does not know is taken apart, of that only the fields that are wanted.
+//! Lists of tasks, read in one pass: each entry is handed over as it is read, and of each only the fields that are wanted are kept.
 
 use std::{
     borrow::Cow,
@@ -12,7 +11,6 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 
 use super::node::{Budget, Key, Node, without_mark};
-use crate::providers::Reader;
 
 /// One entry of a list: the values of the wanted fields. It may be sent as an object or as an array in the order of the fields
 /// (Astra's `include=`, upstreams.md §3.3).
@@ -34,7 +32,7 @@ impl<'f, 'a> Entry<'f, 'a> {
         index.and_then(|index| self.values.get(index)).unwrap_or(&Node::Null)
     }
 
-    /// A number that stands for the bytes of the entry, within this process.
+    /// See [`print`].
     #[must_use]
     pub fn print(&self) -> u64 {
         self.print
@@ -55,6 +53,12 @@ impl<'f, 'a> Entry<'f, 'a> {
     }
 }
 
+/// The print of an entry: a number that stands for its bytes, within this process.
+#[must_use]
+pub fn print(entry: &[u8]) -> u64 {
+    PRINTS.hash_one(entry)
+}
+
 /// What a list's document holds beside its entries.
 #[derive(Debug)]
 pub struct Listing<'a> {
@@ -64,8 +68,7 @@ pub struct Listing<'a> {
     pub rest: Node<'a>,
 }
 
-/// Reads the list at one of `keys` of the document, and calls `sink` with each entry that is an object or an array and that `reader`
-/// does not know. An entry that cannot be read is only counted; a `null` in the place of the list is an empty list.
+/// Reads the list at one of `keys` of the document, and calls `sink` with each entry that is an object or an array. An entry that cannot be read is only counted; a `null` in the place of the list is an empty list.
 ///
 /// # Errors
 /// Where `text` is not one JSON object, or has something else in the place of the list.
@@ -73,17 +76,16 @@ pub fn read<'a>(
     text: &'a str,
     keys: &[&str],
     fields: &[&str],
-    reader: &mut dyn Reader,
     sink: Sink<'_, 'a>,
 ) -> Result<Listing<'a>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(without_mark(text));
-    let listing = deserializer.deserialize_map(Document { keys, entries: Entries { fields, reader, sink } })?;
+    let listing = deserializer.deserialize_map(Document { keys, entries: Entries { fields, sink } })?;
     deserializer.end()?;
     Ok(listing)
 }
 
-/// Takes an entry in, for a reader.
-type Sink<'s, 'a> = &'s mut dyn FnMut(&Entry<'_, 'a>, &mut dyn Reader);
+/// Takes an entry in.
+type Sink<'s, 'a> = &'s mut dyn FnMut(&Entry<'_, 'a>);
 
 struct Document<'f, 's, 'a> {
     keys: &'f [&'f str],
@@ -115,7 +117,6 @@ impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
 
 struct Entries<'f, 's, 'a> {
     fields: &'f [&'f str],
-    reader: &'s mut dyn Reader,
     sink: Sink<'s, 'a>,
 }
 
@@ -141,9 +142,9 @@ impl<'de> Visitor<'de> for &mut Entries<'_, '_, 'de> {
         let mut entry = Entry { fields: self.fields, values: Vec::new(), print: 0 };
         while let Some(raw) = access.next_element::<&RawValue>()? {
             count += 1;
-            let print = PRINTS.hash_one(raw.get());
-            if !self.reader.knows(print) && entry.fill(raw.get(), print) {
-                (self.sink)(&entry, self.reader);
+            let print = print(raw.get().as_bytes());
+            if entry.fill(raw.get(), print) {
+                (self.sink)(&entry);
             }
         }
         Ok(count)

@@ -1,0 +1,104 @@
+//! What the sieve lets through: all but the known entries, however the document is cut into parts.
+
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::engine::sieve::Sieve;
+use crate::providers::wire::list::print;
+
+/// What is left of `text`, pushed in parts of `size` bytes, where the entries with these texts are known.
+fn sift(text: &[u8], size: usize, known: &[String]) -> (Vec<u8>, usize) {
+    let prints: HashSet<_> = known.iter().map(|entry| print(entry.as_bytes())).collect();
+    let mut sieve = Sieve::default();
+    for part in text.chunks(size.max(1)) {
+        sieve.push(part, |print| prints.contains(&print));
+    }
+    let left_out = sieve.left_out();
+    (sieve.finish(), left_out)
+}
+
+#[test]
+fn what_is_known_is_left_out() {
+    let a = r#"{"id":"a","x":[1,{"y":"]}\",{"}]}"#;
+    let b = r#"["b",null,"running"]"#;
+    for (text, known, expected) in [
+        (
+            format!(r#"{{"items":[{a},{b}],"metadata":{{"n":[{b}]}}}}"#),
+            vec![a],
+            format!(r#"{{"items":[{b}],"metadata":{{"n":[{b}]}}}}"#),
+        ),
+        (format!(r#"{{"items":[{a},{b}]}}"#), vec![b], format!(r#"{{"items":[{a}]}}"#)),
+        (format!(r#"{{"items":[{a}, {b} ,{a}]}}"#), vec![b], format!(r#"{{"items":[{a},{a}]}}"#)),
+        (format!("\u{feff} {{\"items\" : [ {a} , {b} ] }}"), vec![a, b], "\u{feff} {\"items\" : [] }".to_owned()),
+        (format!(r#"{{"items":[],"tasks":[{a}]}}"#), vec![a], r#"{"items":[],"tasks":[]}"#.to_owned()),
+        // Neither lists of a document nor known.
+        (format!("[{a},{b}]"), vec![a, b], format!("[{a},{b}]")),
+        (format!(r#"{{"items":{{"list":[{a}]}}}}"#), vec![a], format!(r#"{{"items":{{"list":[{a}]}}}}"#)),
+        (r#"{"items":[null,1,"{}",{}]}"#.to_owned(), vec!["1", "null"], r#"{"items":[null,1,"{}",{}]}"#.to_owned()),
+        // What is broken stays so.
+        (format!(r#"{{"items":[{b}{a},{a}x,{a}]"#), vec![a], format!(r#"{{"items":[{b}{a},{a}x]"#)),
+        (format!(r#"{{"items":[{b},{a},"#), vec![a], format!(r#"{{"items":[{b},"#)),
+        (format!("<html>{a}</html>"), vec![a], format!("<html>{a}</html>")),
+        (String::new(), vec![a], String::new()),
+    ] {
+        let known: Vec<_> = known.into_iter().map(str::to_owned).collect();
+        for size in [1, 2, 3, 7, 1000] {
+            let (left, _) = sift(text.as_bytes(), size, &known);
+            assert_eq!(String::from_utf8(left).unwrap(), expected, "{text} in parts of {size}");
+        }
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        r#"[a-z\[\]{},:"\\ é]{0,8}"#.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("[a-c\"\\\\{\\[]{1,2}", inner, 0..4).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_document_keeps_all_but_what_is_known(
+        before in any_json(),
+        entries in prop::collection::vec((any_json(), any::<bool>()), 0..8),
+        after in any_json(),
+        pretty: bool,
+        size in 1_usize..40,
+    ) {
+        let document = |entries: Vec<&Value>| json!({"a": before, "items": entries, "z": after});
+        let whole = document(entries.iter().map(|(entry, _)| entry).collect());
+        let text = if pretty { serde_json::to_string_pretty(&whole) } else { serde_json::to_string(&whole) }.unwrap();
+        // As they stand in the text; indented ones are not the same.
+        let known: Vec<_> =
+            entries.iter().filter(|(entry, known)| *known && (entry.is_object() || entry.is_array())).map(|(entry, _)| entry).collect();
+        let known: Vec<_> = known.iter().map(|entry| entry.to_string()).collect();
+        let (left, left_out) = sift(text.as_bytes(), size, &known);
+        let left: Value = serde_json::from_slice(&left).unwrap();
+        let expected: Vec<_> = entries.iter().map(|(entry, _)| entry).filter(|entry| pretty || !known.contains(&entry.to_string())).collect();
+        if pretty {
+            return Ok(());
+        }
+        prop_assert_eq!(&left["items"], &json!(expected));
+        // The other members may be lists that have such entries.
+        if !before.is_array() && !after.is_array() {
+            prop_assert_eq!(left_out, entries.len() - expected.len());
+            prop_assert_eq!(left, document(expected));
+        }
+    }
+
+    #[test]
+    fn any_bytes_do_no_harm(text: Vec<u8>, size in 1_usize..9) {
+        let (left, left_out) = sift(&text, size, &[]);
+        prop_assert_eq!((left, left_out), (text, 0));
+    }
+}
