@@ -69,7 +69,7 @@ pub struct WatchEntry {
     /// The resource version of that.
     pub version: u64,
     /// What the engine said last; none when the status shows it.
-    pub observation: Option<(u64, Report<Timestamp>)>,
+    pub observation: Option<Box<(u64, Report<Timestamp>)>>,
     /// The ticket of the newest registration, and the refresh request that it stands for.
     pub ticket: u64,
     /// The refresh request that the ticket was made for.
@@ -77,7 +77,7 @@ pub struct WatchEntry {
     /// What the engine was asked for, to tell whether something else is wanted now.
     pub registered: Option<u64>,
     /// Events of a write that was not acknowledged, and the status that it would have made.
-    pub unconfirmed: Option<(Kept, Vec<Event>)>,
+    pub unconfirmed: Option<Box<(Kept, Vec<Event>)>>,
     /// Since when the engine has been asked for it without a break.
     pub asking_since: Timestamp,
     /// Writes that failed in a row.
@@ -158,8 +158,8 @@ impl WatchEntry {
     /// When the task was seen, where that is the newest news of it.
     #[must_use]
     pub fn seen(&self) -> Option<Timestamp> {
-        match self.observation {
-            Some((_, Report::Seen { at, .. })) => Some(at),
+        match self.observation.as_deref() {
+            Some((_, Report::Seen { at, .. })) => Some(*at),
             _ => None,
         }
     }
@@ -280,7 +280,7 @@ impl Index {
     /// Takes in what the engine says of a task. Returns whether anybody still wants to know.
     pub fn observe(&mut self, delivery: Delivery<Timestamp>) -> bool {
         let entry = self.watches.get_mut(&delivery.key);
-        entry.map(|entry| entry.observation = Some((delivery.ticket, delivery.report))).is_some()
+        entry.map(|entry| entry.observation = Some(Box::new((delivery.ticket, delivery.report)))).is_some()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`sources`] | watches of the API server into the index |
+//! | [`sources`], [`readable`] | watches of the API server into the index; what is read of an object |
 //! | [`index`], [`kept`] | what is known, and how statuses are kept |
 //! | [`queue`] | who is to be looked at |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
@@ -16,6 +16,7 @@ mod events;
 pub mod index;
 pub mod kept;
 pub mod queue;
+pub mod readable;
 mod resolve;
 mod sources;
 mod status;
@@ -100,6 +101,8 @@ pub enum StartError {
 
 /// Connections are reconciled so many at a time.
 const CONNECTION_WORKERS: u16 = 4;
+/// So many observations may wait for a worker before lists are read no further: each takes a kilobyte or more.
+const OBSERVATIONS: usize = 2_000;
 /// How often the work loop says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -122,6 +125,10 @@ impl Sink for Shared {
         if self.index().observe(delivery) {
             self.watches.add(key);
         }
+    }
+
+    fn room(&self) -> usize {
+        OBSERVATIONS.saturating_sub(self.watches.waiting())
     }
 
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth) {

@@ -1,24 +1,23 @@
 //! The watches of the API server, each a task that keeps the index current.
 
-use std::{collections::HashSet, fmt::Debug, hash::Hash, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::PartialObjectMeta,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
     },
 };
-use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
 
 use super::{
     Controller,
     index::{ConnectionObject, version},
+    readable::{Kind, Readable},
 };
 use crate::{
     api::{ClusterTaskConnection, ConnectionStatus, TaskConnection, TaskWatch},
@@ -47,11 +46,7 @@ trait Target<K>: Send + Sync {
 }
 
 /// Follows a collection for ever; `ready` once its first list is in.
-async fn follow<K, T>(api: Api<DeserializeGuard<K>>, target: T, ready: Readiness, heard: WatchMetrics)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-    T: Target<K>,
-{
+async fn follow<K: Kind, T: Target<K>>(api: Api<Readable<K>>, target: T, ready: Readiness, heard: WatchMetrics) {
     let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
     let mut stream = pin!(watcher(api, config).default_backoff());
     let mut listed = HashSet::new();
@@ -90,7 +85,7 @@ where
 }
 
 /// Takes in an object, unless it cannot be read: then what is known of it stays, until it is deleted.
-fn take<K: Resource<DynamicType = ()>, T: Target<K>>(target: &T, object: DeserializeGuard<K>) -> Option<T::Key> {
+fn take<K: Kind, T: Target<K>>(target: &T, object: Readable<K>) -> Option<T::Key> {
     match object.0 {
         Ok(object) => target.put(object),
         Err(invalid) => {
@@ -122,9 +117,8 @@ pub(super) fn start(
     }
 }
 
-fn watch<K, S>(controller: &Arc<Controller>, api: Api<DeserializeGuard<K>>, source: S, ready: Readiness)
+fn watch<K: Kind, S>(controller: &Arc<Controller>, api: Api<Readable<K>>, source: S, ready: Readiness)
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     (Arc<Controller>, S): Target<K>,
     S: Send + Sync + 'static,
 {

@@ -113,9 +113,9 @@ impl Controller {
             spec: &object.spec,
             status: stored.as_ref(),
             connection: standing.state(),
-            observation: observation(entry.observation.as_ref().map(|(_, report)| report)),
+            observation: observation(entry.observation.as_ref().map(|seen| &seen.1)),
             refreshed: entry.ticket_for.is_some()
-                && entry.observation.as_ref().is_some_and(|(ticket, _)| *ticket == entry.ticket),
+                && entry.observation.as_ref().is_some_and(|seen| seen.0 == entry.ticket),
             asking_since: if entry.registered.is_some() { entry.asking_since } else { now },
             period,
             settings: self.settings,
@@ -136,7 +136,7 @@ impl Controller {
         let wanted = standing.task(&object.spec).filter(|_| decision.poll == Poll::Keep);
         let wanted = wanted.map(|task| Watch { task, period, max_period, age, known, ticket });
         self.register(entry, key, &connection, wanted, now);
-        let confirmed = match (&decision.status, entry.unconfirmed.take()) {
+        let confirmed = match (&decision.status, entry.unconfirmed.take().map(|told| *told)) {
             (None, Some((status, events))) if entry.status.as_ref() == Some(&status) => events,
             _ => Vec::new(),
         };
@@ -169,7 +169,7 @@ impl Controller {
             entry.registered = print;
         } else {
             self.engine.forget(connection, key.clone());
-            entry.observation = entry.observation.take().filter(|(_, report)| matches!(report, Report::Seen { .. }));
+            entry.observation = entry.observation.take().filter(|seen| matches!(seen.1, Report::Seen { .. }));
         }
     }
 
@@ -179,7 +179,7 @@ impl Controller {
         let path = TaskWatch::url_path(&(), Some(namespace));
         let kept = Kept::pack(new);
         if let (Some(entry), Some(kept)) = (self.shared.index().watches.get_mut(key), &kept) {
-            entry.unconfirmed = Some((kept.clone(), plan.decision.events.clone()));
+            entry.unconfirmed = Some(Box::new((kept.clone(), plan.decision.events.clone())));
         }
         let written = status::write(&self.client, &path, identity, new).await;
         let mut index = self.shared.index();

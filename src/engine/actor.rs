@@ -255,7 +255,7 @@ impl Actor {
         let Sent { job, kind, started, news } = sent;
         match (news, &kind) {
             (News::Part(mut listing, Some(part)), JobKind::List(scope, _)) => {
-                let mut reader = self.planner.list_reader(job, scope);
+                let mut reader = self.planner.list_reader(job, scope, 0);
                 listing.sieve.push(&part, |print| reader.knows(print));
                 listing.served += reader.served();
                 listing.bytes += part.len();
@@ -318,7 +318,7 @@ impl Actor {
         let Listing { mut answer, sieve, bytes, served, .. } = listing;
         let left_out = sieve.left_out();
         answer.body = sieve.finish().into();
-        let mut reader = self.planner.list_reader(job, scope);
+        let mut reader = self.planner.list_reader(job, scope, self.shared.sink.room());
         let mut page = provider.decode_list(scope, &answer, &mut reader);
         if let Ok(page) = &mut page {
             page.total += left_out;

@@ -58,6 +58,8 @@ pub enum Reading {
     Print(u64),
     /// A part of another task.
     Part,
+    /// Something else, which is left to the next list.
+    Later,
 }
 
 /// One polled task.

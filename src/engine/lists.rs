@@ -65,6 +65,10 @@ struct Run {
     found: Vec<Arc<Task>>,
     children: HashMap<String, Vec<Arc<Task>>>,
     cursors: HashSet<Cursor>,
+    /// So many have been applied.
+    applied: usize,
+    /// Entries were left to the next list, for want of room.
+    left: bool,
 }
 
 impl Scope {
@@ -122,6 +126,8 @@ pub struct ListReader<'p> {
     sought: TaskRef,
     /// Entries that somebody watches.
     served: u32,
+    /// So many more may be decoded.
+    room: usize,
 }
 
 impl ListReader<'_> {
@@ -160,7 +166,7 @@ impl ListReader<'_> {
 
 impl Reader for ListReader<'_> {
     fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
-        let poll = self.poll;
+        let (poll, has_room) = (self.poll, self.room > 0);
         let is_part = parent.and_then(|parent| self.find(parent)).is_some_and(|parent| {
             parent.parts = true;
             if parent.reading == Some((poll, Reading::Unchanged)) {
@@ -175,17 +181,25 @@ impl Reader for ListReader<'_> {
             return is_part;
         }
         // A part is decoded each time: somebody may come to watch the whole.
-        entry.reading = Some((poll, if parent.is_none() { Reading::Print(print) } else { Reading::Part }));
+        let read = if parent.is_none() { Reading::Print(print) } else { Reading::Part };
+        entry.reading = Some((poll, if has_room { read } else { Reading::Later }));
         self.served += 1;
-        true
+        if has_room {
+            self.room -= 1;
+        } else if let Some(run) = self.planner.scopes.get_mut(self.sought.scope.as_str()).and_then(|s| s.run.as_mut()) {
+            run.left = true;
+        }
+        is_part || has_room
     }
 }
 
 impl Planner {
-    /// The reader for the answer to a list's job.
-    pub fn list_reader(&mut self, job: u64, scope: &str) -> ListReader<'_> {
+    /// The reader for the answer to a list's job; it decodes no more entries than there is `room` for.
+    pub fn list_reader(&mut self, job: u64, scope: &str, room: usize) -> ListReader<'_> {
         let poll = self.jobs.get(&job).map_or(job, |job| job.poll);
-        ListReader { planner: self, poll, sought: TaskRef { scope: scope.to_owned(), id: String::new() }, served: 0 }
+        let found = self.scopes.get(scope).and_then(|scope| scope.run.as_ref()).map_or(0, |run| run.found.len());
+        let sought = TaskRef { scope: scope.to_owned(), id: String::new() };
+        ListReader { planner: self, poll, sought, served: 0, room: room.saturating_sub(found) }
     }
 
     /// Keeps the scope's counts in step with a move of one of its tasks.
@@ -385,6 +399,7 @@ impl Planner {
     fn apply_run(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
         let Some(run) = self.scopes.get_mut(scope).and_then(|state| state.run.as_mut()) else { return };
         let (shown, mut children) = (std::mem::take(&mut run.found), std::mem::take(&mut run.children));
+        run.applied += shown.len();
         let mut sought = TaskRef { scope: scope.to_string(), id: String::new() };
         for mut found in shown {
             sought.id.clone_from(&found.id);
@@ -417,8 +432,9 @@ impl Planner {
         let Some(state) = self.scopes.get(scope) else { return };
         let is_missing = |id: &&TaskId| {
             self.tasks.get(**id).is_some_and(|entry| {
-                let unchanged = entry.reading == Some((poll, Reading::Unchanged));
-                entry.applied <= poll && !unchanged && entry.watchers.iter().all(|watcher| watcher.from_job <= poll)
+                let shown =
+                    [Reading::Unchanged, Reading::Later].map(|reading| Some((poll, reading))).contains(&entry.reading);
+                entry.applied <= poll && !shown && entry.watchers.iter().all(|watcher| watcher.from_job <= poll)
             })
         };
         let missing: Vec<_> = state.listed.iter().filter(is_missing).copied().collect();
@@ -433,7 +449,8 @@ impl Planner {
     /// Says when the scope's next list is due.
     pub(super) fn end_run(&mut self, scope: &Arc<str>, now: Instant) {
         let Some(state) = self.scopes.get_mut(scope) else { return };
-        let pages = state.run.take().map_or(1, |run| run.pages.max(1));
+        let run = state.run.take().unwrap_or_default();
+        let (pages, goes_on) = (run.pages.max(1), run.left && run.applied > 0);
         if state.members == 0 {
             return self.dismiss(scope);
         }
@@ -451,7 +468,7 @@ impl Planner {
         let (began, runs) = (state.began, state.runs);
         self.demand += demand - state.demand;
         let next = cadence::stretched(period, self.stretch(), cadence::seed(scope), runs);
-        let spacing = if awaited { LIST_SPACING } else { next };
+        let spacing = if awaited && !run.left || goes_on { LIST_SPACING } else { next };
         let at = began.map_or(now, |began| now.max(began + spacing));
         if let Some(state) = self.scopes.get_mut(scope) {
             (state.demand, state.runs) = (demand, runs + 1);

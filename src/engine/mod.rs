@@ -209,6 +209,8 @@ pub struct ConnectionHealth {
 pub trait Sink: Send + Sync + 'static {
     /// A report for a watcher.
     fn deliver(&self, delivery: Delivery<Timestamp>);
+    /// How many more reports may be delivered before those that were are taken up: lists are not read faster than that.
+    fn room(&self) -> usize;
     /// News of a connection.
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth);
 }

@@ -28,6 +28,7 @@ struct Stage {
     decoded: Vec<String>,
     asked: Vec<JobKind>,
     told: Vec<Delivery<Instant>>,
+    room: usize,
 }
 
 impl Stage {
@@ -43,7 +44,7 @@ impl Stage {
             let watch = Watch { task, period, max_period: period, age: Duration::ZERO, known: true, ticket: 1 };
             planner.watch(key(number), &watch, now);
         }
-        Self { planner, now, shown, hidden: None, decoded: Vec::new(), asked: Vec::new(), told: Vec::new() }
+        Self { planner, now, shown, hidden: None, decoded: Vec::new(), asked: Vec::new(), told: Vec::new(), room: 1000 }
     }
 
     /// Runs for so long, and forgets what was before.
@@ -69,7 +70,7 @@ impl Stage {
         };
         match kind {
             JobKind::List(scope, _) => {
-                let mut reader = self.planner.list_reader(job, scope);
+                let mut reader = self.planner.list_reader(job, scope, self.room);
                 let mut tasks = Vec::new();
                 for (id, (parent, print)) in &self.shown {
                     if self.hidden.as_ref() == Some(id) {
@@ -165,4 +166,27 @@ fn a_part_that_is_watched_itself_is_shown_with_its_whole_too() {
     stage.planner.watch(key(1), &watch, stage.now);
     stage.run(60 * SECOND);
     assert_eq!(parts_of_the_whole(&stage), Some(1), "{:?}", stage.told);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_left_to_the_next_list() {
+    let mut stage = Stage::new(20);
+    stage.room = 3;
+    stage.run(3 * SECOND);
+    let lists = stage.asked.iter().filter(|kind| matches!(kind, JobKind::List(..))).count();
+    assert_eq!((stage.told.len(), stage.decoded.len()), (3 * lists, 3 * lists), "{:?}", stage.asked);
+    stage.run(20 * SECOND);
+    assert_eq!((stage.told.len(), stage.gets()), (20 - 3 * lists, 0), "none of them is taken for missing");
+    for (_, print) in stage.shown.values_mut() {
+        *print += 1;
+    }
+    stage.run(20 * SECOND);
+    assert_eq!((stage.told.len(), stage.gets()), (20, 0), "changes, too");
+    stage.room = 0;
+    stage.shown.values_mut().for_each(|(_, print)| *print += 1);
+    stage.run(60 * SECOND);
+    assert!(stage.told.is_empty() && stage.asked.len() <= 7, "nothing is hurried that nobody takes: {:?}", stage.asked);
+    stage.room = 1000;
+    stage.run(12 * SECOND);
+    assert_eq!((stage.told.len(), stage.gets()), (20, 0));
 }
