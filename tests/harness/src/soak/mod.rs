@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `model` | what exists upstream, and the script by which each task moves |
 //! | `upstream`, `subject`, `cluster` | the simulator, the operator and the API server, over their restarts |
-//! | `storm`, `churn` | what is done to them, and to the objects |
+//! | `network` | the fault proxies between the operator and the two others |
+//! | `clock`, `credential` | the operator's clock, and its own credential |
+//! | `storm`, `churn` | what is done to all of these, and to the objects |
 //! | `history` | every status that was shown, judged when it was shown |
 //! | `converge`, `audit` | what must be so at the end: the statuses; the requests, events and logs |
 //! | `book` | what happened, and what was found |
@@ -13,10 +15,13 @@
 mod audit;
 mod book;
 mod churn;
+mod clock;
 mod cluster;
 mod converge;
+mod credential;
 mod history;
 mod model;
+mod network;
 mod rng;
 mod storm;
 mod subject;
@@ -28,10 +33,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use self::{
-    book::Book, churn::Churn, cluster::Cluster, history::History, model::World, rng::Rng, storm::Storm,
-    subject::Subject, upstream::Upstream,
+    book::Book, churn::Churn, clock::Clock, cluster::Cluster, credential::Credential, history::History, model::World,
+    network::Network, rng::Rng, storm::Storm, subject::Subject, upstream::Upstream,
 };
-use crate::{ControlPlane, OPERATOR};
+use crate::ControlPlane;
 
 /// How a soak is run.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +81,12 @@ pub async fn run(options: Options) -> Result<Report> {
     let quiet = model::now_ms() + i64::try_from((begin + options.storm).as_millis())?;
     let world = Arc::new(Mutex::new(World::new(quiet)));
     let upstream = Arc::new(Upstream::start(options.seed, Arc::clone(&world), Arc::clone(&book)).await?);
-    let subject = Arc::new(Subject::start(plane.kubeconfig(OPERATOR)?, Arc::clone(&book)).await?);
+    let connections = world.lock().unwrap_or_else(PoisonError::into_inner).connections.clone();
+    let network = Arc::new(Network::start(&connections, &upstream, &plane.url()).await?);
+    let credential = Credential::make(&cluster).await?;
+    let clock = Clock::make().await?;
+    let kubeconfig = credential.kubeconfig(&plane, network.api())?;
+    let subject = Arc::new(Subject::start(kubeconfig, clock.as_ref(), Arc::clone(&book)).await?);
     let history = Arc::new(History::new(Arc::clone(&world), Arc::clone(&book)));
     let churn =
         Churn::new(cluster.clone(), Arc::clone(&world), Arc::clone(&upstream), Arc::clone(&book), options.watches);
@@ -86,6 +96,9 @@ pub async fn run(options: Options) -> Result<Report> {
         cluster: cluster.clone(),
         world: Arc::clone(&world),
         upstream: Arc::clone(&upstream),
+        network,
+        credential,
+        clock,
         subject: Arc::clone(&subject),
         churn: Arc::clone(&churn),
         book: Arc::clone(&book),

@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use super::{
     book::{Book, Mark},
     churn::Churn,
+    clock::Clock,
     cluster::Cluster,
-    model::{Connection, FLEETING, World, hostile, now_ms},
+    credential::Credential,
+    model::{Connection, FLEETING, Proof, Way, World, hostile, now_ms},
+    network::{self, Network},
     rng::Rng,
     subject::Subject,
     upstream::{Upstream, status},
@@ -23,6 +26,10 @@ pub(super) struct Storm {
     pub(super) cluster: Cluster,
     pub(super) world: Arc<Mutex<World>>,
     pub(super) upstream: Arc<Upstream>,
+    pub(super) network: Arc<Network>,
+    pub(super) credential: Credential,
+    /// None where clocks cannot be stepped.
+    pub(super) clock: Option<Clock>,
     pub(super) subject: Arc<Subject>,
     pub(super) churn: Arc<Churn>,
     pub(super) book: Arc<Book>,
@@ -52,6 +59,9 @@ enum Blow {
     SecretTurned,
     SecretRemoved,
     TokensExpired,
+    ApiUnreachable,
+    CredentialTurned,
+    ClockStepped,
 }
 
 const BLOWS: &[(u64, Blow)] = &[
@@ -68,17 +78,25 @@ const BLOWS: &[(u64, Blow)] = &[
     (2, Blow::SecretTurned),
     (2, Blow::SecretRemoved),
     (2, Blow::TokensExpired),
+    (5, Blow::ApiUnreachable),
+    (3, Blow::CredentialTurned),
+    (4, Blow::ClockStepped),
 ];
+
+/// Statuses that were decided by a clock that was ahead are seen so long afterwards at most.
+const SHOWN_LATE_MS: i64 = 40_000;
 
 impl Storm {
     /// Goes on until its time is over.
     pub(super) async fn rage(&self, mut rng: Rng) -> Result<()> {
         let (one, two, three) = (rng.fork(), rng.fork(), rng.fork());
+        let (four, five) = (rng.fork(), rng.fork());
         let churn = async {
             self.churn.churn(two, self.until).await;
             Ok(())
         };
-        tokio::try_join!(self.blows(one), churn, self.faults(three)).map(drop)
+        let networks = async { tokio::try_join!(self.network(four, 0), self.network(five, 1)) };
+        tokio::try_join!(self.blows(one), churn, self.faults(three), networks).map(drop)
     }
 
     fn left(&self) -> Duration {
@@ -146,17 +164,64 @@ impl Storm {
                 self.book.say(&format!("the Secret of {} is away", connection.name));
                 self.cluster.remove_secret(connection).await?;
                 tokio::time::sleep(time).await;
-                self.cluster.make_connection(connection, &self.upstream.url()).await?;
+                self.connect(|c| c.name == connection.name).await?;
             }
             Blow::TokensExpired => {
                 self.upstream.admin("POST", "/tokens/expire", Some(&json!({}))).await?;
                 self.note_refused(Connection::exchanges);
             }
+            Blow::ApiUnreachable => {
+                let trouble = network::of_api(rng);
+                // Where there is time for it, longer than the operator waits for an answer.
+                let time = if self.longest > 7 { time * 3 } else { time };
+                self.book.act(&format!("api_{}: {trouble:?}", trouble.word()));
+                self.network.trouble_api(&trouble, time).await?;
+            }
+            Blow::CredentialTurned => self.credential.turn().await?,
+            Blow::ClockStepped => self.step_clock(time, rng).await?,
         }
         if matches!(blow, Blow::ApiServerKilled | Blow::ApiServerFrozen | Blow::EtcdKilled | Blow::EtcdFrozen) {
             self.book.mark(Mark::ClusterAway, from, now_ms());
         }
         Ok(())
+    }
+
+    /// Away from the true time, and back.
+    async fn step_clock(&self, time: Duration, rng: &mut Rng) -> Result<()> {
+        let seconds = i64::try_from(rng.between(20, 40 * 60))?;
+        let ahead = if rng.chance(50) { seconds * 1000 } else { -seconds * 1000 };
+        let Some(clock) = &self.clock else { return Ok(()) };
+        // A grace is measured by the clock: who steps it ahead while the upstream says that it knows nothing ends the grace.
+        let from = now_ms();
+        if self.book.marks(&[Mark::Denied]).iter().any(|(_, denied)| from - denied < SHOWN_LATE_MS) {
+            return Ok(());
+        }
+        self.book.say(&format!("the operator's clock is {ahead} ms ahead for {time:?}"));
+        let until = from + i64::try_from(time.as_millis())? + SHOWN_LATE_MS;
+        self.book.goes_ahead(from, until, ahead);
+        self.book.mark(Mark::ClockOff, from, until);
+        // What is signed or expires by the wrong time is refused.
+        self.note_refused(|c| c.exchanges() || c.proof == Proof::AccessKey);
+        clock.set(ahead)?;
+        tokio::time::sleep(time).await;
+        clock.set(0)
+    }
+
+    /// Faults of the network, on every second connection.
+    async fn network(&self, mut rng: Rng, first: usize) -> Result<()> {
+        let connections = self.world().connections.clone();
+        let own: Vec<_> = connections.iter().enumerate().skip(first).step_by(2).collect();
+        loop {
+            tokio::time::sleep(Duration::from_millis(rng.between(300, 2500)).min(self.left())).await;
+            if self.left().is_zero() {
+                return Ok(());
+            }
+            let (index, connection) = *rng.pick(&own);
+            let trouble = network::of_upstream(&mut rng, connection.tls);
+            let time = Duration::from_millis(rng.between(500, self.longest * 1000)).min(self.left());
+            self.book.act(&format!("net_{}: {} for {time:?}: {trouble:?}", trouble.word(), connection.name));
+            self.network.trouble((index, connection), &trouble, time, &self.upstream, &self.book).await?;
+        }
     }
 
     /// Right, wrong, right.
@@ -197,8 +262,10 @@ impl Storm {
     /// Makes the connections that are wanted, where they are not there.
     pub(super) async fn connect(&self, wanted: impl Fn(&Connection) -> bool) -> Result<()> {
         let connections = self.world().connections.clone();
-        for connection in connections.iter().filter(|c| wanted(c)) {
-            self.cluster.make_connection(connection, &self.upstream.url()).await?;
+        for (index, connection) in connections.iter().enumerate().filter(|(_, c)| wanted(c)) {
+            let url = self.network.url(index, connection)?;
+            let ca_pem = connection.tls.then(|| self.upstream.ca_pem()).transpose()?;
+            self.cluster.make_connection(connection, &Way { url, ca_pem }).await?;
         }
         Ok(())
     }
@@ -312,8 +379,10 @@ impl Storm {
 
     fn may_deny(&self, index: usize) -> bool {
         let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = !denied.contains(&index);
-        denied.push(index);
+        let first = !denied.contains(&index) && self.book.ahead(now_ms()) == 0;
+        if first {
+            denied.push(index);
+        }
         first
     }
 
