@@ -12,6 +12,7 @@ async fn every_status_is_true_after_a_storm() {
         storm: Duration::from_secs(30),
         limit: Duration::from_secs(90),
         watches: 200,
+        flood: 0,
         remove_crd: false,
         verbose: true,
     };

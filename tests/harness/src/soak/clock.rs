@@ -47,3 +47,20 @@ impl Clock {
         file.write_all_at(&(ahead_ms * 1_000_000).to_ne_bytes(), 0).context("the clock")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::soak::model::now_ms;
+
+    #[tokio::test]
+    async fn a_program_lives_by_it_while_it_is_stepped() {
+        let Some(clock) = Clock::make().await.unwrap() else { return };
+        for ahead in [0, 3_600_000, -3_600_000] {
+            clock.set(ahead).unwrap();
+            let output = tokio::process::Command::new("date").arg("+%s").envs(clock.env()).output().await.unwrap();
+            let shown: i64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+            assert!((shown * 1000 - now_ms() - ahead).abs() < 60_000, "{shown} with {ahead}");
+        }
+    }
+}

@@ -180,8 +180,17 @@ impl Cluster {
     }
 
     async fn all(&self, resource: &ApiResource) -> Result<Vec<Value>> {
-        let list = call(self.api(resource, None).list(&ListParams::default())).await?;
-        list.items.into_iter().map(|item| Ok(serde_json::to_value(item)?)).collect()
+        let (api, mut page, mut all) = (self.api(resource, None), ListParams::default().limit(500), Vec::new());
+        loop {
+            let list = call(api.list(&page)).await?;
+            for item in list.items {
+                all.push(serde_json::to_value(item)?);
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = ListParams::default().limit(500).continue_token(&token),
+                None => return Ok(all),
+            }
+        }
     }
 
     pub(super) fn every_watch(&self) -> Api<DynamicObject> {

@@ -7,7 +7,7 @@
 //! | `upstream`, `subject`, `cluster` | the simulator, the operator and the API server, over their restarts |
 //! | `network` | the fault proxies between the operator and the two others |
 //! | `clock`, `credential` | the operator's clock, and its own credential |
-//! | `storm`, `churn` | what is done to all of these, and to the objects |
+//! | `storm`, `churn`, `flood` | what is done to all of these, and to the objects |
 //! | `history` | every status that was shown, judged when it was shown |
 //! | `converge`, `audit` | what must be so at the end: the statuses; the requests, events and logs |
 //! | `book` | what happened, and what was found |
@@ -19,6 +19,7 @@ mod clock;
 mod cluster;
 mod converge;
 mod credential;
+mod flood;
 mod history;
 mod model;
 mod network;
@@ -33,8 +34,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use self::{
-    book::Book, churn::Churn, clock::Clock, cluster::Cluster, credential::Credential, history::History, model::World,
-    network::Network, rng::Rng, storm::Storm, subject::Subject, upstream::Upstream,
+    book::Book, churn::Churn, clock::Clock, cluster::Cluster, credential::Credential, flood::Flood, history::History,
+    model::World, network::Network, rng::Rng, storm::Storm, subject::Subject, upstream::Upstream,
 };
 use crate::ControlPlane;
 
@@ -49,6 +50,8 @@ pub struct Options {
     pub limit: Duration,
     /// How many `TaskWatch` objects there are.
     pub watches: u64,
+    /// How many more are applied and deleted in a loop; none where it is 0.
+    pub flood: u64,
     /// Remove the CRD of `TaskWatch` near the end, and put it back.
     pub remove_crd: bool,
     /// Say what is done.
@@ -91,6 +94,13 @@ pub async fn run(options: Options) -> Result<Report> {
     let churn =
         Churn::new(cluster.clone(), Arc::clone(&world), Arc::clone(&upstream), Arc::clone(&book), options.watches);
     let churn = Arc::new(churn);
+    let flood = Flood {
+        cluster: cluster.clone(),
+        churn: Arc::clone(&churn),
+        subject: Arc::clone(&subject),
+        book: Arc::clone(&book),
+        objects: options.flood,
+    };
     let storm = Storm {
         plane: Arc::clone(&plane),
         cluster: cluster.clone(),
@@ -101,6 +111,7 @@ pub async fn run(options: Options) -> Result<Report> {
         clock,
         subject: Arc::clone(&subject),
         churn: Arc::clone(&churn),
+        flood,
         book: Arc::clone(&book),
         until: Instant::now() + begin + options.storm,
         longest: (options.storm.as_secs() / 8).clamp(2, 8),
@@ -112,7 +123,7 @@ pub async fn run(options: Options) -> Result<Report> {
         churn.begin(&mut rng).await;
         book.say(&format!("seed {}: {} TaskWatches, the faults begin", options.seed, options.watches));
         let before = subject.usage().await?;
-        storm.rage(rng).await?;
+        Box::pin(storm.rage(rng)).await?;
         book.say("the faults end");
         upstream.no_faults().await?;
         if options.remove_crd {

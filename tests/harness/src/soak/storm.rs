@@ -12,6 +12,7 @@ use super::{
     clock::Clock,
     cluster::Cluster,
     credential::Credential,
+    flood::Flood,
     model::{Connection, FLEETING, Proof, Way, World, hostile, now_ms},
     network::{self, Network},
     rng::Rng,
@@ -32,6 +33,7 @@ pub(super) struct Storm {
     pub(super) clock: Option<Clock>,
     pub(super) subject: Arc<Subject>,
     pub(super) churn: Arc<Churn>,
+    pub(super) flood: Flood,
     pub(super) book: Arc<Book>,
     /// Not later.
     pub(super) until: Instant,
@@ -90,13 +92,14 @@ impl Storm {
     /// Goes on until its time is over.
     pub(super) async fn rage(&self, mut rng: Rng) -> Result<()> {
         let (one, two, three) = (rng.fork(), rng.fork(), rng.fork());
-        let (four, five) = (rng.fork(), rng.fork());
+        let (four, five, six) = (rng.fork(), rng.fork(), rng.fork());
         let churn = async {
             self.churn.churn(two, self.until).await;
             Ok(())
         };
         let networks = async { tokio::try_join!(self.network(four, 0), self.network(five, 1)) };
-        tokio::try_join!(self.blows(one), churn, self.faults(three), networks).map(drop)
+        tokio::try_join!(self.blows(one), churn, self.faults(three), networks, self.flood.run(six, self.until))
+            .map(drop)
     }
 
     fn left(&self) -> Duration {
