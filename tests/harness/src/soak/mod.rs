@@ -129,6 +129,7 @@ pub async fn run(options: Options) -> Result<Report> {
         if options.remove_crd {
             remove_crd(&plane, &cluster, &churn, &book, options.seed).await?;
         }
+        storm.last().await?;
         churn.settle().await?;
         storm.renew().await?;
         let (objects, different) = converge::converge(&cluster, &upstream, &world, options.limit).await?;
