@@ -38,8 +38,10 @@ fn options() -> Option<soak::Options> {
         }
     }
     (options.storm, options.limit) = (Duration::from_secs(seconds), Duration::from_secs(limit));
-    // A round takes its time.
-    options.flood = flood.unwrap_or(if seconds >= 300 { 2000 } else { 0 });
+    // What takes its time belongs to the long form.
+    let is_long = seconds >= 300;
+    options.flood = flood.unwrap_or(if is_long { 2000 } else { 0 });
+    options.remove_crd |= is_long;
     Some(options)
 }
 

@@ -66,8 +66,7 @@ impl Book {
             .iter()
             .filter(|(from, until, _)| (*from..=*until).contains(&at))
             .map(|(.., by)| *by)
-            .max()
-            .unwrap_or(0)
+            .fold(0, i64::max)
     }
 
     /// The spans of these kinds, in order.
