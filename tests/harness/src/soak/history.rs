@@ -235,3 +235,28 @@ pub(super) fn parse_time(text: &str) -> Option<i64> {
     let time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time = serde_json::from_value(text.into()).ok()?;
     Some(time.0.as_millisecond())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_told_of_an_object_before_it_was_first_seen_may_have_been_missed() {
+        let history = History::new(Arc::new(Mutex::new(World::new(0))), Arc::new(Book::new(false)));
+        let object = |uid: &str| {
+            let body = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
+                "metadata": {"name": uid, "uid": uid}, "status": {"state": "Paused"}});
+            serde_json::from_value::<DynamicObject>(body).unwrap()
+        };
+        history.take(object("followed"), 0);
+        history.take(object("found"), 1);
+        let seen = |uid: &str| history.of(uid).unwrap();
+        assert_eq!((seen("followed").reasons["TaskPaused"], seen("followed").missed("TaskRunning")), (1, 0));
+        assert_eq!((seen("found").reasons["TaskPaused"], seen("found").missed("TaskRunning")), (1, 1));
+        // It is no longer a first sight.
+        history.take(object("followed"), 1);
+        assert_eq!(seen("followed").missed("TaskRunning"), 0);
+    }
+}
