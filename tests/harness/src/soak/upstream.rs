@@ -152,6 +152,11 @@ impl Upstream {
         Ok(())
     }
 
+    /// What its TLS handshakes show from now on.
+    pub(super) async fn show(&self, certificate: &str) -> Result<()> {
+        self.admin("PUT", "/tls", Some(&json!({"certificate": certificate}))).await.map(drop)
+    }
+
     /// Switches a fault on; `name` comes back in the log.
     pub(super) async fn fault(&self, name: &str, mut fault: Value) -> Result<()> {
         fault["id"] = name.into();
@@ -159,6 +164,7 @@ impl Upstream {
     }
 
     pub(super) async fn no_faults(&self) -> Result<()> {
+        self.show("right").await?;
         self.admin("DELETE", "/faults", None).await.map(drop)
     }
 
