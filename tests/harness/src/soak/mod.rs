@@ -129,6 +129,7 @@ pub async fn run(options: Options) -> Result<Report> {
         if options.remove_crd {
             remove_crd(&plane, &cluster, &churn, &book, options.seed).await?;
         }
+        storm.flood.in_peace(Rng::new(options.seed ^ 2)).await?;
         storm.last().await?;
         churn.settle().await?;
         storm.renew().await?;
