@@ -94,6 +94,8 @@ pub(super) struct Connection {
     pub(super) per_second: u32,
     pub(super) burst: u32,
     pub(super) in_flight: u32,
+    /// Its tokens live as long as they say.
+    pub(super) honest: bool,
     /// It speaks https.
     pub(super) tls: bool,
     /// The present secret has this number.
@@ -136,7 +138,7 @@ impl Connection {
     /// As a scope of the simulator, with the secret of that number.
     pub(super) fn scope_spec(&self) -> Value {
         let secret = self.secret(self.serial);
-        let (said, actual) = (600, 45);
+        let (said, actual) = (600, if self.honest { 600 } else { 45 });
         let credential = match self.proof {
             Proof::Token => json!({"kind": "token", "token": secret}),
             Proof::AccessKey => json!({"kind": "accessKey", "accessKey": "SOAKACCESSKEY", "secretKey": secret}),
@@ -225,6 +227,7 @@ pub(super) fn connections() -> Vec<Connection> {
         per_second,
         burst,
         in_flight,
+        honest: false,
         tls: SPEAK_TLS.contains(&name),
         serial: 1,
     };

@@ -260,6 +260,8 @@ impl Storm {
             let connection = {
                 let mut world = self.world();
                 world.connections[index].serial += 1;
+                // A token that dies early is one of the faults, and costs a minute of silence each time.
+                world.connections[index].honest = true;
                 world.connections[index].clone()
             };
             self.book.say(&format!("a new credential for {}", connection.name));
