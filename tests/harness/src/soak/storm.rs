@@ -102,9 +102,11 @@ impl Storm {
             .map(drop)
     }
 
-    /// What every run ends with: a clock that was ahead for a moment, and then another credential. A client that remembers by the
-    /// wall clock when to look for one would look too late, and a new operator would hide it.
+    /// What every run ends with: a clock that was behind, when waiting for a time of day becomes waiting for long; one that was ahead, and
+    /// then another credential, for which one who remembers by the wall clock when to look would look too late. A new operator would
+    /// hide both.
     pub(super) async fn last(&self) -> Result<()> {
+        self.step_clock(-600_000, Duration::from_secs(4)).await?;
         self.step_clock(600_000, Duration::from_secs(2)).await?;
         self.book.act("CredentialTurned");
         self.credential.turn().await
