@@ -298,7 +298,16 @@ async fn beat(shared: Arc<Shared>, health: Health, clock: Clock, mut steps: Step
         interval.tick().await;
         if let Some(step) = steps.look(clock.now()) {
             warn!("the clock of this machine was stepped by {step:#}");
-            let keys: Vec<_> = shared.index().watches.keys().cloned().collect();
+            let keys: Vec<_> = {
+                let (mut index, now) = (shared.index(), clock.now());
+                for entry in index.watches.values_mut() {
+                    entry.asking_since = entry.asking_since.min(now);
+                    if let Some((_, report)) = &mut entry.observation {
+                        report.not_after(now);
+                    }
+                }
+                index.watches.keys().cloned().collect()
+            };
             for key in keys {
                 shared.watches.add(key);
             }

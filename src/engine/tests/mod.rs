@@ -5,4 +5,5 @@ mod lists;
 mod model;
 mod random;
 mod reading;
+mod reports;
 mod rig;
