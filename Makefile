@@ -11,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
 KEYSTONE := tests/keystone/build
+TOXIPROXY := tests/toxiproxy/build
 
 # What stands between the arguments of `call` has to be named.
 comma := ,
@@ -25,7 +26,7 @@ help: ## List the targets
 	@echo "  make bench QUICK=1          the same with fewer tasks, in 6 minutes; ONLY=B1,B3 picks scenarios; CHECK=1 fails when a ratio got worse"
 
 .PHONY: test
-test: tools tools-python ## Everything: formatting, clippy, and all tests on a real API server
+test: tools tools-go tools-python ## Everything: formatting, clippy, and all tests on a real API server
 	$(call say,Formatting)
 	$(CARGO) fmt --all --check
 	$(call say,Clippy: up to 4 minutes the first time)
@@ -34,6 +35,8 @@ test: tools tools-python ## Everything: formatting, clippy, and all tests on a r
 	$(CONTROLPLANE)
 	$(call say,Keystone: about a minute the first time$(comma) then at once)
 	$(KEYSTONE)
+	$(call say,Toxiproxy: up to a minute the first time$(comma) then at once)
+	$(TOXIPROXY)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 7 minutes)
@@ -42,11 +45,13 @@ test: tools tools-python ## Everything: formatting, clippy, and all tests on a r
 # How long the faults go on, and what they are; a run of its own each time unless SEED is given.
 SECONDS ?= 600
 .PHONY: soak
-soak: tools ## Ten minutes of faults on all sides, then every status must be true: SEED=, SECONDS=
+soak: tools tools-go ## Ten minutes of faults on all sides, then every status must be true: SEED=, SECONDS=
 	$(call say,Build: up to 4 minutes the first time)
 	$(CARGO) build --locked --workspace --bins
 	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE)
+	$(call say,Toxiproxy: up to a minute the first time$(comma) then at once)
+	$(TOXIPROXY)
 	$(call say,Soak: $(SECONDS) s of faults and up to 4 minutes around them)
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-soak" --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
@@ -101,7 +106,7 @@ clean: ## Remove what cargo has built; the control plane stays in its cache
 	$(CARGO) clean
 
 # One clear sentence for each tool that is missing.
-.PHONY: tools tools-rust tools-python
+.PHONY: tools tools-rust tools-go tools-python
 tools-rust:
 	@command -v $(CARGO) >/dev/null || { echo "make: the Rust toolchain is missing (cargo): install it from https://rustup.rs" >&2; exit 1; }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "make: rustfmt is missing: rustup component add rustfmt" >&2; exit 1; }
@@ -112,6 +117,9 @@ tools: tools-rust
 ifneq ($(CLUSTER),current)
 	@[[ -n "$${KUBEBUILDER_ASSETS:-}" ]] || command -v go >/dev/null || { echo "make: Go 1.24 or newer is missing, it builds the API server for tests and demo: install it, or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl" >&2; exit 1; }
 endif
+
+tools-go:
+	@command -v go >/dev/null || { echo "make: Go 1.24 or newer is missing, it builds the fault proxy of the soak: install it" >&2; exit 1; }
 
 tools-python:
 	@python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo "make: Python 3.10 or newer with venv is missing, it runs the Keystone that the tests sign in to: on Debian, apt-get install python3-venv" >&2; exit 1; }

@@ -50,7 +50,7 @@ use crate::{
     },
     ops::{
         args::RunArgs,
-        clock::Clock,
+        clock::{Clock, Steps},
         health::Health,
         metrics::{Metrics, ReconcileResult},
         shutdown::{DrainTimeout, drain},
@@ -174,6 +174,7 @@ pub async fn run(
         connections: Queue::new(metrics.queue("connection")),
     });
     let clock = Clock::system();
+    let steps = Steps::from(clock.now());
     let engine = Engine::new(transport, Arc::clone(&shared) as Arc<dyn Sink>, clock.clone(), metrics.clone());
     let controller = Arc::new(Controller {
         events: Events::start(client.clone(), std::env::var("POD_NAME").ok(), metrics.clone()),
@@ -192,7 +193,7 @@ pub async fn run(
         sees_cluster: args.namespaces.is_empty(),
     });
     sources::start(&controller, &client, &args.namespaces, |name| health.readiness(name));
-    tokio::spawn(beat(Arc::clone(&shared), health.clone()));
+    tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone(), steps));
     // Before all lists are in, a connection that is only late would look like one that is missing.
     let mut listed = tokio::time::interval(Duration::from_millis(50));
     while health.ready().is_err() && !stop.is_cancelled() {
@@ -296,12 +297,30 @@ impl Work for ConnectionWork {
     }
 }
 
-/// Tells the liveness probe that the runtime turns and the index can be had.
-async fn beat(shared: Arc<Shared>, health: Health) {
+/// Tells the liveness probe that the runtime turns and the index can be had; and has all looked at again when the clock was stepped:
+/// what waits for a time of day waits by a clock that was wrong.
+async fn beat(shared: Arc<Shared>, health: Health, clock: Clock, mut steps: Steps) {
     let mut interval = tokio::time::interval(HEARTBEAT);
     loop {
         interval.tick().await;
-        drop(shared.index());
+        if let Some(step) = steps.look(clock.now()) {
+            warn!("the clock of this machine was stepped by {step:#}");
+            let keys: Vec<_> = {
+                let (mut index, now) = (shared.index(), clock.now());
+                for entry in index.watches.values_mut() {
+                    entry.asking_since = entry.asking_since.min(now);
+                    if let Some((_, report)) = &mut entry.observation {
+                        report.not_after(now);
+                    }
+                }
+                index.watches.keys().cloned().collect()
+            };
+            for key in keys {
+                shared.watches.add(key);
+            }
+        } else {
+            drop(shared.index());
+        }
         health.beat();
     }
 }

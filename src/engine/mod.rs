@@ -124,6 +124,19 @@ pub enum Report<T> {
     },
 }
 
+impl Report<Timestamp> {
+    /// Brings times from the future to `now`: they are of a clock that was ahead, and who measures from them would wait for them.
+    pub fn not_after(&mut self, now: Timestamp) {
+        let times = match self {
+            Self::Seen { at, .. } => [Some(at), None],
+            Self::Missing { since, at, .. } | Self::Trouble { since, at, .. } => [Some(since), Some(at)],
+        };
+        for time in times.into_iter().flatten() {
+            *time = now.min(*time);
+        }
+    }
+}
+
 /// A report for one watcher.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery<T> {

@@ -16,7 +16,11 @@ use kube::{
 };
 use tower::{Service, layer::layer_fn};
 
-use super::{args::RunArgs, metrics::Metrics};
+use super::{
+    args::RunArgs,
+    metrics::Metrics,
+    token_file::{Signed, TokenFile},
+};
 
 /// A client, and the addresses of the API server, which no connection may reach.
 ///
@@ -26,6 +30,7 @@ pub async fn connect(args: &RunArgs, metrics: &Metrics) -> Result<(Client, Vec<S
     let mut config = configuration(args).await?;
     // The work queue tries again itself, with a wait for each object.
     config.default_retry = false;
+    let token = TokenFile::take(&mut config.auth_info)?;
     let host = config.cluster_url.host().unwrap_or_default().to_owned();
     let port = config.cluster_url.port_u16().unwrap_or(443);
     let mut addresses = resolve(&host, port);
@@ -35,8 +40,9 @@ pub async fn connect(args: &RunArgs, metrics: &Metrics) -> Result<(Client, Vec<S
     }
     let metrics = metrics.clone();
     let counted = layer_fn(move |inner| Counted { inner, metrics: metrics.clone(), host: format!("{host}:{port}") });
+    let signed = layer_fn(move |inner| Signed { inner, token: token.clone() });
     let builder = ClientBuilder::try_from(config).context("cannot make a client of the Kubernetes API server")?;
-    Ok((builder.with_layer(&counted).build(), addresses))
+    Ok((builder.with_layer(&signed).with_layer(&counted).build(), addresses))
 }
 
 async fn configuration(args: &RunArgs) -> Result<Config> {

@@ -1,6 +1,8 @@
 //! The wall clock, which tests can hold still.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 /// Tells the wall time. In tests with tokio's paused clock it moves with that clock.
@@ -36,10 +38,34 @@ impl Clock {
     }
 }
 
+/// Sees the wall clock step, by the one that does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    wall: Timestamp,
+    since: Instant,
+}
+
+impl Steps {
+    /// Less than this between two looks is no step: clocks are disciplined, and looks are interrupted.
+    const LEAST: Duration = Duration::from_secs(1);
+
+    /// From this moment on.
+    #[must_use]
+    pub fn from(wall: Timestamp) -> Self {
+        Self { wall, since: Instant::now() }
+    }
+
+    /// How far the clock was stepped since the last look.
+    pub fn look(&mut self, wall: Timestamp) -> Option<SignedDuration> {
+        let last = std::mem::replace(self, Self::from(wall));
+        let passed = SignedDuration::try_from(self.since - last.since).unwrap_or_default();
+        let step = wall.duration_since(last.wall) - passed;
+        (step.unsigned_abs() >= Self::LEAST).then_some(step)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -49,6 +75,20 @@ mod tests {
         assert_eq!(clock.now(), start);
         tokio::time::sleep(Duration::from_secs(90)).await;
         assert_eq!(clock.clone().now().to_string(), "2026-01-02T03:05:35Z");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_is_told_from_time_that_passes() {
+        let clock = Clock::fixed("2026-01-02T03:04:05Z".parse().unwrap());
+        let hour = SignedDuration::from_hours(1);
+        let mut steps = Steps::from(clock.now());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(steps.look(clock.now()), None);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(steps.look(clock.now() - hour), Some(-hour));
+        assert_eq!(steps.look(clock.now() - hour), None);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(steps.look(clock.now()), Some(hour));
     }
 
     #[test]

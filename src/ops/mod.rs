@@ -8,3 +8,4 @@ pub mod health;
 pub mod metrics;
 pub mod shutdown;
 pub mod telemetry;
+mod token_file;

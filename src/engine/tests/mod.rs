@@ -5,5 +5,6 @@ mod lists;
 mod model;
 mod random;
 mod reading;
+mod reports;
 mod rig;
 mod sieve;

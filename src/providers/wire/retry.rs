@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, header::RETRY_AFTER};
+use http::{
+    HeaderMap,
+    header::{DATE, RETRY_AFTER},
+};
 use jiff::{Timestamp, civil::DateTime, fmt::strtime, tz::Offset};
 
 use crate::domain::failure::RetryAfter;
@@ -13,7 +16,14 @@ const DATES: &[&str] = &["%d %b %Y %H:%M:%S", "%d-%b-%y %H:%M:%S", "%b %d %H:%M:
 /// The wait that an answer asks for; none where it asks for none, or in a form that is not known.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
-    parse(headers.get(RETRY_AFTER)?.to_str().ok()?)
+    let field = |name| headers.get(name)?.to_str().ok();
+    match parse(field(RETRY_AFTER)?)? {
+        // By the clock that set the date, where the answer shows it: ours may be another, and may have been stepped.
+        RetryAfter::At(time) => Some(field(DATE).and_then(date).map_or(RetryAfter::At(time), |sent| {
+            RetryAfter::After(Duration::try_from(time.duration_since(sent)).unwrap_or_default())
+        })),
+        after @ RetryAfter::After(_) => Some(after),
+    }
 }
 
 /// Reads a field's value: whole seconds, or a date.
@@ -45,7 +55,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::parse;
+    use super::{parse, retry_after};
     use crate::domain::failure::RetryAfter;
 
     #[test]
@@ -68,6 +78,25 @@ mod tests {
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_date_counts_from_the_date_of_the_answer() {
+        let answer = |fields: &[(&'static str, &'static str)]| {
+            let fields = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            retry_after(&fields.collect())
+        };
+        let later = ("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT");
+        let minute = Some(RetryAfter::After(Duration::from_mins(1)));
+        assert_eq!(answer(&[later, ("date", "Sun, 06 Nov 1994 08:49:37 GMT")]), minute);
+        // Over already, and no date to go by.
+        assert_eq!(
+            answer(&[later, ("date", "Sun, 06 Nov 1994 09:00:00 GMT")]),
+            Some(RetryAfter::After(Duration::ZERO))
+        );
+        assert_eq!(answer(&[later, ("date", "today")]), Some(RetryAfter::At("1994-11-06T08:50:37Z".parse().unwrap())));
+        assert_eq!(answer(&[("retry-after", "60"), ("date", "Sun, 06 Nov 1994 08:49:37 GMT")]), minute);
+        assert_eq!(answer(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]), None);
     }
 
     proptest! {

@@ -12,9 +12,10 @@ async fn every_status_is_true_after_a_storm() {
         storm: Duration::from_secs(30),
         limit: Duration::from_secs(90),
         watches: 200,
+        flood: 0,
         remove_crd: false,
         verbose: true,
     };
-    let report = run(options).await.unwrap();
+    let report = Box::pin(run(options)).await.unwrap();
     assert!(report.findings.is_empty(), "seed {seed}:\n{}\n{}", report.findings.join("\n"), report.summary.join("\n"));
 }

@@ -9,12 +9,15 @@ use crate::clock::seconds_to_ms;
 use crate::http::{Reply, Request};
 use crate::scenario::{BulkSpec, Provider, Scenario, Step};
 use crate::tasks::Task;
+use crate::tls::Shown;
 use crate::truth;
 use crate::world::{Scope, World};
 
 const HELP: &str = "\
 GET    /_admin/health                          is it there
-GET    /_admin/ca.pem                          the CA to trust (with --tls)
+GET    /_admin/ca.pem                          the CA to trust (with --tls or --tls-listen)
+GET    /_admin/tls                             what its handshakes show
+PUT    /_admin/tls                             change that {certificate: right | expired | wrongName | unknownCa | garbage}
 POST   /_admin/scenario                        put a scenario in the place of everything
 GET    /_admin/scopes                          the scopes, their credentials and options
 PUT    /_admin/scopes/{provider}/{id}          add or change a scope {name, credentials, options}
@@ -53,9 +56,18 @@ fn dispatch(world: &World, request: &Request) -> Result<Reply, Error> {
     let reply = match (request.method.as_str(), parts.as_slice()) {
         ("GET", []) => Reply::new(200, "text/plain; charset=utf-8", HELP),
         ("GET", ["health"]) => ok(json!({"ok": true, "seed": world.seed})),
-        ("GET", ["ca.pem"]) => match &world.ca_pem {
-            Some(pem) => Reply::new(200, "application/x-pem-file", pem.clone()),
-            None => Reply::json(404, &json!({"error": "there is no CA without --tls"})),
+        ("GET", ["ca.pem"]) => match &world.tls {
+            Some(tls) => Reply::new(200, "application/x-pem-file", tls.ca_pem.clone()),
+            None => no_tls(),
+        },
+        (method @ ("GET" | "PUT"), ["tls"]) => match &world.tls {
+            Some(tls) => {
+                if method == "PUT" {
+                    tls.show(body::<SetTls>(request)?.certificate);
+                }
+                ok(json!({"certificate": tls.shown()}))
+            }
+            None => no_tls(),
         },
         ("POST", ["scenario"]) => {
             world.load(Scenario::parse(&String::from_utf8_lossy(&request.body))?)?;
@@ -116,6 +128,10 @@ fn ok(body: Value) -> Reply {
 
 fn done() -> Reply {
     ok(json!({"ok": true}))
+}
+
+fn no_tls() -> Reply {
+    Reply::json(404, &json!({"error": "there is no CA without --tls or --tls-listen"}))
 }
 
 fn found(found: bool) -> Reply {
@@ -215,6 +231,12 @@ struct SetClock {
     shift_seconds: Option<f64>,
     #[serde(default)]
     add_seconds: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetTls {
+    certificate: Shown,
 }
 
 fn clock(world: &World) -> Value {

@@ -31,6 +31,7 @@ mod world;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::scenario::Scenario;
+use crate::tls::Shown;
 use crate::world::World;
 
 /// The scenario that `--scenario demo` names.
@@ -72,6 +74,10 @@ pub struct Config {
     pub allow_non_loopback: bool,
     /// HTTPS, with a CA made at start.
     pub tls: bool,
+    /// Listen here too, with HTTPS.
+    pub tls_listen: Option<SocketAddr>,
+    /// The file with the CA's key; it is written when it is not there.
+    pub ca_key: Option<PathBuf>,
     /// Names and addresses in the certificate; none: localhost and the address listened on.
     pub tls_names: Vec<String>,
     /// A certificate that ended in 2020.
@@ -90,6 +96,8 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             allow_non_loopback: false,
             tls: false,
+            tls_listen: None,
+            ca_key: None,
             tls_names: Vec::new(),
             tls_expired: false,
             scenario: None,
@@ -103,9 +111,10 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Simulator {
     url: String,
+    tls_url: Option<String>,
     ca_pem: Option<String>,
     stop: watch::Sender<bool>,
-    server: JoinHandle<()>,
+    servers: Vec<JoinHandle<()>>,
 }
 
 impl Simulator {
@@ -114,22 +123,37 @@ impl Simulator {
     /// # Errors
     /// When the scenario is wrong, the address is not free or not allowed, or certificates cannot be made.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        if !config.listen.ip().is_loopback() && !config.allow_non_loopback {
-            return Err(Error::NotLoopback(config.listen));
+        let mut addresses = [Some(config.listen), config.tls_listen].into_iter().flatten();
+        if let Some(open) = addresses.find(|a| !a.ip().is_loopback() && !config.allow_non_loopback) {
+            return Err(Error::NotLoopback(open));
         }
         let scenario = config.scenario.as_deref().map(Scenario::parse).transpose()?;
-        let listener = TcpListener::bind(config.listen).await.map_err(|e| Error::Listen(config.listen, e))?;
-        let address = listener.local_addr().map_err(|e| Error::Listen(config.listen, e))?;
-        let tls = config.tls.then(|| tls::make(&config.tls_names, address.ip(), config.tls_expired)).transpose()?;
-        let ca_pem = tls.as_ref().map(|t| t.ca_pem.clone());
-        let world = World::new(config.seed, config.log_capacity, ca_pem.clone());
+        let (listener, address) = listen(config.listen).await?;
+        let beside = match config.tls_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let shown = if config.tls_expired { Shown::Expired } else { Shown::Right };
+        let tls = (config.tls || beside.is_some())
+            .then(|| tls::make(&config.tls_names, address.ip(), shown, config.ca_key.as_deref()))
+            .transpose()?;
+        let ca_pem = tls.as_ref().map(|tls| tls.choice.ca_pem.clone());
+        let choice = tls.as_ref().map(|tls| Arc::clone(&tls.choice));
+        let world = World::new(config.seed, config.log_capacity, choice);
         if let Some(scenario) = scenario {
             world.load(scenario)?;
         }
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(server::serve(Arc::new(world), listener, tls.map(|t| t.config), stopped));
+        let world = Arc::new(world);
+        let tls_url = beside.as_ref().map(|(_, address)| format!("https://{address}"));
+        let own = tls.as_ref().filter(|_| config.tls);
+        let mut servers =
+            vec![tokio::spawn(server::serve(Arc::clone(&world), listener, own.cloned(), stopped.clone()))];
+        if let Some((listener, _)) = beside {
+            servers.push(tokio::spawn(server::serve(world, listener, tls, stopped)));
+        }
         let scheme = if config.tls { "https" } else { "http" };
-        Ok(Self { url: format!("{scheme}://{address}"), ca_pem, stop, server })
+        Ok(Self { url: format!("{scheme}://{address}"), tls_url, ca_pem, stop, servers })
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -138,15 +162,30 @@ impl Simulator {
         &self.url
     }
 
-    /// The CA that clients must trust, with `tls`.
+    /// `https://127.0.0.1:PORT`, with `tls_listen`.
+    #[must_use]
+    pub fn tls_url(&self) -> Option<&str> {
+        self.tls_url.as_deref()
+    }
+
+    /// The CA that clients must trust, with `tls` or `tls_listen`.
     #[must_use]
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// Ends it and waits (at most 5 s) until the port is free.
+    /// Ends it and waits (at most 5 s) until its ports are free.
     pub async fn shutdown(self) {
         let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.server).await;
+        for server in self.servers {
+            let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
+        }
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let fail = |e| Error::Listen(address, e);
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok((listener, address))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use taskwatch_simulator::{Config, DEMO, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 /// Speaks the task APIs of Cloud.ru Managed OpenShift, Huawei Cloud EVS and NetApp Astra Control, so that pipelines can be tried
 /// without an account. Prints one line of JSON when it listens; `GET /_admin/` lists what it can be told.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, group(ArgGroup::new("https").args(["tls", "tls_listen"]).multiple(true)))]
 #[allow(clippy::struct_excessive_bools)] // flags are
 struct Args {
     /// Where to listen; port 0 takes a free one.
@@ -29,16 +29,24 @@ struct Args {
     #[arg(long, env = "TASKWATCH_SIMULATOR_TLS")]
     tls: bool,
 
+    /// Listen here too, with HTTPS, while --listen speaks HTTP.
+    #[arg(long, env = "TASKWATCH_SIMULATOR_TLS_LISTEN", value_name = "ADDRESS")]
+    tls_listen: Option<SocketAddr>,
+
     /// Where to write that CA (PEM); it is also at /_admin/ca.pem.
-    #[arg(long, env = "TASKWATCH_SIMULATOR_CA_FILE", value_name = "FILE", requires = "tls")]
+    #[arg(long, env = "TASKWATCH_SIMULATOR_CA_FILE", value_name = "FILE", requires = "https")]
     ca_file: Option<PathBuf>,
 
+    /// The file with the CA's key, made when it is not there: with it, the CA is the same at the next start.
+    #[arg(long, env = "TASKWATCH_SIMULATOR_CA_KEY", value_name = "FILE", requires = "https")]
+    ca_key: Option<PathBuf>,
+
     /// A name or address in the certificate (repeatable) [default: localhost and the address listened on].
-    #[arg(long, env = "TASKWATCH_SIMULATOR_TLS_NAMES", value_name = "NAME", value_delimiter = ',', requires = "tls")]
+    #[arg(long, env = "TASKWATCH_SIMULATOR_TLS_NAMES", value_name = "NAME", value_delimiter = ',', requires = "https")]
     tls_name: Vec<String>,
 
     /// Use a certificate that ended in 2020, to see clients refuse it.
-    #[arg(long, env = "TASKWATCH_SIMULATOR_TLS_EXPIRED", requires = "tls")]
+    #[arg(long, env = "TASKWATCH_SIMULATOR_TLS_EXPIRED", requires = "https")]
     tls_expired: bool,
 
     /// What exists and how it moves: a JSON file, or the word `demo` for the one that is built in.
@@ -83,6 +91,8 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
             listen: args.listen,
             allow_non_loopback: args.allow_non_loopback,
             tls: args.tls,
+            tls_listen: args.tls_listen,
+            ca_key: args.ca_key,
             tls_names: args.tls_name,
             tls_expired: args.tls_expired,
             scenario,
@@ -99,7 +109,7 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         if args.exit_with_stdin {
             watch_stdin(Arc::clone(&stdin));
         }
-        announce(simulator.url(), args.ca_file.as_ref())?;
+        announce(&simulator, args.ca_file.as_ref())?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -111,8 +121,12 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// The one line on standard output.
-fn announce(url: &str, ca_file: Option<&PathBuf>) -> io::Result<()> {
-    let line = serde_json::json!({"listening": url, "admin": format!("{url}/_admin"), "caFile": ca_file});
+fn announce(simulator: &Simulator, ca_file: Option<&PathBuf>) -> io::Result<()> {
+    let url = simulator.url();
+    let mut line = serde_json::json!({"listening": url, "admin": format!("{url}/_admin"), "caFile": ca_file});
+    if let Some(url) = simulator.tls_url() {
+        line["tlsListening"] = url.into();
+    }
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()

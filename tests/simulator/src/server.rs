@@ -14,11 +14,10 @@ use hyper::service::service_fn;
 use hyper::{Response, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::Route;
@@ -26,23 +25,43 @@ use crate::clock::seconds_to_ms;
 use crate::faults::Action;
 use crate::http::{Reply, Request, ResetFlag, SimBody};
 use crate::records::Entry;
+use crate::tls::{Shown, Tls};
 use crate::world::World;
 use crate::{admin, keystone, mangle};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const READ_REQUEST: Duration = Duration::from_secs(30);
 const MAX_REQUEST: usize = 64 << 20;
+/// What a server says in the place of TLS: the port is another program's.
+const GARBAGE: &[u8] = b"220 mail.invalid ESMTP\r\n\x00\x01\x02\xff\xfe";
 const MAX_HANG: Duration = Duration::from_secs(3600);
 
-/// A TCP stream that can end in a reset.
+/// Who does not read for so long is gone. Longer than any client should wait for an answer.
+const WRITE: Duration = Duration::from_secs(60);
+
+/// A TCP stream that can end in a reset, and does so when its client has stopped reading.
 struct Stream {
     inner: TcpStream,
     flag: ResetFlag,
+    /// Until when the client must read something, while it does not.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
     fn check(&self) -> io::Result<()> {
         if self.flag.is_raised() { Err(io::Error::from(io::ErrorKind::ConnectionReset)) } else { Ok(()) }
+    }
+
+    /// Gives up a write that has waited for too long.
+    fn bounded(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE)));
+        ready!(stalled.as_mut().poll(cx));
+        self.flag.raise();
+        Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
     }
 }
 
@@ -65,7 +84,8 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.bounded(written, cx)
     }
 
     fn poll_write_vectored(
@@ -74,7 +94,8 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.bounded(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -93,13 +114,7 @@ impl AsyncWrite for Stream {
 }
 
 /// Accepts until told to stop; then open connections are dropped with the tasks that serve them.
-pub(crate) async fn serve(
-    world: Arc<World>,
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let acceptor = tls.map(TlsAcceptor::from);
+pub(crate) async fn serve(world: Arc<World>, listener: TcpListener, tls: Option<Tls>, mut stop: watch::Receiver<bool>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -107,7 +122,7 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(Arc::clone(&world), stream, peer, acceptor.clone());
+                let connection = connection(Arc::clone(&world), stream, peer, tls.clone());
                 let mut stop = stop.clone();
                 tokio::spawn(async move {
                     tokio::select! {
@@ -125,12 +140,12 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(world: Arc<World>, stream: TcpStream, peer: SocketAddr, acceptor: Option<TlsAcceptor>) {
+async fn connection(world: Arc<World>, stream: TcpStream, peer: SocketAddr, tls: Option<Tls>) {
     let number = world.records.accepted.fetch_add(1, Ordering::Relaxed) + 1;
     world.records.open.up();
     let _ = stream.set_nodelay(true);
     let flag = ResetFlag::default();
-    let stream = Stream { inner: stream, flag: flag.clone() };
+    let mut stream = Stream { inner: stream, flag: flag.clone(), stalled: None };
     let service = {
         let world = Arc::clone(&world);
         service_fn(move |request| handle(Arc::clone(&world), request, number, flag.clone()))
@@ -139,9 +154,10 @@ async fn connection(world: Arc<World>, stream: TcpStream, peer: SocketAddr, acce
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Some(Duration::from_secs(300)));
     builder.http2().timer(TokioTimer::new());
     // How a client's connection ends is the client's affair, unless somebody debugs the simulator.
-    match acceptor {
+    match tls {
+        Some(tls) if tls.choice.shown() == Shown::Garbage => drop(stream.write_all(GARBAGE).await),
         None => drop(builder.serve_connection(TokioIo::new(stream), service).await),
-        Some(acceptor) => match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Some(tls) => match timeout(HANDSHAKE, TlsAcceptor::from(tls.config).accept(stream)).await {
             Ok(Ok(stream)) => drop(builder.serve_connection(TokioIo::new(stream), service).await),
             Ok(Err(error)) => eprintln!("TLS handshake with {peer}: {error}"),
             Err(_) => eprintln!("TLS handshake with {peer}: no answer within 10 s"),
@@ -263,4 +279,22 @@ async fn simulate(
     let mut response = mangle::response(reply, &hit, flag)?;
     response.headers_mut().insert(header::SERVER, header::HeaderValue::from_static("taskwatch-simulator"));
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_reading_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let flag = ResetFlag::default();
+        let inner = listener.accept().await.unwrap().0;
+        let mut stream = Stream { inner, flag: flag.clone(), stalled: None };
+        let more_than_any_buffer = vec![0; 64 << 20];
+        let written = timeout(2 * WRITE, stream.write_all(&more_than_any_buffer)).await.unwrap();
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(flag.is_raised());
+    }
 }

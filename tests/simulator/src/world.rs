@@ -10,6 +10,7 @@ use crate::faults::Faults;
 use crate::records::Records;
 use crate::scenario::{BulkSpec, Credential, Provider, Scenario, ScopeSpec, Step, TaskSpec};
 use crate::tasks::{Task, Tasks, Timeline};
+use crate::tls::Choice;
 
 /// Takes a lock, also after a panic elsewhere: the simulator goes on with what there is.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -56,11 +57,11 @@ pub(crate) struct World {
     pub(crate) keys: Mutex<HashMap<String, KeyState>>,
     pub(crate) faults: Faults,
     pub(crate) records: Records,
-    pub(crate) ca_pem: Option<String>,
+    pub(crate) tls: Option<Arc<Choice>>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, log_capacity: usize, ca_pem: Option<String>) -> Self {
+    pub(crate) fn new(seed: u64, log_capacity: usize, tls: Option<Arc<Choice>>) -> Self {
         Self {
             seed,
             clock: Clock::default(),
@@ -69,7 +70,7 @@ impl World {
             keys: Mutex::default(),
             faults: Faults::new(seed),
             records: Records::new(log_capacity),
-            ca_pem,
+            tls,
         }
     }
 

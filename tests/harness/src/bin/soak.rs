@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use taskwatch_harness::{interrupt, soak};
 
-const USAGE: &str = "usage: taskwatch-soak [--seed N] [--seconds N] [--watches N] [--remove-crd] [--quiet]";
+const USAGE: &str = "usage: taskwatch-soak [--seed N] [--seconds N] [--watches N] [--flood N] [--remove-crd] [--quiet]";
 
 fn options() -> Option<soak::Options> {
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let (mut seconds, mut limit) = (600, 180);
+    let (mut seconds, mut limit, mut flood) = (600, 180, None);
     let mut options = soak::Options {
         seed: clock.as_secs(),
         storm: Duration::ZERO,
         limit: Duration::ZERO,
         watches: 300,
+        flood: 0,
         remove_crd: false,
         verbose: true,
     };
@@ -30,12 +31,17 @@ fn options() -> Option<soak::Options> {
                     "--seconds" => seconds = value,
                     "--watches" => options.watches = value,
                     "--limit" => limit = value,
+                    "--flood" => flood = Some(value),
                     _ => return None,
                 }
             }
         }
     }
     (options.storm, options.limit) = (Duration::from_secs(seconds), Duration::from_secs(limit));
+    // What takes its time belongs to the long form.
+    let is_long = seconds >= 300;
+    options.flood = flood.unwrap_or(if is_long { 2000 } else { 0 });
+    options.remove_crd |= is_long;
     Some(options)
 }
 

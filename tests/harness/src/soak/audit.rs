@@ -25,13 +25,14 @@ pub(super) fn requests(log: &[Asked], connections: &[Connection], book: &Book) -
     let away = book.marks(&[Mark::OperatorAway, Mark::UpstreamAway]);
     let frozen = book.marks(&[Mark::OperatorAway, Mark::UpstreamAway, Mark::OperatorFrozen]);
     let turned = book.marks(&[Mark::Rotated]);
-    for connection in connections {
+    for (index, connection) in connections.iter().enumerate() {
+        let network = book.marks(&[Mark::Network(index)]);
         let mut own: Vec<_> = log.iter().filter(|asked| is_of(asked, connection)).collect();
         own.sort_by_key(|asked| asked.at_ms);
         let peak = budget(&own, connection, &away, book);
         peaks.push(format!("{} {} requests, peak {peak:.1} of {}", connection.name, own.len(), connection.burst));
-        silence(&own, connection, &frozen, book);
-        in_flight(&own, connection, (&away, &turned), book);
+        silence(&own, connection, (&frozen, &network), book);
+        in_flight(&own, connection, (&away, &turned, &network), book);
         if let Some(locked) = own.iter().find(|asked| asked.auth == "locked") {
             book.finding("key locked", format!("{}: {locked:?}", connection.name));
         }
@@ -84,12 +85,16 @@ fn budget(own: &[&Asked], connection: &Connection, away: &[Span], book: &Book) -
 }
 
 /// Nothing is sent before the time that was asked for.
-fn silence(own: &[&Asked], connection: &Connection, frozen: &[Span], book: &Book) {
+fn silence(own: &[&Asked], connection: &Connection, (frozen, network): (&[Span], &[Span]), book: &Book) {
     for (at, limited) in own.iter().enumerate() {
         let Some(wait) = limited.retry_after.then(|| wait_of(limited)).flatten() else { continue };
         let (from, to) = (limited.at_ms + ON_THE_WAY_MS, limited.at_ms + wait - 50);
         // A delay may have lain over the answer; a new process knows nothing of what the last one was told.
         if limited.met("delay") || frozen.iter().any(|(begin, end)| *begin <= to && end + 1000 >= limited.at_ms) {
+            continue;
+        }
+        // The network may have lost the answer, or let it arrive late.
+        if over(network, limited.at_ms, i64::from(TIMEOUT_SECONDS) * 1000, 500) {
             continue;
         }
         if let Some(early) = own[at..].iter().find(|asked| asked.at_ms > from && asked.at_ms < to) {
@@ -110,7 +115,12 @@ fn wait_of(asked: &Asked) -> Option<i64> {
     }
 }
 
-fn in_flight(own: &[&Asked], connection: &Connection, (away, turned): (&[Span], &[Span]), book: &Book) {
+fn in_flight(
+    own: &[&Asked],
+    connection: &Connection,
+    (away, turned, network): (&[Span], &[Span], &[Span]),
+    book: &Book,
+) {
     // One whose client has given up is noticed a moment later.
     let slow: Vec<_> = own
         .iter()
@@ -120,6 +130,7 @@ fn in_flight(own: &[&Asked], connection: &Connection, (away, turned): (&[Span], 
     let time_out = i64::from(TIMEOUT_SECONDS) * 1000 + 1000;
     for asked in own {
         let near = over(away, asked.at_ms, 0, 2 * time_out) || over(turned, asked.at_ms, 0, 4000);
+        let near = near || over(network, asked.at_ms, 0, 2 * time_out);
         let waits = slow.iter().any(|at| *at <= asked.at_ms && asked.at_ms <= at + 2 * time_out);
         let limit = u64::from(connection.in_flight) + if near || waits { u64::from(connection.in_flight) } else { 0 };
         if asked.in_flight > limit {

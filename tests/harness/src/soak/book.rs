@@ -19,6 +19,10 @@ pub(super) enum Mark {
     Rotated,
     /// An upstream said that it knows no task.
     Denied,
+    /// The network of the connection of this number was in trouble.
+    Network(usize),
+    /// The operator's clock was ahead or behind.
+    ClockOff,
 }
 
 /// Findings of one kind that are told in full.
@@ -27,6 +31,8 @@ const TOLD: usize = 8;
 #[derive(Debug, Default)]
 struct Inner {
     marks: Vec<(Mark, i64, i64)>,
+    /// How far ahead the operator's clock may have been, and until when that may show.
+    ahead: Vec<(i64, i64, i64)>,
     findings: BTreeMap<&'static str, Vec<String>>,
     counts: BTreeMap<String, u64>,
 }
@@ -45,6 +51,22 @@ impl Book {
 
     pub(super) fn mark(&self, mark: Mark, from: i64, to: i64) {
         self.lock().marks.push((mark, from, to));
+    }
+
+    /// The operator's clock goes ahead, now.
+    pub(super) fn goes_ahead(&self, from: i64, until: i64, by_ms: i64) {
+        self.lock().ahead.push((from, until, by_ms));
+    }
+
+    /// How far ahead the clock was at most by which a status was decided that is seen now.
+    pub(super) fn ahead(&self, at: i64) -> i64 {
+        let inner = self.lock();
+        inner
+            .ahead
+            .iter()
+            .filter(|(from, until, _)| (*from..=*until).contains(&at))
+            .map(|(.., by)| *by)
+            .fold(0, i64::max)
     }
 
     /// The spans of these kinds, in order.

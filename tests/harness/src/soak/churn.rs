@@ -116,8 +116,21 @@ impl Churn {
             // Where the simulator is away, it is told when it comes back.
             let _ = self.upstream.put_task(index, &id).await;
         }
-        let object = object(namespace, name, &connection, &id, fate, rng);
+        let object = object(namespace, &format!("w-{name:04}"), &connection, &id, fate, rng);
         self.done("make", &self.cluster.make_watch(object).await);
+    }
+
+    /// An object for a task that is watched already: upstream, it costs nothing.
+    pub(super) fn object_of_known_task(&self, name: &str, rng: &mut Rng) -> Option<Value> {
+        let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = |index: usize| world.connections[index].shared || world.connections[index].namespace == HOME;
+        let known: Vec<_> = tasks.iter().filter(|(index, _)| here(*index)).collect();
+        if known.is_empty() {
+            return None;
+        }
+        let (index, id) = *rng.pick(&known);
+        Some(object(HOME, name, &world.connections[*index], id, Fate::Usual, rng))
     }
 
     /// A task to watch: a new one, or one that is watched already.
@@ -154,7 +167,7 @@ fn namespace_of(name: u64) -> &'static str {
     if name.is_multiple_of(8) { FLEETING } else { HOME }
 }
 
-fn object(namespace: &str, name: u64, connection: &Connection, id: &str, fate: Fate, rng: &mut Rng) -> Value {
+fn object(namespace: &str, name: &str, connection: &Connection, id: &str, fate: Fate, rng: &mut Rng) -> Value {
     let kind = if connection.shared { "ClusterTaskConnection" } else { "TaskConnection" };
     let mut spec = json!({
         "connectionRef": {"kind": kind, "name": connection.name},
@@ -176,5 +189,5 @@ fn object(namespace: &str, name: u64, connection: &Connection, id: &str, fate: F
         spec["ttlSecondsAfterFinished"] = rng.between(0, 4).into();
     }
     json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
-        "metadata": {"name": format!("w-{name:04}"), "namespace": namespace}, "spec": spec})
+        "metadata": {"name": name, "namespace": namespace}, "spec": spec})
 }

@@ -9,13 +9,15 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::model::{Connection, FLEETING, HOME, SYSTEM};
+use super::model::{Connection, FLEETING, HOME, SYSTEM, Way};
 use crate::{ADMIN, ControlPlane, eventually, workspace_root};
 
 /// How long one call may take before it counts as lost.
 const CALL: Duration = Duration::from_secs(8);
 /// How long something that must be done is tried.
 const INSIST: Duration = Duration::from_secs(60);
+/// The operator's service account, as `deploy/` names it.
+const ACCOUNT: &str = "taskwatch";
 
 /// Calls of the API server.
 #[derive(Clone)]
@@ -87,7 +89,7 @@ impl Cluster {
     }
 
     /// A connection and its Secret.
-    pub(super) async fn make_connection(&self, connection: &Connection, upstream: &str) -> Result<()> {
+    pub(super) async fn make_connection(&self, connection: &Connection, upstream: &Way) -> Result<()> {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": connection.name},
             "stringData": connection.secret_data(&connection.secret(connection.serial)),
@@ -101,6 +103,33 @@ impl Cluster {
         self.create(&resource, namespace, connection.manifest(upstream)).await
     }
 
+    /// The operator's service account.
+    pub(super) async fn make_account(&self) -> Result<()> {
+        let body = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
+        self.create(&core("ServiceAccount", "serviceaccounts"), Some(SYSTEM), body).await
+    }
+
+    /// A token of the operator's service account that lives as long as this Secret, which is made for it.
+    pub(super) async fn token(&self, secret: &str) -> Result<String> {
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}});
+        self.create(&core("Secret", "secrets"), Some(SYSTEM), body).await?;
+        eventually(INSIST, "a token is given out", || async {
+            let uid = call(self.api(&core("Secret", "secrets"), Some(SYSTEM)).get(secret)).await?.metadata.uid;
+            let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {
+                "expirationSeconds": 7200, "boundObjectRef": {"kind": "Secret", "apiVersion": "v1", "name": secret, "uid": uid}}});
+            let request = http::Request::post(format!("/api/v1/namespaces/{SYSTEM}/serviceaccounts/{ACCOUNT}/token"))
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .body(serde_json::to_vec(&body)?)?;
+            let answer: Value = call(self.client.request(request)).await?;
+            answer["status"]["token"].as_str().map(str::to_owned).context("no token in the answer")
+        })
+        .await
+    }
+
+    pub(super) async fn remove_bound_secret(&self, name: &str) -> Result<()> {
+        self.remove(SYSTEM, name).await
+    }
+
     pub(super) async fn set_secret(&self, connection: &Connection, secret: &str) -> Result<()> {
         let api = self.api(&core("Secret", "secrets"), Some(connection.secret_namespace()));
         let patch = json!({"stringData": connection.secret_data(secret)});
@@ -111,10 +140,14 @@ impl Cluster {
     }
 
     pub(super) async fn remove_secret(&self, connection: &Connection) -> Result<()> {
-        let api = self.api(&core("Secret", "secrets"), Some(connection.secret_namespace()));
+        self.remove(connection.secret_namespace(), connection.name).await
+    }
+
+    async fn remove(&self, namespace: &str, name: &str) -> Result<()> {
+        let api = self.api(&core("Secret", "secrets"), Some(namespace));
         eventually(INSIST, "the Secret is removed", || async {
-            let _ = call(api.delete(connection.name, &DeleteParams::default())).await;
-            anyhow::ensure!(call(api.get_opt(connection.name)).await?.is_none(), "it is there");
+            let _ = call(api.delete(name, &DeleteParams::default())).await;
+            anyhow::ensure!(call(api.get_opt(name)).await?.is_none(), "it is there");
             Ok(())
         })
         .await
@@ -147,8 +180,17 @@ impl Cluster {
     }
 
     async fn all(&self, resource: &ApiResource) -> Result<Vec<Value>> {
-        let list = call(self.api(resource, None).list(&ListParams::default())).await?;
-        list.items.into_iter().map(|item| Ok(serde_json::to_value(item)?)).collect()
+        let (api, mut page, mut all) = (self.api(resource, None), ListParams::default().limit(500), Vec::new());
+        loop {
+            let list = call(api.list(&page)).await?;
+            for item in list.items {
+                all.push(serde_json::to_value(item)?);
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = ListParams::default().limit(500).continue_token(&token),
+                None => return Ok(all),
+            }
+        }
     }
 
     pub(super) fn every_watch(&self) -> Api<DynamicObject> {

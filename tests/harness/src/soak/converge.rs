@@ -95,7 +95,7 @@ fn problems(object: &Value, real: Option<&Value>, task: Option<&Task>, connectio
         let ended = condition(status, "Finished").and_then(|c| c["lastTransitionTime"].as_str()).and_then(parse_time);
         let ttl = spec["ttlSecondsAfterFinished"].as_i64();
         if ttl.zip(ended).is_some_and(|(ttl, ended)| ended + ttl * 1000 + LATE_MS < now_ms()) {
-            wrong.push("it should be deleted by ttlSecondsAfterFinished".to_owned());
+            wrong.push(format!("it should be deleted by ttlSecondsAfterFinished, since {ended:?}"));
         }
     }
     let mut expect = |what: &str, shown: &Value, wanted: &Value| {

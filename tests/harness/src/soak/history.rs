@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::runtime::watcher;
+use kube::{api::DynamicObject, runtime::watcher};
 use serde_json::Value;
 
 use super::{
@@ -69,13 +69,8 @@ impl History {
                     seen.1 += 1;
                     seen.0.values_mut().for_each(|seen| seen.gaps += 1);
                 }
-                Ok(
-                    watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object),
-                ) => {
-                    if let Ok(object) = serde_json::to_value(object) {
-                        self.take(&object);
-                    }
-                }
+                Ok(watcher::Event::InitApply(object)) => self.take(object, 1),
+                Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => self.take(object, 0),
                 Ok(watcher::Event::InitDone) => {}
                 Err(error) => {
                     self.book.say(&format!("our watch: {error}"));
@@ -90,14 +85,15 @@ impl History {
         self.lock().0.get(uid).cloned()
     }
 
-    /// Takes in what an object shows now.
-    fn take(&self, object: &Value) {
+    /// Takes in what an object shows now. One that is first met in a list was made while the watch was interrupted.
+    fn take(&self, object: DynamicObject, gaps: u64) {
+        let Ok(object) = &serde_json::to_value(object) else { return };
         let now = now_ms();
         let uid = text(&object["metadata"]["uid"]);
         let name = format!("{}/{}", text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
         let status = object["status"].clone();
         let mut guard = self.lock();
-        let seen = guard.0.entry(uid).or_insert_with(|| Seen { script: self.script(object), ..Seen::default() });
+        let seen = guard.0.entry(uid).or_insert_with(|| Seen { script: self.script(object), gaps, ..Seen::default() });
         seen.refreshed |= object["metadata"]["annotations"]["taskwatch.dev/requestedAt"].is_string();
         if seen.status == status {
             return;
@@ -110,7 +106,8 @@ impl History {
         let other = new["task"]["id"].is_string() && new["task"]["id"] != object["spec"]["task"]["id"];
         let time = |value: &Value| value.as_str().and_then(parse_time);
         let early = time(&new["lastObservedTime"]).zip(time(&object["metadata"]["creationTimestamp"]));
-        if other || early.is_some_and(|(observed, created)| observed < created) {
+        let is_clock = !self.book.marks(&[Mark::ClockOff]).is_empty();
+        if other || early.is_some_and(|(observed, created)| observed < created && !is_clock) {
             self.book.finding("another's status", format!("{name}: {object}").chars().take(1500).collect());
         }
         if let Some(bad) = unclean(&new) {
@@ -138,6 +135,8 @@ impl History {
 
     /// Whether what is shown as an end is one.
     fn judge_end(&self, name: &str, object: &Value, state: &str, now: i64) {
+        // Deadlines and graces are over by the operator's clock.
+        let clock = now + self.book.ahead(now) + WHOLE_MS;
         let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let spec = &object["spec"];
         let task = world.task(&text(&spec["connectionRef"]["name"]), &text(&spec["task"]["id"]));
@@ -150,11 +149,10 @@ impl History {
             None => Some(created),
             Some(task) => task.gone_from().into_iter().chain(denied).min().map(|at| at.max(created)),
         };
-        let lost =
-            |policy: &str| spec["onNotFound"] == policy && absent_since.is_some_and(|at| now + WHOLE_MS >= at + grace);
+        let lost = |policy: &str| spec["onNotFound"] == policy && absent_since.is_some_and(|at| clock >= at + grace);
         let right = match (state, reason.as_str()) {
             (_, "DeadlineExceeded") => {
-                spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| now + WHOLE_MS >= created + seconds * 1000)
+                spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| clock >= created + seconds * 1000)
             }
             ("Lost", _) => lost("Fail"),
             ("Succeeded", "TaskGone") => lost("Succeed"),
@@ -236,4 +234,29 @@ pub(super) fn unclean(value: &Value) -> Option<String> {
 pub(super) fn parse_time(text: &str) -> Option<i64> {
     let time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time = serde_json::from_value(text.into()).ok()?;
     Some(time.0.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_told_of_an_object_before_it_was_first_seen_may_have_been_missed() {
+        let history = History::new(Arc::new(Mutex::new(World::new(0))), Arc::new(Book::new(false)));
+        let object = |uid: &str| {
+            let body = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
+                "metadata": {"name": uid, "uid": uid}, "status": {"state": "Paused"}});
+            serde_json::from_value::<DynamicObject>(body).unwrap()
+        };
+        history.take(object("followed"), 0);
+        history.take(object("found"), 1);
+        let seen = |uid: &str| history.of(uid).unwrap();
+        assert_eq!((seen("followed").reasons["TaskPaused"], seen("followed").missed("TaskRunning")), (1, 0));
+        assert_eq!((seen("found").reasons["TaskPaused"], seen("found").missed("TaskRunning")), (1, 1));
+        // It is no longer a first sight.
+        history.take(object("followed"), 1);
+        assert_eq!(seen("followed").missed("TaskRunning"), 0);
+    }
 }

@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `model` | what exists upstream, and the script by which each task moves |
 //! | `upstream`, `subject`, `cluster` | the simulator, the operator and the API server, over their restarts |
-//! | `storm`, `churn` | what is done to them, and to the objects |
+//! | `network` | the fault proxies between the operator and the two others |
+//! | `clock`, `credential` | the operator's clock, and its own credential |
+//! | `storm`, `churn`, `flood` | what is done to all of these, and to the objects |
 //! | `history` | every status that was shown, judged when it was shown |
 //! | `converge`, `audit` | what must be so at the end: the statuses; the requests, events and logs |
 //! | `book` | what happened, and what was found |
@@ -13,10 +15,14 @@
 mod audit;
 mod book;
 mod churn;
+mod clock;
 mod cluster;
 mod converge;
+mod credential;
+mod flood;
 mod history;
 mod model;
+mod network;
 mod rng;
 mod storm;
 mod subject;
@@ -28,10 +34,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use self::{
-    book::Book, churn::Churn, cluster::Cluster, history::History, model::World, rng::Rng, storm::Storm,
-    subject::Subject, upstream::Upstream,
+    book::Book, churn::Churn, clock::Clock, cluster::Cluster, credential::Credential, flood::Flood, history::History,
+    model::World, network::Network, rng::Rng, storm::Storm, subject::Subject, upstream::Upstream,
 };
-use crate::{ControlPlane, OPERATOR};
+use crate::ControlPlane;
 
 /// How a soak is run.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,8 @@ pub struct Options {
     pub limit: Duration,
     /// How many `TaskWatch` objects there are.
     pub watches: u64,
+    /// How many more are applied and deleted in a loop; none where it is 0.
+    pub flood: u64,
     /// Remove the CRD of `TaskWatch` near the end, and put it back.
     pub remove_crd: bool,
     /// Say what is done.
@@ -76,18 +84,34 @@ pub async fn run(options: Options) -> Result<Report> {
     let quiet = model::now_ms() + i64::try_from((begin + options.storm).as_millis())?;
     let world = Arc::new(Mutex::new(World::new(quiet)));
     let upstream = Arc::new(Upstream::start(options.seed, Arc::clone(&world), Arc::clone(&book)).await?);
-    let subject = Arc::new(Subject::start(plane.kubeconfig(OPERATOR)?, Arc::clone(&book)).await?);
+    let connections = world.lock().unwrap_or_else(PoisonError::into_inner).connections.clone();
+    let network = Arc::new(Network::start(&connections, &upstream, &plane.url()).await?);
+    let credential = Credential::make(&cluster).await?;
+    let clock = Clock::make().await?;
+    let kubeconfig = credential.kubeconfig(&plane, network.api())?;
+    let subject = Arc::new(Subject::start(kubeconfig, clock.as_ref(), Arc::clone(&book)).await?);
     let history = Arc::new(History::new(Arc::clone(&world), Arc::clone(&book)));
     let churn =
         Churn::new(cluster.clone(), Arc::clone(&world), Arc::clone(&upstream), Arc::clone(&book), options.watches);
     let churn = Arc::new(churn);
+    let flood = Flood {
+        cluster: cluster.clone(),
+        churn: Arc::clone(&churn),
+        subject: Arc::clone(&subject),
+        book: Arc::clone(&book),
+        objects: options.flood,
+    };
     let storm = Storm {
         plane: Arc::clone(&plane),
         cluster: cluster.clone(),
         world: Arc::clone(&world),
         upstream: Arc::clone(&upstream),
+        network,
+        credential,
+        clock,
         subject: Arc::clone(&subject),
         churn: Arc::clone(&churn),
+        flood,
         book: Arc::clone(&book),
         until: Instant::now() + begin + options.storm,
         longest: (options.storm.as_secs() / 8).clamp(2, 8),
@@ -99,12 +123,14 @@ pub async fn run(options: Options) -> Result<Report> {
         churn.begin(&mut rng).await;
         book.say(&format!("seed {}: {} TaskWatches, the faults begin", options.seed, options.watches));
         let before = subject.usage().await?;
-        storm.rage(rng).await?;
+        Box::pin(storm.rage(rng)).await?;
         book.say("the faults end");
         upstream.no_faults().await?;
         if options.remove_crd {
             remove_crd(&plane, &cluster, &churn, &book, options.seed).await?;
         }
+        storm.flood.in_peace(Rng::new(options.seed ^ 2)).await?;
+        storm.last().await?;
         churn.settle().await?;
         storm.renew().await?;
         let (objects, different) = converge::converge(&cluster, &upstream, &world, options.limit).await?;

@@ -94,11 +94,26 @@ pub(super) struct Connection {
     pub(super) per_second: u32,
     pub(super) burst: u32,
     pub(super) in_flight: u32,
+    /// Its tokens live as long as they say.
+    pub(super) honest: bool,
+    /// It speaks https.
+    pub(super) tls: bool,
     /// The present secret has this number.
     pub(super) serial: u32,
 }
 
 pub(super) const TIMEOUT_SECONDS: u32 = 4;
+
+/// The connections whose upstream and token endpoint are reached by https: one that gets, and one that lists.
+const SPEAK_TLS: [&str; 2] = ["hw-iam", "as-token"];
+
+/// Where a connection finds its upstream.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) url: String,
+    /// The CA to trust there.
+    pub(super) ca_pem: Option<String>,
+}
 
 impl Connection {
     pub(super) fn secret(&self, serial: u32) -> String {
@@ -123,7 +138,7 @@ impl Connection {
     /// As a scope of the simulator, with the secret of that number.
     pub(super) fn scope_spec(&self) -> Value {
         let secret = self.secret(self.serial);
-        let (said, actual) = (600, 45);
+        let (said, actual) = (600, if self.honest { 600 } else { 45 });
         let credential = match self.proof {
             Proof::Token => json!({"kind": "token", "token": secret}),
             Proof::AccessKey => json!({"kind": "accessKey", "accessKey": "SOAKACCESSKEY", "secretKey": secret}),
@@ -155,7 +170,8 @@ impl Connection {
     }
 
     /// As an object for the API server.
-    pub(super) fn manifest(&self, upstream: &str) -> Value {
+    pub(super) fn manifest(&self, way: &Way) -> Value {
+        let upstream = &way.url;
         let provider = match self.system {
             System::Huawei => json!({"huaweiCloud": {"endpoint": upstream, "projectID": self.scope}}),
             System::CloudRu => json!({"cloudRu": {"endpoint": upstream, "serviceInstanceID": self.scope}}),
@@ -181,6 +197,9 @@ impl Connection {
                 "poll": {"minPeriodSeconds": 1, "maxPeriodSeconds": 8},
             },
         });
+        if let Some(pem) = &way.ca_pem {
+            object["spec"]["tls"] = json!({"caBundle": pem});
+        }
         if self.shared {
             object["spec"]["allowedNamespaces"] =
                 json!({"names": [HOME], "selector": {"matchLabels": {"soak": "yes"}}});
@@ -208,6 +227,8 @@ pub(super) fn connections() -> Vec<Connection> {
         per_second,
         burst,
         in_flight,
+        honest: false,
+        tls: SPEAK_TLS.contains(&name),
         serial: 1,
     };
     let uuid = |n: u32| format!("50a4{n:04}-0000-4000-8000-000000000000");

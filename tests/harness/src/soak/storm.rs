@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 use super::{
     book::{Book, Mark},
     churn::Churn,
+    clock::Clock,
     cluster::Cluster,
-    model::{Connection, FLEETING, World, hostile, now_ms},
+    credential::Credential,
+    flood::Flood,
+    model::{Connection, FLEETING, Proof, Way, World, hostile, now_ms},
+    network::{self, Network},
     rng::Rng,
     subject::Subject,
     upstream::{Upstream, status},
@@ -23,8 +27,13 @@ pub(super) struct Storm {
     pub(super) cluster: Cluster,
     pub(super) world: Arc<Mutex<World>>,
     pub(super) upstream: Arc<Upstream>,
+    pub(super) network: Arc<Network>,
+    pub(super) credential: Credential,
+    /// None where clocks cannot be stepped.
+    pub(super) clock: Option<Clock>,
     pub(super) subject: Arc<Subject>,
     pub(super) churn: Arc<Churn>,
+    pub(super) flood: Flood,
     pub(super) book: Arc<Book>,
     /// Not later.
     pub(super) until: Instant,
@@ -52,6 +61,9 @@ enum Blow {
     SecretTurned,
     SecretRemoved,
     TokensExpired,
+    ApiUnreachable,
+    CredentialTurned,
+    ClockStepped,
 }
 
 const BLOWS: &[(u64, Blow)] = &[
@@ -68,17 +80,36 @@ const BLOWS: &[(u64, Blow)] = &[
     (2, Blow::SecretTurned),
     (2, Blow::SecretRemoved),
     (2, Blow::TokensExpired),
+    (5, Blow::ApiUnreachable),
+    (3, Blow::CredentialTurned),
+    (4, Blow::ClockStepped),
 ];
+
+/// Statuses that were decided by a clock that was ahead are seen so long afterwards at most.
+const SHOWN_LATE_MS: i64 = 40_000;
 
 impl Storm {
     /// Goes on until its time is over.
     pub(super) async fn rage(&self, mut rng: Rng) -> Result<()> {
         let (one, two, three) = (rng.fork(), rng.fork(), rng.fork());
+        let (four, five, six) = (rng.fork(), rng.fork(), rng.fork());
         let churn = async {
             self.churn.churn(two, self.until).await;
             Ok(())
         };
-        tokio::try_join!(self.blows(one), churn, self.faults(three)).map(drop)
+        let networks = async { tokio::try_join!(self.network(four, 0), self.network(five, 1)) };
+        tokio::try_join!(self.blows(one), churn, self.faults(three), networks, self.flood.run(six, self.until))
+            .map(drop)
+    }
+
+    /// What every run ends with: a clock that was behind, when waiting for a time of day becomes waiting for long; one that was ahead, and
+    /// then another credential, for which one who remembers by the wall clock when to look would look too late. A new operator would
+    /// hide both.
+    pub(super) async fn last(&self) -> Result<()> {
+        self.step_clock(-600_000, Duration::from_secs(4)).await?;
+        self.step_clock(600_000, Duration::from_secs(2)).await?;
+        self.book.act("CredentialTurned");
+        self.credential.turn().await
     }
 
     fn left(&self) -> Duration {
@@ -146,17 +177,65 @@ impl Storm {
                 self.book.say(&format!("the Secret of {} is away", connection.name));
                 self.cluster.remove_secret(connection).await?;
                 tokio::time::sleep(time).await;
-                self.cluster.make_connection(connection, &self.upstream.url()).await?;
+                self.connect(|c| c.name == connection.name).await?;
             }
             Blow::TokensExpired => {
                 self.upstream.admin("POST", "/tokens/expire", Some(&json!({}))).await?;
                 self.note_refused(Connection::exchanges);
+            }
+            Blow::ApiUnreachable => {
+                let trouble = network::of_api(rng);
+                // Where there is time for it, longer than the operator waits for an answer.
+                let time = if self.longest > 7 { time * 3 } else { time };
+                self.book.act(&format!("api_{}: {trouble:?}", trouble.word()));
+                self.network.trouble_api(&trouble, time).await?;
+            }
+            Blow::CredentialTurned => self.credential.turn().await?,
+            Blow::ClockStepped => {
+                let seconds = i64::try_from(rng.between(20, 40 * 60))?;
+                self.step_clock(if rng.chance(50) { seconds * 1000 } else { -seconds * 1000 }, time).await?;
             }
         }
         if matches!(blow, Blow::ApiServerKilled | Blow::ApiServerFrozen | Blow::EtcdKilled | Blow::EtcdFrozen) {
             self.book.mark(Mark::ClusterAway, from, now_ms());
         }
         Ok(())
+    }
+
+    /// Away from the true time, and back.
+    async fn step_clock(&self, ahead: i64, time: Duration) -> Result<()> {
+        let Some(clock) = &self.clock else { return Ok(()) };
+        // A grace is measured by the clock: who steps it ahead while the upstream says that it knows nothing ends the grace.
+        let from = now_ms();
+        if self.book.marks(&[Mark::Denied]).iter().any(|(_, denied)| from - denied < SHOWN_LATE_MS) {
+            return Ok(());
+        }
+        self.book.say(&format!("the operator's clock is {ahead} ms ahead for {time:?}"));
+        let until = from + i64::try_from(time.as_millis())? + SHOWN_LATE_MS;
+        self.book.goes_ahead(from, until, ahead);
+        self.book.mark(Mark::ClockOff, from, until);
+        // What is signed or expires by the wrong time is refused.
+        self.note_refused(|c| c.exchanges() || c.proof == Proof::AccessKey);
+        clock.set(ahead)?;
+        tokio::time::sleep(time).await;
+        clock.set(0)
+    }
+
+    /// Faults of the network, on every second connection.
+    async fn network(&self, mut rng: Rng, first: usize) -> Result<()> {
+        let connections = self.world().connections.clone();
+        let own: Vec<_> = connections.iter().enumerate().skip(first).step_by(2).collect();
+        loop {
+            tokio::time::sleep(Duration::from_millis(rng.between(300, 2500)).min(self.left())).await;
+            if self.left().is_zero() {
+                return Ok(());
+            }
+            let (index, connection) = *rng.pick(&own);
+            let trouble = network::of_upstream(&mut rng, connection.tls);
+            let time = Duration::from_millis(rng.between(500, self.longest * 1000)).min(self.left());
+            self.book.act(&format!("net_{}: {} for {time:?}: {trouble:?}", trouble.word(), connection.name));
+            self.network.trouble((index, connection), &trouble, time, &self.upstream, &self.book).await?;
+        }
     }
 
     /// Right, wrong, right.
@@ -183,6 +262,8 @@ impl Storm {
             let connection = {
                 let mut world = self.world();
                 world.connections[index].serial += 1;
+                // A token that dies early is one of the faults, and costs a minute of silence each time.
+                world.connections[index].honest = true;
                 world.connections[index].clone()
             };
             self.book.say(&format!("a new credential for {}", connection.name));
@@ -197,8 +278,10 @@ impl Storm {
     /// Makes the connections that are wanted, where they are not there.
     pub(super) async fn connect(&self, wanted: impl Fn(&Connection) -> bool) -> Result<()> {
         let connections = self.world().connections.clone();
-        for connection in connections.iter().filter(|c| wanted(c)) {
-            self.cluster.make_connection(connection, &self.upstream.url()).await?;
+        for (index, connection) in connections.iter().enumerate().filter(|(_, c)| wanted(c)) {
+            let url = self.network.url(index, connection)?;
+            let ca_pem = connection.tls.then(|| self.upstream.ca_pem()).transpose()?;
+            self.cluster.make_connection(connection, &Way { url, ca_pem }).await?;
         }
         Ok(())
     }
@@ -312,8 +395,10 @@ impl Storm {
 
     fn may_deny(&self, index: usize) -> bool {
         let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = !denied.contains(&index);
-        denied.push(index);
+        let first = !denied.contains(&index) && self.book.ahead(now_ms()) == 0;
+        if first {
+            denied.push(index);
+        }
         first
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::RwLock;
 
 use super::{
     book::{Book, Mark},
+    clock::Clock,
     model::{SYSTEM, now_ms},
 };
 use crate::{Operator, OperatorOptions, Usage};
@@ -29,8 +30,8 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) async fn start(kubeconfig: PathBuf, book: Arc<Book>) -> Result<Self> {
-        let options = OperatorOptions::new(kubeconfig).args(&[
+    pub(super) async fn start(kubeconfig: PathBuf, clock: Option<&Clock>, book: Arc<Book>) -> Result<Self> {
+        let mut options = OperatorOptions::new(kubeconfig).args(&[
             "--cluster-resource-namespace",
             SYSTEM,
             "--progress-min-seconds",
@@ -38,6 +39,9 @@ impl Subject {
             "--secret-refresh-seconds",
             "2",
         ]);
+        for (key, value) in clock.iter().flat_map(|clock| clock.env()) {
+            options = options.env(key, &value);
+        }
         let operator = Operator::start(options.clone()).await?;
         book.mark(Mark::OperatorAway, 0, now_ms());
         let (logs, peak) = (Mutex::default(), Mutex::new(0));

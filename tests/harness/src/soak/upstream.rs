@@ -13,6 +13,7 @@ use super::{
 use crate::{Simulator, Workdir, ports::free_port};
 
 const ATTEMPTS: usize = 5;
+const CA: &str = "ca.pem";
 
 /// A request that the simulator has seen.
 #[derive(Clone, Debug)]
@@ -31,6 +32,7 @@ pub(super) struct Asked {
 /// The simulator over the whole run.
 pub(super) struct Upstream {
     port: u16,
+    tls_port: u16,
     seed: u64,
     workdir: Workdir,
     world: Arc<Mutex<World>>,
@@ -45,6 +47,7 @@ impl Upstream {
         let workdir = Workdir::new("soak")?;
         let mut upstream = Self {
             port: free_port()?,
+            tls_port: free_port()?,
             seed,
             workdir,
             world,
@@ -54,32 +57,39 @@ impl Upstream {
             serial: std::sync::atomic::AtomicU64::new(0),
         };
         for _ in 1..ATTEMPTS {
-            match upstream.launch().await {
-                Ok(simulator) => {
-                    *upstream.running.write().await = Some(simulator);
-                    return Ok(upstream);
-                }
-                // Somebody else may have taken the port.
-                Err(_) => upstream.port = free_port()?,
+            if let Ok(simulator) = upstream.launch().await {
+                *upstream.running.write().await = Some(simulator);
+                return Ok(upstream);
             }
+            // Somebody else may have taken a port.
+            (upstream.port, upstream.tls_port) = (free_port()?, free_port()?);
         }
         let simulator = upstream.launch().await?;
         *upstream.running.write().await = Some(simulator);
         Ok(upstream)
     }
 
-    pub(super) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    /// Where it listens.
+    pub(super) fn address(&self, tls: bool) -> String {
+        format!("127.0.0.1:{}", if tls { self.tls_port } else { self.port })
+    }
+
+    /// The CA of its certificates, the same at each start.
+    pub(super) fn ca_pem(&self) -> Result<String> {
+        std::fs::read_to_string(self.workdir.path().join(CA)).context("the CA of the simulator")
     }
 
     async fn launch(&self) -> Result<Simulator> {
         let scenario = self.world.lock().unwrap_or_else(PoisonError::into_inner).scenario(now_ms());
         let file = self.workdir.write("scenario.json", &scenario.to_string())?;
-        let listen = format!("127.0.0.1:{}", self.port);
+        let (listen, tls_listen) = (self.address(false), self.address(true));
+        let path = |name: &str| self.workdir.path().join(name).display().to_string();
+        let (ca, key) = (path(CA), path("ca.key"));
         let seed = self.seed.wrapping_add(self.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).to_string();
         let file = file.display().to_string();
-        Simulator::start(&["--listen", &listen, "--scenario", &file, "--seed", &seed, "--log-capacity", "1000000"])
-            .await
+        let plain = ["--listen", &listen, "--scenario", &file, "--seed", &seed, "--log-capacity", "1000000"];
+        let tls = ["--tls-listen", &tls_listen, "--ca-file", &ca, "--ca-key", &key];
+        Simulator::start(&[&plain[..], &tls[..]].concat()).await
     }
 
     /// Ends the simulator, leaves its port empty for a while, and starts it anew. It has forgotten the tokens it gave out.
@@ -142,6 +152,11 @@ impl Upstream {
         Ok(())
     }
 
+    /// What its TLS handshakes show from now on.
+    pub(super) async fn show(&self, certificate: &str) -> Result<()> {
+        self.admin("PUT", "/tls", Some(&json!({"certificate": certificate}))).await.map(drop)
+    }
+
     /// Switches a fault on; `name` comes back in the log.
     pub(super) async fn fault(&self, name: &str, mut fault: Value) -> Result<()> {
         fault["id"] = name.into();
@@ -149,6 +164,7 @@ impl Upstream {
     }
 
     pub(super) async fn no_faults(&self) -> Result<()> {
+        self.show("right").await?;
         self.admin("DELETE", "/faults", None).await.map(drop)
     }
 
