@@ -70,6 +70,8 @@ pub struct WatchEntry {
     pub version: u64,
     /// What the engine said last; none when the status shows it.
     pub observation: Option<Box<(u64, Report<Timestamp>)>>,
+    /// Whether no worker has looked at that yet.
+    pub unread: bool,
     /// The ticket of the newest registration, and the refresh request that it stands for.
     pub ticket: u64,
     /// The refresh request that the ticket was made for.
@@ -137,6 +139,8 @@ pub struct Index {
     /// By kind and name.
     pub connections: HashMap<ConnectionId, ConnectionEntry>,
     users: HashMap<ConnectionId, HashSet<WatchKey>>,
+    /// How many observations no worker has looked at yet.
+    unread: usize,
     /// The labels of the namespaces; empty when the operator may not see them.
     pub namespaces: HashMap<Arc<str>, BTreeMap<String, String>>,
 }
@@ -202,6 +206,7 @@ impl Index {
                 status,
                 version,
                 observation: None,
+                unread: false,
                 ticket: 1,
                 ticket_for: None,
                 registered: None,
@@ -219,6 +224,7 @@ impl Index {
     /// Forgets a `TaskWatch`; what the engine was asked for is returned, to be called off.
     pub fn remove_watch(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
         let entry = self.watches.remove(key)?;
+        self.unread -= usize::from(entry.unread);
         let connection = entry.object.connection();
         if let Some(users) = self.users.get_mut(&connection) {
             users.remove(key);
@@ -279,8 +285,23 @@ impl Index {
 
     /// Takes in what the engine says of a task. Returns whether anybody still wants to know.
     pub fn observe(&mut self, delivery: Delivery<Timestamp>) -> bool {
-        let entry = self.watches.get_mut(&delivery.key);
-        entry.map(|entry| entry.observation = Some(Box::new((delivery.ticket, delivery.report)))).is_some()
+        let Some(entry) = self.watches.get_mut(&delivery.key) else { return false };
+        entry.observation = Some(Box::new((delivery.ticket, delivery.report)));
+        self.unread += usize::from(!std::mem::replace(&mut entry.unread, true));
+        true
+    }
+
+    /// A worker looks at what is known of a watch.
+    pub fn read(&mut self, key: &WatchKey) {
+        if let Some(entry) = self.watches.get_mut(key) {
+            self.unread -= usize::from(std::mem::take(&mut entry.unread));
+        }
+    }
+
+    /// How many observations no worker has looked at yet.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.unread
     }
 }
 

@@ -128,7 +128,7 @@ impl Sink for Shared {
     }
 
     fn room(&self) -> usize {
-        OBSERVATIONS.saturating_sub(self.watches.waiting())
+        OBSERVATIONS.saturating_sub(self.index().unread())
     }
 
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth) {
@@ -309,7 +309,7 @@ async fn beat(shared: Arc<Shared>, health: Health, clock: Clock, mut steps: Step
                 let (mut index, now) = (shared.index(), clock.now());
                 for entry in index.watches.values_mut() {
                     entry.asking_since = entry.asking_since.min(now);
-                    if let Some((_, report)) = &mut entry.observation {
+                    if let Some((_, report)) = entry.observation.as_deref_mut() {
                         report.not_after(now);
                     }
                 }

@@ -129,11 +129,6 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         }
     }
 
-    /// How many keys wait for a worker.
-    pub fn waiting(&self) -> usize {
-        self.lock().ready.len()
-    }
-
     /// Forgets a key's alarm and its place in the queue.
     pub fn remove(&self, key: &K) {
         let mut state = self.lock();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{
-    Controller, Error, access,
+    Controller, Error, OBSERVATIONS, access,
     access::Namespaces,
     call,
     index::{ConnectionEntry, Index, Usability, WatchEntry, WatchObject},
@@ -86,6 +86,8 @@ impl Controller {
     /// Decides under the lock, and tells the engine.
     fn plan(&self, key: &WatchKey, now: Timestamp) -> Option<Plan> {
         let mut index = self.shared.index();
+        index.read(key);
+        let is_busy = index.unread() > OBSERVATIONS / 2;
         let Index { watches, connections, namespaces, .. } = &mut *index;
         let entry = watches.get_mut(key)?;
         let object = Arc::clone(&entry.object);
@@ -99,6 +101,10 @@ impl Controller {
         {
             entry.ticket += 1;
             entry.ticket_for.clone_from(&object.requested_at);
+        }
+        if is_busy && entry.observation.is_none() {
+            // That nothing is known of it yet may be our own slowness: it is not told as the upstream's.
+            entry.asking_since = now;
         }
         let (period, max_period) = standing.periods(&object.spec);
         let input = Input {

@@ -29,6 +29,8 @@ const FRESH_BY_GET: usize = 4;
 const PAGING_REFUSED: Duration = Duration::from_mins(10);
 /// Lists that new watches ask for keep this distance.
 const LIST_SPACING: Duration = Duration::from_secs(1);
+/// A list of which nothing could be taken, for want of room, is read again after this time.
+const NO_ROOM: Duration = Duration::from_secs(3);
 /// So many answers in a row that are no list, and the scope is polled by single requests.
 const UNREADABLE_LISTS: u32 = 3;
 
@@ -450,7 +452,7 @@ impl Planner {
     pub(super) fn end_run(&mut self, scope: &Arc<str>, now: Instant) {
         let Some(state) = self.scopes.get_mut(scope) else { return };
         let run = state.run.take().unwrap_or_default();
-        let (pages, goes_on) = (run.pages.max(1), run.left && run.applied > 0);
+        let pages = run.pages.max(1);
         if state.members == 0 {
             return self.dismiss(scope);
         }
@@ -468,7 +470,12 @@ impl Planner {
         let (began, runs) = (state.began, state.runs);
         self.demand += demand - state.demand;
         let next = cadence::stretched(period, self.stretch(), cadence::seed(scope), runs);
-        let spacing = if awaited && !run.left || goes_on { LIST_SPACING } else { next };
+        let spacing = match run.left {
+            true if run.applied > 0 => LIST_SPACING,
+            true => next.min(NO_ROOM),
+            false if awaited => LIST_SPACING,
+            false => next,
+        };
         let at = began.map_or(now, |began| now.max(began + spacing));
         if let Some(state) = self.scopes.get_mut(scope) {
             (state.demand, state.runs) = (demand, runs + 1);
