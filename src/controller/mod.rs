@@ -102,7 +102,7 @@ pub enum StartError {
 /// Connections are reconciled so many at a time.
 const CONNECTION_WORKERS: u16 = 4;
 /// So many observations may wait for a worker before lists are read no further: each takes a kilobyte or more.
-const OBSERVATIONS: usize = 2_000;
+const OBSERVATIONS: usize = 1_000;
 /// How often the work loop says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 

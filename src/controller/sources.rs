@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Objects a page of the first list: more make a higher peak of memory, fewer a slower start.
-const PAGE: u32 = 500;
+const PAGE: u32 = 250;
 /// Load balancers drop idle connections silently after 240 s; a watch ends by itself before that.
 const WATCH_SECONDS: u32 = 200;
 /// A stream that fails says so in the log at most this often.

@@ -30,7 +30,7 @@ use crate::ops::{
     metrics::{ConnectionMetrics, Metrics},
 };
 use crate::providers::{
-    Answer, Request,
+    Answer, Page, Request,
     auth::{Token, TokenRequest},
 };
 
@@ -121,6 +121,8 @@ struct Listing {
     answer: Answer,
     body: Body,
     sieve: Sieve,
+    /// Entries of the slices that were decoded already.
+    sliced: usize,
     bytes: usize,
     /// Entries that somebody watches, so far.
     served: u32,
@@ -260,6 +262,15 @@ impl Actor {
                 listing.served += reader.served();
                 listing.bytes += part.len();
                 drop(part);
+                if let Some(slice) = listing.sieve.slice() {
+                    match self.decode_slice(job, scope, &mut listing, slice) {
+                        Ok(page) => self.planner.slice_came(scope, page),
+                        Err(failure) => {
+                            let result = (listing.code(), listing.bytes, JobResult::Page(Err(failure)));
+                            return self.take_result(job, &kind, started.elapsed(), result);
+                        }
+                    }
+                }
                 self.sent.push(async move { Sent { job, kind, started, news: listing.read_on().await } }.boxed());
             }
             (News::Part(listing, _), JobKind::List(scope, _)) => {
@@ -313,18 +324,25 @@ impl Actor {
     }
 
     /// What a list says beyond what was known already; its HTTP status and its size.
-    fn decode_list(&mut self, job: u64, scope: &str, listing: Listing) -> (String, usize, JobResult) {
-        let provider = &self.open.connection.provider;
-        let Listing { mut answer, sieve, bytes, served, .. } = listing;
-        let left_out = sieve.left_out();
-        answer.body = sieve.finish().into();
-        let mut reader = self.planner.list_reader(job, scope, self.shared.sink.room());
-        let mut page = provider.decode_list(scope, &answer, &mut reader);
+    fn decode_list(&mut self, job: u64, scope: &str, mut listing: Listing) -> (String, usize, JobResult) {
+        let rest = std::mem::take(&mut listing.sieve);
+        let left_out = rest.left_out();
+        let mut page = self.decode_slice(job, scope, &mut listing, rest.finish());
         if let Ok(page) = &mut page {
-            page.total += left_out;
+            page.total = left_out + listing.sliced;
         }
-        self.shared.metrics.coalesced_tasks(provider.name(), served + reader.served());
-        (answer.status.as_str().to_owned(), bytes, JobResult::Page(page))
+        self.shared.metrics.coalesced_tasks(self.open.connection.provider.name(), listing.served);
+        (listing.code(), listing.bytes, JobResult::Page(page))
+    }
+
+    fn decode_slice(&mut self, job: u64, scope: &str, listing: &mut Listing, text: Vec<u8>) -> Result<Page, Failure> {
+        listing.answer.body = text.into();
+        let mut reader = self.planner.list_reader(job, scope, self.shared.sink.room());
+        let page = self.open.connection.provider.decode_list(scope, &listing.answer, &mut reader);
+        listing.served += reader.served();
+        listing.answer.body = Bytes::new();
+        listing.sliced += page.as_ref().map_or(0, |page| page.total);
+        page
     }
 
     fn take_token(&mut self, answer: Result<Answer, Failure>) -> Result<Option<Duration>, Failure> {
@@ -368,7 +386,7 @@ impl Actor {
 async fn open_list(channel: &Channel, request: Outgoing) -> News {
     match channel.open(request).await {
         Ok((answer, body)) => {
-            let listing = Listing { answer, body, sieve: Sieve::default(), bytes: 0, served: 0 };
+            let listing = Listing { answer, body, sieve: Sieve::default(), sliced: 0, bytes: 0, served: 0 };
             Box::new(listing).read_on().await
         }
         Err(failure) => News::Whole(Err(failure)),
@@ -376,6 +394,11 @@ async fn open_list(channel: &Channel, request: Outgoing) -> News {
 }
 
 impl Listing {
+    /// The HTTP status, for the metrics.
+    fn code(&self) -> String {
+        self.answer.status.as_str().to_owned()
+    }
+
     async fn read_on(mut self: Box<Self>) -> News {
         match self.body.next().await {
             Ok(part) => News::Part(self, part),

@@ -100,10 +100,8 @@ impl Scope {
 }
 
 impl Run {
-    fn take(&mut self, page: Page, body: usize) {
-        self.pages += 1;
-        self.bytes += body;
-        for task in &page.tasks {
+    fn take(&mut self, tasks: Vec<Arc<Task>>) {
+        for task in &tasks {
             if let Some(parent) = &task.parent_id {
                 let siblings = self.children.entry(parent.clone()).or_default();
                 if siblings.len() < MAX_SUBTASKS && siblings.iter().all(|sibling| sibling.id != task.id) {
@@ -111,11 +109,7 @@ impl Run {
                 }
             }
         }
-        if self.found.is_empty() {
-            self.found = page.tasks;
-        } else {
-            self.found.extend(page.tasks);
-        }
+        self.found.extend(tasks);
     }
 }
 
@@ -318,13 +312,21 @@ impl Planner {
         }
     }
 
+    /// A slice of a page came, of which there is more.
+    pub fn slice_came(&mut self, scope: &str, slice: Page) {
+        if let Some(run) = self.scopes.get_mut(scope).and_then(|state| state.run.as_mut()) {
+            run.take(slice.tasks);
+        }
+    }
+
     /// A page came: the next one is asked for, or the list is whole.
     pub(super) fn page_came(&mut self, scope: &Arc<str>, page: Page, body: usize, poll: u64, now: Instant) {
         let Some(state) = self.scopes.get_mut(scope) else { return };
         let Some(run) = &mut state.run else { return };
         let may_go_on = page.total > 0 && state.paging_refused_until.is_none_or(|until| until <= now);
         let next = page.next.clone();
-        run.take(page, body);
+        run.take(page.tasks);
+        (run.pages, run.bytes) = (run.pages + 1, run.bytes + body);
         match next {
             Some(next) if may_go_on && run.pages < MAX_PAGES && run.cursors.insert(next.clone()) => {
                 self.steps.push_back(Step::page(scope, next, poll));

@@ -42,8 +42,12 @@ struct Elements {
     value: Option<(usize, usize)>,
     /// There is more than that between two commas.
     odd: bool,
+    /// Where the elements begin in the text.
+    start: usize,
 }
 
+/// So many bytes of a list are decoded at a time.
+const SLICE: usize = 128 << 10;
 /// The depth of a list's elements: within the document, and within the list.
 const ELEMENTS: usize = 2;
 
@@ -82,7 +86,7 @@ impl Sieve {
                         list.value = Some((at - open, 0));
                     } else if self.depth == ELEMENTS && byte == b'[' {
                         open = self.keep(open, self.read);
-                        self.list = Some(Elements::default());
+                        self.list = Some(Elements { start: self.done, ..Elements::default() });
                     }
                 }
                 (Within::Object, b'}' | b']') if self.depth == ELEMENTS => {
@@ -117,6 +121,18 @@ impl Sieve {
     #[must_use]
     pub fn left_out(&self) -> usize {
         self.left_out
+    }
+
+    /// Takes what is kept of a long list out, as a document of its own: a long list is so decoded in slices. None while there is little.
+    pub fn slice(&mut self) -> Option<Vec<u8>> {
+        let list = self.list.as_mut().filter(|list| self.done - list.start > SLICE)?;
+        let begun = self.text.split_off(self.done);
+        let mut slice = std::mem::take(&mut self.text);
+        self.text.extend_from_slice(slice.get(..list.start).unwrap_or_default());
+        self.text.extend(begun);
+        (self.done, self.read, list.any) = (list.start, self.text.len(), false);
+        slice.extend_from_slice(b"]}");
+        Some(slice)
     }
 
     /// What is left of the document, whole or not.

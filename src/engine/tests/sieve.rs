@@ -51,6 +51,26 @@ fn what_is_known_is_left_out() {
     }
 }
 
+#[test]
+fn a_long_list_comes_in_slices_each_a_document() {
+    let entry = |n: usize| json!({"id": format!("task-{n:05}"), "detail": "x".repeat(n % 300)});
+    let document = json!({"about": [1, 2], "items": (0..3000).map(entry).collect::<Vec<_>>(), "next": {"at": [3000]}});
+    let known: HashSet<_> = (0..3000).step_by(7).map(|n| print(entry(n).to_string().as_bytes())).collect();
+    let (mut sieve, mut slices) = (Sieve::default(), Vec::new());
+    for part in document.to_string().as_bytes().chunks(9_999) {
+        sieve.push(part, |print| known.contains(&print));
+        slices.extend(sieve.slice());
+    }
+    assert!(slices.len() > 2 && slices.iter().all(|slice| slice.len() < 200_000), "{}", slices.len());
+    assert_eq!(sieve.left_out(), known.len());
+    slices.push(sieve.finish());
+    let slices: Vec<Value> = slices.iter().map(|slice| serde_json::from_slice(slice).unwrap()).collect();
+    let shown: Vec<_> = slices.iter().flat_map(|slice| slice["items"].as_array().unwrap().clone()).collect();
+    assert_eq!(shown, (0..3000).filter(|n| n % 7 > 0).map(entry).collect::<Vec<_>>());
+    assert!(slices.iter().all(|slice| slice["about"] == document["about"]));
+    assert_eq!(slices.last().unwrap()["next"], document["next"]);
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
