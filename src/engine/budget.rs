@@ -28,10 +28,10 @@ impl Budget {
         1.0 / self.interval.as_secs_f64()
     }
 
-    /// How long nothing may be sent without falling behind the rate.
+    /// How long nothing may be sent without falling behind the rate, with a quarter of it left for waking up late.
     #[must_use]
     pub fn slack(&self) -> Duration {
-        self.tolerance / 2
+        self.tolerance * 3 / 4
     }
 
     /// When the next request may be sent; not in the future means now.

@@ -349,7 +349,8 @@ async fn known_restart(options: &Options, report: &mut Report, stage: &mut Stage
 /// B6: the upstream is away, shortly and for long. Time is not scaled: the thresholds of the status contract (30 s or three periods)
 /// are no flags, so the long outage is some times that.
 async fn outage(options: &Options, report: &mut Report, stage: &Stage, fleet: &Fleet) -> Result<()> {
-    let tasks = count(fleet.count);
+    // The newcomers of B3 have stayed.
+    let tasks = count(fleet.count + if options.wants("B3") { NEWCOMERS } else { 0 });
     stage.settle(Duration::from_secs(30)).await?;
     step("B6: the upstream is away for 12 s");
     let before = stage.mark().await?;
