@@ -309,6 +309,8 @@ async fn beat(shared: Arc<Shared>, health: Health, clock: Clock, mut steps: Step
                 let (mut index, now) = (shared.index(), clock.now());
                 for entry in index.watches.values_mut() {
                     entry.asking_since = entry.asking_since.min(now);
+                    // What was concluded by a wrong clock is mended by the next look, even if that shows nothing new.
+                    entry.ticket += 1;
                     if let Some((_, report)) = entry.observation.as_deref_mut() {
                         report.not_after(now);
                     }
