@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::{
     failure::{EGRESS_DENIED, Failure, FailureClass},
-    task::{Task, TaskRef},
+    task::Task,
 };
 use crate::providers::Page;
 
@@ -48,7 +48,7 @@ impl Planner {
             }
             (JobKind::Subtasks(task), JobResult::Page(page)) => {
                 let Some(id) = self.tasks.id(&task) else { return };
-                self.subtasks_came(id, &task, job.partial, page, again, job.poll, now);
+                self.subtasks_came(id, job.partial, page, again, job.poll, now);
             }
             (JobKind::List(scope, _), JobResult::Page(Ok(page))) => self.page_came(&scope, page, body, job.poll, now),
             (JobKind::List(scope, cursor), JobResult::Page(Err(failure))) => {
@@ -142,7 +142,6 @@ impl Planner {
     fn subtasks_came(
         &mut self,
         id: TaskId,
-        task: &TaskRef,
         partial: Option<Task>,
         page: Result<Page, Failure>,
         again: bool,
@@ -152,7 +151,7 @@ impl Planner {
         let Some(mut found) = partial else { return self.settle(id, true, now) };
         match page {
             Ok(page) => {
-                let is_part = |part: &Arc<Task>| part.parent_id.as_ref() == Some(&task.id);
+                let is_part = |part: &Arc<Task>| part.parent_id.as_ref() == Some(&found.id);
                 found.adopt(page.tasks.into_iter().filter(is_part).map(Arc::unwrap_or_clone).collect());
             }
             // An upstream that cannot filter has its task shown without parts, and is not asked again.

@@ -64,7 +64,8 @@ impl Sieve {
                 (Within::Other, _) => self.read = self.text.len(),
                 (Within::Nothing, b'{') => (self.within, self.depth) = (Within::Object, 1),
                 // Blanks, and the byte order mark.
-                (Within::Nothing, b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf) => {}
+                (Within::Nothing | Within::Object, b' ' | b'\t' | b'\r' | b'\n')
+                | (Within::Nothing, 0xef | 0xbb | 0xbf) => {}
                 (Within::Nothing, _) => self.within = Within::Other,
                 (Within::String, b'\\') => self.within = Within::Escape,
                 (Within::String, b'"') => self.within = Within::Object,
@@ -104,7 +105,6 @@ impl Sieve {
                 (Within::Object, b',') if self.depth == ELEMENTS && self.list.is_some() => {
                     open = self.end_element(open, at, &mut knows);
                 }
-                (Within::Object, b' ' | b'\t' | b'\r' | b'\n') => {}
                 (Within::Object, _) => self.is_odd(),
             }
         }

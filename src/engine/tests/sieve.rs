@@ -101,7 +101,7 @@ proptest! {
         // As they stand in the text; indented ones are not the same.
         let known: Vec<_> =
             entries.iter().filter(|(entry, known)| *known && (entry.is_object() || entry.is_array())).map(|(entry, _)| entry).collect();
-        let known: Vec<_> = known.iter().map(|entry| entry.to_string()).collect();
+        let known: Vec<_> = known.into_iter().map(ToString::to_string).collect();
         let (left, left_out) = sift(text.as_bytes(), size, &known);
         let left: Value = serde_json::from_slice(&left).unwrap();
         let expected: Vec<_> = entries.iter().map(|(entry, _)| entry).filter(|entry| pretty || !known.contains(&entry.to_string())).collect();
