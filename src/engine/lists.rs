@@ -278,10 +278,11 @@ impl Planner {
         true
     }
 
-    /// Has the scope's list asked for at `at` or earlier; nothing while one is in progress: its end says when the next is due.
+    /// Has the scope's list asked for at `at` or earlier, where a task waits for it; nothing while one is in progress: its end says when the next is due.
     pub(super) fn list_at(&mut self, scope: &Arc<str>, at: Instant) {
         let Some(state) = self.scopes.get_mut(scope) else { return };
-        if state.mode != Mode::List || state.run.is_some() || state.due.is_some_and(|due| due <= at) {
+        let has_earlier = state.run.is_some() || state.due.is_some_and(|due| due <= at);
+        if state.mode != Mode::List || !state.is_awaited() || has_earlier {
             return;
         }
         if let Some(old) = state.due.replace(at) {

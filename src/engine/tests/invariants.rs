@@ -7,7 +7,10 @@ use super::{
     rig::{MINUTE, Rig, SECOND, key, settings, task},
 };
 use crate::domain::{failure::FailureClass, task::TaskState};
-use crate::engine::job::{JobKind, Settings};
+use crate::engine::{
+    coalesce::ModeChoice,
+    job::{JobKind, Settings},
+};
 
 fn is_token(kind: &JobKind) -> bool {
     *kind == JobKind::Authenticate
@@ -323,4 +326,21 @@ fn nothing_grows_when_watches_come_and_go() {
         rig.planner.forget(&key(number));
     }
     assert!(rig.planner.queue.is_empty() && rig.planner.scopes.is_empty() && rig.planner.tasks.is_empty());
+}
+
+#[test]
+fn inv_5_a_list_that_nobody_waits_for_any_more_is_not_asked_for() {
+    // The new watches make the list the cheaper way, and are forgotten before they come to it, but for one that is in flight.
+    let settings = Settings { requests_per_second: 1, burst: 1, mode: ModeChoice::Auto, ..settings() };
+    let mut rig = Rig::with_tasks(settings, 1, false);
+    rig.run(MINUTE);
+    rig.upstream.latency = MINUTE;
+    rig.run(15 * SECOND);
+    for number in 1..20 {
+        rig.upstream.set(&task("s", number), TaskState::Running);
+        rig.watch(number, &task("s", number), false);
+    }
+    (0..20).for_each(|number| rig.forget(number));
+    rig.run(MINUTE);
+    assert_eq!(rig.count(rig.start, |kind| matches!(kind, JobKind::List(..))), 0);
 }
