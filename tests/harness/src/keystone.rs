@@ -14,6 +14,7 @@ const ATTEMPTS: usize = 5;
 const READY_LIMIT: Duration = Duration::from_mins(2);
 // From a slow index of packages, on a busy machine.
 const BUILD_LIMIT: Duration = Duration::from_mins(40);
+const CHANGE_LIMIT: Duration = Duration::from_secs(20);
 const CONFIG: &str = "keystone.conf";
 /// As `tests/keystone/build` sets it up.
 const ADMIN_PASSWORD: &str = "adminpw";
@@ -128,7 +129,9 @@ impl Keystone {
     /// # Errors
     /// When Keystone refuses.
     pub async fn change_user(&self, user: &KeystoneUser, change: &Value) -> Result<()> {
-        self.admin("PATCH", &format!("/users/{}", user.user), Some(&json!({"user": change}))).await.map(drop)
+        let (path, change) = (format!("/users/{}", user.user), json!({"user": change}));
+        // Seen once: 500 while the operator signed in, as a SQLite database with one writer at a time may give.
+        eventually(CHANGE_LIMIT, "the user is changed", || self.admin("PATCH", &path, Some(&change))).await.map(drop)
     }
 
     /// A request of the administrator (`path` begins behind `/v3`); the answer must be a success. The administrator's token is a
