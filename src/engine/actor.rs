@@ -117,6 +117,7 @@ enum News {
 
 /// A list that is being read.
 struct Listing {
+    scope: Arc<str>,
     /// What it begins with.
     answer: Answer,
     body: Body,
@@ -220,8 +221,10 @@ impl Actor {
             async move {
                 let started = SystemInstant::now();
                 let news = match prepared {
-                    Ok((channel, request)) if matches!(kind, JobKind::List(..)) => open_list(&channel, request).await,
-                    Ok((channel, request)) => News::Whole(channel.send(request).await),
+                    Ok((channel, request)) => match &kind {
+                        JobKind::List(scope, _) => open_list(&channel, request, scope).await,
+                        _ => News::Whole(channel.send(request).await),
+                    },
                     Err(failure) => News::Whole(Err(failure)),
                 };
                 Sent { job, kind, started, news }
@@ -255,16 +258,16 @@ impl Actor {
     /// Takes in what came of a request: its answer, or a part of it.
     fn take(&mut self, sent: Sent) {
         let Sent { job, kind, started, news } = sent;
-        match (news, &kind) {
-            (News::Part(mut listing, Some(part)), JobKind::List(scope, _)) => {
-                let mut reader = self.planner.list_reader(job, scope, 0);
+        match news {
+            News::Part(mut listing, Some(part)) => {
+                let mut reader = self.planner.list_reader(job, &listing.scope, 0);
                 listing.sieve.push(&part, |print| reader.knows(print));
                 listing.served += reader.served();
                 listing.bytes += part.len();
                 drop(part);
                 if let Some(slice) = listing.sieve.slice() {
-                    match self.decode_slice(job, scope, &mut listing, slice) {
-                        Ok(page) => self.planner.slice_came(scope, page),
+                    match self.decode_slice(job, &mut listing, slice) {
+                        Ok(page) => self.planner.slice_came(&listing.scope, page),
                         Err(failure) => {
                             let result = (listing.code(), listing.bytes, JobResult::Page(Err(failure)));
                             return self.take_result(job, &kind, started.elapsed(), result);
@@ -273,11 +276,11 @@ impl Actor {
                 }
                 self.sent.push(async move { Sent { job, kind, started, news: listing.read_on().await } }.boxed());
             }
-            (News::Part(listing, _), JobKind::List(scope, _)) => {
-                let result = self.decode_list(job, scope, *listing);
+            News::Part(listing, None) => {
+                let result = self.decode_list(job, *listing);
                 self.take_result(job, &kind, started.elapsed(), result);
             }
-            (News::Whole(answer), _) => {
+            News::Whole(answer) => {
                 let bytes = answer.as_ref().map_or(0, |answer| answer.body.len());
                 let code = match &answer {
                     Ok(answer) => answer.status.as_str().to_owned(),
@@ -286,8 +289,6 @@ impl Actor {
                 let result = self.decode(&kind, answer);
                 self.take_result(job, &kind, started.elapsed(), (code, bytes, result));
             }
-            // Only lists come in parts.
-            (News::Part(..), _) => {}
         }
     }
 
@@ -324,10 +325,10 @@ impl Actor {
     }
 
     /// What a list says beyond what was known already; its HTTP status and its size.
-    fn decode_list(&mut self, job: u64, scope: &str, mut listing: Listing) -> (String, usize, JobResult) {
+    fn decode_list(&mut self, job: u64, mut listing: Listing) -> (String, usize, JobResult) {
         let rest = std::mem::take(&mut listing.sieve);
         let left_out = rest.left_out();
-        let mut page = self.decode_slice(job, scope, &mut listing, rest.finish());
+        let mut page = self.decode_slice(job, &mut listing, rest.finish());
         if let Ok(page) = &mut page {
             page.total = left_out + listing.sliced;
         }
@@ -335,10 +336,10 @@ impl Actor {
         (listing.code(), listing.bytes, JobResult::Page(page))
     }
 
-    fn decode_slice(&mut self, job: u64, scope: &str, listing: &mut Listing, text: Vec<u8>) -> Result<Page, Failure> {
+    fn decode_slice(&mut self, job: u64, listing: &mut Listing, text: Vec<u8>) -> Result<Page, Failure> {
         listing.answer.body = text.into();
-        let mut reader = self.planner.list_reader(job, scope, self.shared.sink.room());
-        let page = self.open.connection.provider.decode_list(scope, &listing.answer, &mut reader);
+        let mut reader = self.planner.list_reader(job, &listing.scope, self.shared.sink.room());
+        let page = self.open.connection.provider.decode_list(&listing.scope, &listing.answer, &mut reader);
         listing.served += reader.served();
         listing.answer.body = Bytes::new();
         listing.sliced += page.as_ref().map_or(0, |page| page.total);
@@ -382,11 +383,12 @@ impl Actor {
     }
 }
 
-/// Begins to read a list; an answer that is none is read whole.
-async fn open_list(channel: &Channel, request: Outgoing) -> News {
+/// Begins to read a list.
+async fn open_list(channel: &Channel, request: Outgoing, scope: &Arc<str>) -> News {
     match channel.open(request).await {
         Ok((answer, body)) => {
-            let listing = Listing { answer, body, sieve: Sieve::default(), sliced: 0, bytes: 0, served: 0 };
+            let scope = Arc::clone(scope);
+            let listing = Listing { scope, answer, body, sieve: Sieve::default(), sliced: 0, bytes: 0, served: 0 };
             Box::new(listing).read_on().await
         }
         Err(failure) => News::Whole(Err(failure)),

@@ -278,7 +278,8 @@ impl Planner {
         true
     }
 
-    /// Has the scope's list asked for at `at` or earlier, where a task waits for it; nothing while one is in progress: its end says when the next is due.
+    /// Has the scope's list asked for at `at` or earlier, where a task waits for it; nothing while one is in progress: its end says
+    /// when the next is due.
     pub(super) fn list_at(&mut self, scope: &Arc<str>, at: Instant) {
         let Some(state) = self.scopes.get_mut(scope) else { return };
         let has_earlier = state.run.is_some() || state.due.is_some_and(|due| due <= at);
@@ -437,8 +438,7 @@ impl Planner {
         let Some(state) = self.scopes.get(scope) else { return };
         let is_missing = |id: &&TaskId| {
             self.tasks.get(**id).is_some_and(|entry| {
-                let shown =
-                    [Reading::Unchanged, Reading::Later].map(|reading| Some((poll, reading))).contains(&entry.reading);
+                let shown = matches!(entry.reading, Some((list, Reading::Unchanged | Reading::Later)) if list == poll);
                 entry.applied <= poll && !shown && entry.watchers.iter().all(|watcher| watcher.from_job <= poll)
             })
         };

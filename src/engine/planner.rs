@@ -324,12 +324,12 @@ impl Planner {
 
     /// Lets a task wait for its next poll: in the queue, or for its scope's list.
     pub(super) fn wait(&mut self, id: TaskId, now: Instant) {
-        let Some(scope) = self.tasks.get(id).map(|entry| Arc::clone(&entry.task)) else { return };
-        self.review(&scope.scope, now);
+        let Some(task) = self.tasks.get(id).map(|entry| Arc::clone(&entry.task)) else { return };
+        self.review(&task.scope, now);
         let Some(entry) = self.tasks.get_mut(id) else { return };
         let period = entry.period(self.settings.min_period, self.settings.max_period, now);
-        let listing = self.scopes.get_key_value(scope.scope.as_str()).filter(|(_, scope)| scope.mode == Mode::List);
-        if let Some((scope, _)) = listing
+        let scope = self.scopes.get_key_value(task.scope.as_str()).filter(|(_, scope)| scope.mode == Mode::List);
+        if let Some((scope, _)) = scope
             && !entry.solo
         {
             let scope = Arc::clone(scope);

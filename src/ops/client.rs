@@ -1,26 +1,17 @@
 //! The client of the Kubernetes API server: from a kubeconfig or the pod's service account, with its requests counted.
 
-use std::{
-    future::Future,
-    net::{SocketAddr, ToSocketAddrs},
-    pin::Pin,
-    task::{Context as Poller, Poll},
-};
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, Result};
-use http::{Request, Response};
+use http::{Request, StatusCode};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tower::{Service, layer::layer_fn};
+use tower::layer::layer_fn;
 
-use super::{
-    args::RunArgs,
-    metrics::Metrics,
-    token_file::{Signed, TokenFile},
-};
+use super::{args::RunArgs, around::Around, metrics::Metrics, token_file::TokenFile};
 
 /// A client, and the addresses of the API server, which no connection may reach.
 ///
@@ -39,8 +30,25 @@ pub async fn connect(args: &RunArgs, metrics: &Metrics) -> Result<(Client, Vec<S
         addresses.extend(resolve(&service("KUBERNETES_SERVICE_HOST"), port));
     }
     let metrics = metrics.clone();
-    let counted = layer_fn(move |inner| Counted { inner, metrics: metrics.clone(), host: format!("{host}:{port}") });
-    let signed = layer_fn(move |inner| Signed { inner, token: token.clone() });
+    let host = format!("{host}:{port}");
+    let count = move |request: &mut Request<Body>| {
+        let (metrics, method, host) = (metrics.clone(), request.method().clone(), host.clone());
+        move |status: Option<StatusCode>| {
+            let code = status.map_or_else(|| "<error>".to_owned(), |status| status.as_str().to_owned());
+            metrics.rest_request(code, method.as_str(), host);
+        }
+    };
+    // Without a file the client signs them itself.
+    let sign = move |request: &mut Request<Body>| {
+        let signed = token.as_ref().map(|token| token.sign(request));
+        move |status| {
+            if let Some(signed) = signed {
+                signed(status);
+            }
+        }
+    };
+    let counted = layer_fn(move |inner| Around { inner, before: count.clone() });
+    let signed = layer_fn(move |inner| Around { inner, before: sign.clone() });
     let builder = ClientBuilder::try_from(config).context("cannot make a client of the Kubernetes API server")?;
     Ok((builder.with_layer(&signed).with_layer(&counted).build(), addresses))
 }
@@ -65,41 +73,4 @@ async fn configuration(args: &RunArgs) -> Result<Config> {
 /// All addresses of a host; none where it has none, since then nothing can reach it.
 fn resolve(host: &str, port: u16) -> Vec<SocketAddr> {
     (host.trim_matches(['[', ']']), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default()
-}
-
-/// Counts the requests that pass.
-#[derive(Clone)]
-struct Counted<S> {
-    inner: S,
-    metrics: Metrics,
-    host: String,
-}
-
-impl<S, B> Service<Request<Body>> for Counted<S>
-where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Future: Send + 'static,
-    S::Error: 'static,
-    B: 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Poller<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let method = request.method().clone();
-        let (metrics, host) = (self.metrics.clone(), self.host.clone());
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            let code =
-                answer.as_ref().map_or_else(|_| "<error>".to_owned(), |answer| answer.status().as_str().to_owned());
-            metrics.rest_request(code, method.as_str(), host);
-            answer
-        })
-    }
 }

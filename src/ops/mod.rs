@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod args;
+mod around;
 pub mod client;
 pub mod clock;
 pub mod health;

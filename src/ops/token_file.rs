@@ -4,18 +4,14 @@
 //! go on for as long as the step was with a token that may be worth nothing any more.
 
 use std::{
-    future::Future,
     path::PathBuf,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context as Poller, Poll},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use http::{HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{HeaderValue, Request, StatusCode, header::AUTHORIZATION};
 use kube::{client::Body, config::AuthInfo};
-use tower::Service;
 
 /// How long what was read is taken for the present token; less, when it is refused.
 const FRESH: Duration = Duration::from_secs(30);
@@ -44,6 +40,17 @@ impl TokenFile {
         let Some(path) = auth.token_file.take().map(PathBuf::from) else { return Ok(None) };
         let header = read(&path)?;
         Ok(Some(Self(Arc::new(Inner { path, read: Mutex::new(Read { header, at: Some(Instant::now()) }) }))))
+    }
+
+    /// Signs a request. What is returned is to be told the status of its answer.
+    pub(super) fn sign(&self, request: &mut Request<Body>) -> impl FnOnce(Option<StatusCode>) + Send + 'static + use<> {
+        let (token, header) = (self.clone(), self.header());
+        request.headers_mut().insert(AUTHORIZATION, header.clone());
+        move |status| {
+            if status == Some(StatusCode::UNAUTHORIZED) {
+                token.refused(&header);
+            }
+        }
     }
 
     /// The value for `Authorization`. The last one that could be read, where the file cannot be.
@@ -75,49 +82,13 @@ fn read(path: &PathBuf) -> Result<HeaderValue> {
     Ok(header)
 }
 
-/// Signs the requests that pass.
-#[derive(Clone)]
-pub(super) struct Signed<S> {
-    pub(super) inner: S,
-    /// None where the client signs them itself.
-    pub(super) token: Option<TokenFile>,
-}
-
-impl<S, B> Service<Request<Body>> for Signed<S>
-where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Future: Send + 'static,
-    S::Error: 'static,
-    B: 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Poller<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Some(token) = self.token.clone() else { return Box::pin(self.inner.call(request)) };
-        let header = token.header();
-        request.headers_mut().insert(AUTHORIZATION, header.clone());
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            if answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED) {
-                token.refused(&header);
-            }
-            answer
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tower::{ServiceExt, service_fn};
+    use http::Response;
+    use tower::{Service, ServiceExt, service_fn};
 
     use super::*;
+    use crate::ops::around::Around;
 
     /// Answers 401 to every token but this one.
     fn server(
@@ -131,7 +102,7 @@ mod tests {
     }
 
     async fn ask(token: &TokenFile, right: &'static str) -> StatusCode {
-        let service = Signed { inner: server(right), token: Some(token.clone()) };
+        let service = Around { inner: server(right), before: |request: &mut Request<Body>| token.sign(request) };
         service.oneshot(Request::new(Body::empty())).await.unwrap().status()
     }
 

@@ -1,9 +1,10 @@
 //! Where the programs of this workspace are.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::workdir::KEEP;
 
@@ -41,4 +42,21 @@ pub(crate) fn command(name: &str) -> Result<Command> {
 #[must_use]
 pub fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").components().collect::<PathBuf>()
+}
+
+/// What `tests/NAME/build` makes for the tests: the directory that it prints. The first call on a machine may take as long as `limit`.
+///
+/// # Errors
+/// When it fails or takes too long; it says why on standard error.
+pub(crate) async fn build(name: &str, arguments: &[&str], limit: Duration) -> Result<PathBuf> {
+    let script = workspace_root().join("tests").join(name).join("build");
+    let mut command = tokio::process::Command::new(&script);
+    // What it says on standard error is for the one who waits.
+    let run = command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(limit, run)
+        .await
+        .with_context(|| format!("tests/{name}/build took too long"))?
+        .with_context(|| format!("cannot run {}", script.display()))?;
+    ensure!(output.status.success(), "there is no {name} to test with: see the message of tests/{name}/build");
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }

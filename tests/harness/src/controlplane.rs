@@ -1,7 +1,7 @@
 //! A real control plane: etcd and kube-apiserver, and on demand the controller manager.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::{Kubectl, Output, Process, Workdir, eventually, kubectl, ports::free_port, workspace_root};
+use crate::{Kubectl, Output, Process, Workdir, binary::build, eventually, kubectl, ports::free_port};
 
 /// The user of `system:masters`, who may do everything.
 pub const ADMIN: &str = "admin";
@@ -418,20 +418,6 @@ fn token(workdir: &Workdir, who: &Identity) -> String {
 
 /// The directory with etcd, kube-apiserver and kubectl; the first call may take the ten minutes of compiling them.
 async fn assets(controller_manager: bool) -> Result<PathBuf> {
-    let script = workspace_root().join("tests/controlplane/build");
-    let mut command = tokio::process::Command::new(&script);
-    if controller_manager {
-        command.arg("--with-controller-manager");
-    }
-    // What it says on standard error is for the one who waits.
-    let run = command.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(BUILD_LIMIT, run)
-        .await
-        .context("building the control plane took too long")?
-        .with_context(|| format!("cannot run {}", script.display()))?;
-    ensure!(
-        output.status.success(),
-        "there is no control plane to test with: see the message of tests/controlplane/build"
-    );
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    let arguments: &[_] = if controller_manager { &["--with-controller-manager"] } else { &[] };
+    build("controlplane", arguments, BUILD_LIMIT).await
 }

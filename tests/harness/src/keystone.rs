@@ -1,14 +1,14 @@
 //! A real OpenStack Keystone, the identity service whose API Huawei Cloud's IAM v3 is.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{Process, Workdir, eventually, http, ports::free_port, workspace_root};
+use crate::{Process, Workdir, binary::build, eventually, http, ports::free_port, workspace_root};
 
 const ATTEMPTS: usize = 5;
 const READY_LIMIT: Duration = Duration::from_mins(2);
@@ -174,14 +174,5 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// The directory with the program and the template of its database; the first call may take the time of installing them.
 async fn installed() -> Result<PathBuf> {
-    let script = workspace_root().join("tests/keystone/build");
-    // What it says on standard error is for the one who waits.
-    let run =
-        tokio::process::Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(BUILD_LIMIT, run)
-        .await
-        .context("installing Keystone took too long")?
-        .with_context(|| format!("cannot run {}", script.display()))?;
-    ensure!(output.status.success(), "there is no Keystone to test with: see the message of tests/keystone/build");
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    build("keystone", &[], BUILD_LIMIT).await
 }

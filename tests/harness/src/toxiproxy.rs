@@ -1,14 +1,14 @@
 //! Toxiproxy: the faults of a network between two programs, made by a program that is none of ours.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{Process, Workdir, eventually, http, ports::free_port, workspace_root};
+use crate::{Process, Workdir, binary::build, eventually, http, ports::free_port};
 
 const ATTEMPTS: usize = 5;
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -135,14 +135,5 @@ impl Toxiproxy {
 
 /// The directory with the program; the first call may take the time of building it.
 async fn built() -> Result<PathBuf> {
-    let script = workspace_root().join("tests/toxiproxy/build");
-    // What it says on standard error is for the one who waits.
-    let run =
-        tokio::process::Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(BUILD_LIMIT, run)
-        .await
-        .context("building Toxiproxy took too long")?
-        .with_context(|| format!("cannot run {}", script.display()))?;
-    ensure!(output.status.success(), "there is no Toxiproxy to test with: see the message of tests/toxiproxy/build");
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    build("toxiproxy", &[], BUILD_LIMIT).await
 }
