@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kube::core::{Selector, SelectorExt};
 
-use super::index::{ConnectionObject, WatchObject};
+use super::objects::{ConnectionObject, WatchObject};
 
 /// The labels of the namespaces that the operator sees.
 pub type Namespaces = HashMap<Arc<str>, BTreeMap<String, String>>;

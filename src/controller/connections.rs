@@ -13,7 +13,8 @@ use tracing::{info, warn};
 
 use super::{
     Controller, Error, call,
-    index::{ConnectionObject, Usability},
+    index::Usability,
+    objects::ConnectionObject,
     resolve::{self, Material},
     status::{self, Written},
 };

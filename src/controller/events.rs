@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::{
     call,
-    index::{Identity, WatchObject},
+    objects::{Identity, WatchObject},
 };
 use crate::{
     api::TaskWatch,

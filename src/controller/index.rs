@@ -6,58 +6,17 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use jiff::{SignedDuration, Timestamp};
 
-use super::kept::Kept;
+use super::{
+    kept::Kept,
+    objects::{ConnectionObject, WatchObject, version},
+};
 use crate::{
-    api::{
-        ALLOW_TTL, ClusterTaskConnection, ConnectionKind, ConnectionStatus, FLUX_REQUESTED_AT, REQUESTED_AT,
-        TaskConnection, TaskConnectionSpec, TaskWatch, TaskWatchSpec, connection::AllowedNamespaces,
-    },
+    api::{ConnectionStatus, TaskWatch, TaskWatchStatus},
     domain::decide::Event,
     engine::{ConnectionHealth, ConnectionId, Delivery, Report, WatchKey},
 };
-
-/// Labels and annotations by which GitOps tools mark what they track.
-const TRACKERS: &[&str] = &[
-    "argocd.argoproj.io/tracking-id",
-    "argocd.argoproj.io/instance",
-    "app.kubernetes.io/instance",
-    "kustomize.toolkit.fluxcd.io/name",
-    "helm.toolkit.fluxcd.io/name",
-    "meta.helm.sh/release-name",
-];
-
-/// What identifies an object, of its metadata.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Identity {
-    /// None for a cluster-scoped object.
-    pub namespace: Option<Arc<str>>,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its UID.
-    pub uid: WatchKey,
-}
-
-/// A `TaskWatch`, less what is not needed.
-#[derive(Debug, PartialEq)]
-pub struct WatchObject {
-    /// Which.
-    pub identity: Identity,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// `metadata.creationTimestamp`.
-    pub created: Timestamp,
-    /// A refresh that is asked for by annotation.
-    pub requested_at: Option<String>,
-    /// Whether Argo CD, Flux or Helm tracks it.
-    pub tracked: bool,
-    /// Whether the TTL may delete it all the same.
-    pub allow_ttl: bool,
-    /// The specification.
-    pub spec: TaskWatchSpec,
-}
 
 /// A `TaskWatch` and all that is known of it.
 #[derive(Debug)]
@@ -82,23 +41,12 @@ pub struct WatchEntry {
     pub unconfirmed: Option<Box<(Kept, Vec<Event>)>>,
     /// Since when the engine has been asked for it without a break.
     pub asking_since: Timestamp,
+    /// A `status.notFoundSince` of before the clock was stepped, and what it is by the present one.
+    pub not_found_since: Option<Box<(Timestamp, Timestamp)>>,
     /// Writes that failed in a row.
     pub failures: u32,
     /// Whether it is over with.
     pub finished: bool,
-}
-
-/// A connection object of either kind.
-#[derive(Debug)]
-pub struct ConnectionObject {
-    /// Which.
-    pub identity: Identity,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// The specification, without who may use it.
-    pub spec: TaskConnectionSpec,
-    /// Who may use it, of a `ClusterTaskConnection`.
-    pub allowed_namespaces: Option<AllowedNamespaces>,
 }
 
 /// Whether a connection can be used at all; else why not, and what to do about it.
@@ -145,19 +93,6 @@ pub struct Index {
     pub namespaces: HashMap<Arc<str>, BTreeMap<String, String>>,
 }
 
-impl WatchObject {
-    /// The connection that it names.
-    #[must_use]
-    pub fn connection(&self) -> ConnectionId {
-        let reference = &self.spec.connection_ref;
-        let namespace = match reference.kind {
-            ConnectionKind::TaskConnection => self.identity.namespace.clone(),
-            ConnectionKind::ClusterTaskConnection => None,
-        };
-        ConnectionId { namespace, name: Arc::from(reference.name.as_str()) }
-    }
-}
-
 impl WatchEntry {
     /// When the task was seen, where that is the newest news of it.
     #[must_use]
@@ -167,27 +102,53 @@ impl WatchEntry {
             _ => None,
         }
     }
+
+    /// Since when the upstream has not known the task, by the present clock: what its status says, unless the clock was stepped since.
+    #[must_use]
+    pub fn not_found_since(&self, status: Option<&TaskWatchStatus>) -> Option<Timestamp> {
+        let told = status?.not_found_since.as_ref()?.0;
+        Some(match self.not_found_since.as_deref() {
+            Some((of, meant)) if *of == told => *meant,
+            _ => told,
+        })
+    }
+
+    /// The clock by which all of this was noted has been stepped so far.
+    fn step_clock(&mut self, step: SignedDuration) {
+        let status = self.status.as_ref().and_then(Kept::unpack);
+        let told = status.as_ref().and_then(|status| status.not_found_since.as_ref());
+        let meant = self.not_found_since(status.as_ref()).map(|since| stepped(since, step));
+        self.not_found_since = told.zip(meant).map(|(told, meant)| Box::new((told.0, meant)));
+        self.asking_since = stepped(self.asking_since, step);
+        if let Some((_, report)) = self.observation.as_deref_mut() {
+            for time in report.times_mut() {
+                *time = stepped(*time, step);
+            }
+        }
+        // What was concluded by a wrong clock is mended by the next look, even if that shows nothing new.
+        self.ticket += 1;
+    }
+}
+
+fn stepped(time: Timestamp, step: SignedDuration) -> Timestamp {
+    time.checked_add(step).unwrap_or(time)
 }
 
 impl Index {
+    /// The clock was stepped so far: times go with it. Returns who is to be looked at.
+    pub fn step_clock(&mut self, step: SignedDuration) -> Vec<WatchKey> {
+        self.watches.values_mut().for_each(|entry| entry.step_clock(step));
+        self.watches.keys().cloned().collect()
+    }
+
     /// Takes in a `TaskWatch` as the API server shows it. Returns its key, and whether it says anything new; none for one that is
     /// being deleted or has no UID.
     pub fn put_watch(&mut self, watch: TaskWatch) -> Option<(WatchKey, bool)> {
-        let identity = identity(&watch.metadata)?;
-        let key = identity.uid.clone();
         if watch.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let object = Arc::new(WatchObject {
-            identity,
-            generation: watch.metadata.generation.unwrap_or_default(),
-            created: watch.metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0),
-            requested_at: annotation(&watch.metadata, REQUESTED_AT)
-                .or_else(|| annotation(&watch.metadata, FLUX_REQUESTED_AT)),
-            tracked: is_tracked(&watch.metadata),
-            allow_ttl: annotation(&watch.metadata, ALLOW_TTL).is_some_and(|value| value == "true"),
-            spec: watch.spec,
-        });
+        let object = Arc::new(WatchObject::of(&watch.metadata, watch.spec)?);
+        let key = object.identity.uid.clone();
         let version = version(&watch.metadata);
         let status = watch.status.as_ref().and_then(Kept::pack);
         self.users.entry(object.connection()).or_default().insert(key.clone());
@@ -196,6 +157,13 @@ impl Index {
             let is_news = version != entry.version || entry.object != object;
             // The watch may lag behind our own writes.
             if version >= entry.version {
+                let is_ours = status == entry.status
+                    || entry.unconfirmed.as_deref().is_some_and(|(written, _)| status.as_ref() == Some(written));
+                if !is_ours && entry.observation.is_none() {
+                    // Written by somebody else, or by ourselves when the answer was lost. What it should say is not kept: a fresh look
+                    // tells.
+                    entry.ticket += 1;
+                }
                 (entry.status, entry.version) = (status, version);
             }
             entry.object = object;
@@ -212,6 +180,7 @@ impl Index {
                 registered: None,
                 unconfirmed: None,
                 asking_since: Timestamp::UNIX_EPOCH,
+                not_found_since: None,
                 failures: 0,
                 finished: false,
             };
@@ -305,71 +274,13 @@ impl Index {
     }
 }
 
-impl From<TaskConnection> for ConnectionObject {
-    fn from(object: TaskConnection) -> Self {
-        let identity = identity(&object.metadata).unwrap_or_else(Identity::unknown);
-        let generation = object.metadata.generation.unwrap_or_default();
-        Self { identity, generation, spec: object.spec, allowed_namespaces: None }
-    }
-}
-
-impl From<ClusterTaskConnection> for ConnectionObject {
-    fn from(object: ClusterTaskConnection) -> Self {
-        let identity = identity(&object.metadata).unwrap_or_else(Identity::unknown);
-        let generation = object.metadata.generation.unwrap_or_default();
-        Self { identity, generation, spec: object.spec.connection, allowed_namespaces: object.spec.allowed_namespaces }
-    }
-}
-
-impl Identity {
-    fn unknown() -> Self {
-        Self { namespace: None, name: Arc::from(""), uid: WatchKey(Arc::from("")) }
-    }
-}
-
-impl ConnectionObject {
-    /// The key of this connection.
-    #[must_use]
-    pub fn id(&self) -> ConnectionId {
-        ConnectionId { namespace: self.identity.namespace.clone(), name: Arc::clone(&self.identity.name) }
-    }
-}
-
-/// The resource version as a number: it rises with each write of the same object.
-#[must_use]
-pub fn version(meta: &ObjectMeta) -> u64 {
-    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
-}
-
-fn identity(meta: &ObjectMeta) -> Option<Identity> {
-    Some(Identity {
-        namespace: meta.namespace.as_deref().map(Arc::from),
-        name: Arc::from(meta.name.as_deref()?),
-        uid: WatchKey(Arc::from(meta.uid.as_deref()?)),
-    })
-}
-
-fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
-    meta.annotations.as_ref()?.get(name).cloned()
-}
-
-fn is_tracked(meta: &ObjectMeta) -> bool {
-    let has =
-        |map: &Option<BTreeMap<String, String>>, name: &str| map.as_ref().is_some_and(|map| map.contains_key(name));
-    let managed_by_helm = meta
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get("app.kubernetes.io/managed-by"))
-        .is_some_and(|manager| manager == "Helm");
-    managed_by_helm || TRACKERS.iter().any(|name| has(&meta.labels, name) || has(&meta.annotations, name))
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::TaskWatchStatus;
+    use crate::domain::failure::{Failure, FailureClass};
 
     fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
         let mut object = json!({
@@ -397,6 +308,26 @@ mod tests {
     }
 
     #[test]
+    fn a_status_that_is_not_ours_asks_for_a_fresh_look() {
+        let status = |state: &str| TaskWatchStatus { state: Some(state.to_owned()), ..TaskWatchStatus::default() };
+        let event = |version, state: &str| TaskWatch { status: Some(status(state)), ..watch("u", version, &json!({})) };
+        let mut index = Index::default();
+        let (key, _) = index.put_watch(event(5, "Pending")).unwrap();
+        let mut fresh = |version, state: &str, written: Option<&str>| {
+            let entry = index.watches.get_mut(&key).unwrap();
+            entry.unconfirmed =
+                written.and_then(|state| Kept::pack(&status(state))).map(|kept| Box::new((kept, Vec::new())));
+            let before = entry.ticket;
+            index.put_watch(event(version, state)).unwrap();
+            index.watches[&key].ticket > before
+        };
+        assert!(!fresh(6, "Pending", None), "the status is as it was");
+        assert!(!fresh(7, "Running", Some("Running")), "the echo of a write, before its answer");
+        assert!(fresh(8, "Failed", None), "somebody else's, or the answer was lost");
+        assert!(!fresh(7, "Running", None), "late");
+    }
+
+    #[test]
     fn a_successor_of_the_same_name_is_another_entry() {
         let mut index = Index::default();
         let (old, _) = index.put_watch(watch("u1", 5, &json!({}))).unwrap();
@@ -410,25 +341,27 @@ mod tests {
     }
 
     #[test]
-    fn those_who_track_an_object_are_recognised() {
-        for (metadata, expected) in [
-            (json!({}), false),
-            (json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}}), true),
-            (json!({"labels": {"app.kubernetes.io/managed-by": "me"}}), false),
-            (json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}), true),
-            (json!({"annotations": {"argocd.argoproj.io/tracking-id": "app:…"}}), true),
-        ] {
-            let mut index = Index::default();
-            let (key, _) = index.put_watch(watch("u", 1, &metadata)).unwrap();
-            assert_eq!(index.watches[&key].object.tracked, expected, "{metadata}");
-        }
-    }
-
-    #[test]
-    fn our_own_refresh_annotation_goes_before_that_of_flux() {
+    fn a_step_of_the_clock_moves_what_is_measured_from() {
+        let time = |minute: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
+        let status =
+            |minute| TaskWatchStatus { not_found_since: Some(Time(time(minute))), ..TaskWatchStatus::default() };
+        let failure = Arc::new(Failure::new(FailureClass::NotFound, "no such task"));
+        let report = |since, at| Report::Missing { failure: Arc::clone(&failure), since: time(since), at: time(at) };
         let mut index = Index::default();
-        let both = json!({"annotations": {REQUESTED_AT: "ours", FLUX_REQUESTED_AT: "theirs"}});
-        let (key, _) = index.put_watch(watch("u", 1, &both)).unwrap();
-        assert_eq!(index.watches[&key].object.requested_at.as_deref(), Some("ours"));
+        let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+        let entry = index.watches.get_mut(&key).unwrap();
+        (entry.status, entry.asking_since) = (Kept::pack(&status(50)), time(40));
+        entry.observation = Some(Box::new((0, report(51, 52))));
+        let ticket = entry.ticket;
+        assert_eq!(index.step_clock(SignedDuration::from_mins(30)), std::slice::from_ref(&key));
+        index.step_clock(SignedDuration::from_mins(-10));
+        let entry = &index.watches[&key];
+        assert_eq!(entry.not_found_since(Some(&status(50))), Some(time(70)));
+        assert_eq!(entry.asking_since, time(60));
+        assert_eq!(entry.observation.as_deref(), Some(&(0, report(71, 72))));
+        assert!(entry.ticket > ticket);
+        // What was written since is by the present clock.
+        assert_eq!(entry.not_found_since(Some(&status(70))), Some(time(70)));
+        assert_eq!(entry.not_found_since(Some(&TaskWatchStatus::default())), None);
     }
 }

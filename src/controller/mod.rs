@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`sources`], [`readable`] | watches of the API server into the index; what is read of an object |
+//! | [`sources`], [`readable`], [`objects`] | watches of the API server into the index; what is read of an object |
 //! | [`index`], [`kept`] | what is known, and how statuses are kept |
 //! | [`queue`] | who is to be looked at |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
@@ -15,6 +15,7 @@ mod connections;
 mod events;
 pub mod index;
 pub mod kept;
+pub mod objects;
 pub mod queue;
 pub mod readable;
 mod resolve;
@@ -50,7 +51,7 @@ use crate::{
     },
     ops::{
         args::RunArgs,
-        clock::{Clock, Steps},
+        clock::Clock,
         health::Health,
         metrics::{Metrics, ReconcileResult},
         shutdown::{DrainTimeout, drain},
@@ -173,8 +174,7 @@ pub async fn run(
         watches: Queue::new(metrics.queue("taskwatch")),
         connections: Queue::new(metrics.queue("connection")),
     });
-    let clock = Clock::system();
-    let steps = Steps::from(clock.now());
+    let clock = Clock::at(Timestamp::now());
     let engine = Engine::new(transport, Arc::clone(&shared) as Arc<dyn Sink>, clock.clone(), metrics.clone());
     let controller = Arc::new(Controller {
         events: Events::start(client.clone(), std::env::var("POD_NAME").ok(), metrics.clone()),
@@ -193,7 +193,7 @@ pub async fn run(
         sees_cluster: args.namespaces.is_empty(),
     });
     sources::start(&controller, &client, &args.namespaces, |name| health.readiness(name));
-    tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone(), steps));
+    tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone()));
     // Before all lists are in, a connection that is only late would look like one that is missing.
     let mut listed = tokio::time::interval(Duration::from_millis(50));
     while health.ready().is_err() && !stop.is_cancelled() {
@@ -297,31 +297,22 @@ impl Work for ConnectionWork {
     }
 }
 
-/// Tells the liveness probe that the runtime turns and the index can be had; and has all looked at again when the clock was stepped:
-/// what waits for a time of day waits by a clock that was wrong.
-async fn beat(shared: Arc<Shared>, health: Health, clock: Clock, mut steps: Steps) {
+/// Tells the liveness probe that the runtime turns and the index can be had. Sets the clock; where that was stepped, has all looked at
+/// again: what waits for a time of day waits by a clock that was wrong.
+async fn beat(shared: Arc<Shared>, health: Health, clock: Clock) {
     let mut interval = tokio::time::interval(HEARTBEAT);
     loop {
         interval.tick().await;
-        if let Some(step) = steps.look(clock.now()) {
+        // With the index in hand: nobody decides between the step and what is done about it.
+        let mut index = shared.index();
+        let step = clock.set(Timestamp::now());
+        let keys = step.map(|step| index.step_clock(step)).unwrap_or_default();
+        drop(index);
+        if let Some(step) = step {
             warn!("the clock of this machine was stepped by {step:#}");
-            let keys: Vec<_> = {
-                let (mut index, now) = (shared.index(), clock.now());
-                for entry in index.watches.values_mut() {
-                    entry.asking_since = entry.asking_since.min(now);
-                    // What was concluded by a wrong clock is mended by the next look, even if that shows nothing new.
-                    entry.ticket += 1;
-                    if let Some((_, report)) = entry.observation.as_deref_mut() {
-                        report.not_after(now);
-                    }
-                }
-                index.watches.keys().cloned().collect()
-            };
-            for key in keys {
-                shared.watches.add(key);
-            }
-        } else {
-            drop(shared.index());
+        }
+        for key in keys {
+            shared.watches.add(key);
         }
         health.beat();
     }

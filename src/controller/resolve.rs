@@ -10,7 +10,7 @@ use k8s_openapi::ByteString;
 use secrecy::SecretString;
 use url::Url;
 
-use super::index::{ConnectionObject, Usability};
+use super::{index::Usability, objects::ConnectionObject};
 use crate::{
     api::{
         AuthRef, PollMode, ProviderRef,

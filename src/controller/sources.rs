@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use super::{
     Controller,
-    index::{ConnectionObject, version},
+    objects::{ConnectionObject, version},
     readable::{Kind, Readable},
 };
 use crate::{

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     Error, call,
-    index::{Identity, version},
+    objects::{Identity, version},
 };
 use crate::api::TaskWatch;
 

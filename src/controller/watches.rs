@@ -14,8 +14,9 @@ use super::{
     Controller, Error, OBSERVATIONS, access,
     access::Namespaces,
     call,
-    index::{ConnectionEntry, Index, Usability, WatchEntry, WatchObject},
+    index::{ConnectionEntry, Index, Usability, WatchEntry},
     kept::Kept,
+    objects::WatchObject,
     status::{self, Written},
 };
 use crate::{
@@ -47,6 +48,7 @@ pub(super) fn backoff(failures: u32) -> Duration {
 struct Plan {
     object: Arc<WatchObject>,
     decision: Decision,
+    decided: Timestamp,
     /// When what it rests on was seen.
     seen: Option<Timestamp>,
     /// Events of an earlier write, of which only now is known that it arrived.
@@ -56,8 +58,7 @@ struct Plan {
 impl Controller {
     /// Brings one `TaskWatch` up to date. Says when to look again.
     pub(super) async fn reconcile_watch(&self, key: &WatchKey) -> Result<Option<Instant>, Error> {
-        let now = self.clock.now();
-        let Some(mut plan) = self.plan(key, now) else { return Ok(None) };
+        let Some(mut plan) = self.plan(key) else { return Ok(None) };
         self.tell(&plan.object, &plan.confirmed);
         if let Some(status) = plan.decision.status.take() {
             self.write_watch(key, &plan, &status).await?;
@@ -69,7 +70,7 @@ impl Controller {
             self.delete(&plan.object).await?;
         }
         Ok(plan.decision.wake_at.map(|at| {
-            let wait = at.duration_since(now);
+            let wait = at.duration_since(plan.decided);
             Instant::now() + Duration::try_from(wait).unwrap_or_default()
         }))
     }
@@ -84,8 +85,9 @@ impl Controller {
     }
 
     /// Decides under the lock, and tells the engine.
-    fn plan(&self, key: &WatchKey, now: Timestamp) -> Option<Plan> {
+    fn plan(&self, key: &WatchKey) -> Option<Plan> {
         let mut index = self.shared.index();
+        let now = self.clock.now();
         index.read(key);
         let is_busy = index.unread() > OBSERVATIONS / 2;
         let Index { watches, connections, namespaces, .. } = &mut *index;
@@ -123,6 +125,7 @@ impl Controller {
             refreshed: entry.ticket_for.is_some()
                 && entry.observation.as_ref().is_some_and(|seen| seen.0 == entry.ticket),
             asking_since: if entry.registered.is_some() { entry.asking_since } else { now },
+            not_found_since: entry.not_found_since(stored.as_ref()),
             period,
             settings: self.settings,
         };
@@ -131,7 +134,7 @@ impl Controller {
         if is_young && matches!(standing, Standing::NotFound(_)) && is_blank(stored.as_ref()) {
             // Made together with its connection, which is only later by a moment.
             let decision = Decision { wake_at: Some(now + CONNECTION_LATE), ..Decision::default() };
-            return Some(Plan { object, decision, seen: None, confirmed: Vec::new() });
+            return Some(Plan { object, decision, decided: now, seen: None, confirmed: Vec::new() });
         }
         let decision = decide(&input, now);
         // A request to look goes before what only takes its turn.
@@ -151,7 +154,7 @@ impl Controller {
             entry.observation = None;
         }
         entry.finished = stored.as_ref().is_some_and(decide::is_finished);
-        Some(Plan { object, decision, seen, confirmed })
+        Some(Plan { object, decision, decided: now, seen, confirmed })
     }
 
     /// Tells the engine what is wanted, where that has changed.

@@ -124,16 +124,14 @@ pub enum Report<T> {
     },
 }
 
-impl Report<Timestamp> {
-    /// Brings times from the future to `now`: they are of a clock that was ahead, and who measures from them would wait for them.
-    pub fn not_after(&mut self, now: Timestamp) {
+impl<T> Report<T> {
+    /// All its times.
+    pub fn times_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let times = match self {
             Self::Seen { at, .. } => [Some(at), None],
             Self::Missing { since, at, .. } | Self::Trouble { since, at, .. } => [Some(since), Some(at)],
         };
-        for time in times.into_iter().flatten() {
-            *time = now.min(*time);
-        }
+        times.into_iter().flatten()
     }
 }
 

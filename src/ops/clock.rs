@@ -1,66 +1,53 @@
-//! The wall clock, which tests can hold still.
+//! The wall clock, which goes evenly between its settings, and which tests can hold still.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// Tells the wall time. In tests with tokio's paused clock it moves with that clock.
+/// Tells the wall time. Clones are one clock.
+///
+/// The system's clock may be stepped, ahead and back. This one goes on evenly (with tokio's, which tests pause and advance) until it
+/// is [set](Self::set): so nobody measures across a step without being told of it.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(Arc<Mutex<Setting>>);
 
-#[derive(Clone, Debug)]
-enum Source {
-    System,
-    Follows { start: Timestamp, since: Instant },
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    wall: Timestamp,
+    at: Instant,
 }
 
 impl Clock {
-    /// The system's clock.
+    /// Less than this between two settings is no step: clocks are disciplined.
+    const LEAST_STEP: Duration = Duration::from_secs(1);
+
+    /// A clock that shows `wall` now.
     #[must_use]
-    pub fn system() -> Self {
-        Self(Source::System)
+    pub fn at(wall: Timestamp) -> Self {
+        Self(Arc::new(Mutex::new(Setting { wall, at: Instant::now() })))
     }
 
-    /// A clock that shows `start` now, and goes on with tokio's clock, which tests pause and advance.
-    #[must_use]
-    pub fn fixed(start: Timestamp) -> Self {
-        Self(Source::Follows { start, since: Instant::now() })
-    }
-
-    /// The time. The system's clock may jump, back too; measure durations with [`Instant`].
+    /// The time. May go back by a little; measure durations with [`Instant`].
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
-            Source::System => Timestamp::now(),
-            Source::Follows { start, since } => start.checked_add(since.elapsed()).unwrap_or(Timestamp::MAX),
-        }
-    }
-}
-
-/// Sees the wall clock step, by the one that does not.
-#[derive(Clone, Copy, Debug)]
-pub struct Steps {
-    wall: Timestamp,
-    since: Instant,
-}
-
-impl Steps {
-    /// Less than this between two looks is no step: clocks are disciplined, and looks are interrupted.
-    const LEAST: Duration = Duration::from_secs(1);
-
-    /// From this moment on.
-    #[must_use]
-    pub fn from(wall: Timestamp) -> Self {
-        Self { wall, since: Instant::now() }
+        let Setting { wall, at } = *self.setting();
+        wall.checked_add(at.elapsed()).unwrap_or(Timestamp::MAX)
     }
 
-    /// How far the clock was stepped since the last look.
-    pub fn look(&mut self, wall: Timestamp) -> Option<SignedDuration> {
-        let last = std::mem::replace(self, Self::from(wall));
-        let passed = SignedDuration::try_from(self.since - last.since).unwrap_or_default();
-        let step = wall.duration_since(last.wall) - passed;
-        (step.unsigned_abs() >= Self::LEAST).then_some(step)
+    /// Sets it, by the system's clock. Returns how far that was stepped since the last time, where it was.
+    #[must_use = "what is measured from must be moved by as much"]
+    pub fn set(&self, wall: Timestamp) -> Option<SignedDuration> {
+        let step = wall.duration_since(self.now());
+        *self.setting() = Setting { wall, at: Instant::now() };
+        (step.unsigned_abs() >= Self::LEAST_STEP).then_some(step)
+    }
+
+    fn setting(&self) -> MutexGuard<'_, Setting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,32 +55,32 @@ impl Steps {
 mod tests {
     use super::*;
 
+    const START: &str = "2026-01-02T03:04:05Z";
+
     #[tokio::test(start_paused = true)]
-    async fn a_fixed_clock_moves_with_the_paused_one() {
-        let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-        let clock = Clock::fixed(start);
-        assert_eq!(clock.now(), start);
+    async fn it_moves_with_the_paused_one() {
+        let clock = Clock::at(START.parse().unwrap());
+        assert_eq!(clock.now().to_string(), START);
         tokio::time::sleep(Duration::from_secs(90)).await;
         assert_eq!(clock.clone().now().to_string(), "2026-01-02T03:05:35Z");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_step_is_told_from_time_that_passes() {
-        let clock = Clock::fixed("2026-01-02T03:04:05Z".parse().unwrap());
+    async fn a_step_is_told_from_time_that_passes_and_clones_follow_it() {
+        let start = START.parse::<Timestamp>().unwrap();
+        let clock = Clock::at(start);
+        let other = clock.clone();
+        let after = |secs| start + SignedDuration::from_secs(secs);
         let hour = SignedDuration::from_hours(1);
-        let mut steps = Steps::from(clock.now());
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert_eq!(steps.look(clock.now()), None);
+        assert_eq!(clock.set(after(5) + SignedDuration::from_millis(900)), None, "it was corrected");
+        assert_eq!(clock.set(after(5)), None);
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert_eq!(steps.look(clock.now() - hour), Some(-hour));
-        assert_eq!(steps.look(clock.now() - hour), None);
+        assert_eq!(clock.set(after(10) - hour), Some(-hour));
+        assert_eq!(clock.set(after(10) - hour), None);
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert_eq!(steps.look(clock.now()), Some(hour));
-    }
-
-    #[test]
-    fn the_system_clock_is_the_systems() {
-        let before = Timestamp::now();
-        assert!(Clock::system().now() >= before);
+        assert_eq!(other.now(), after(15) - hour);
+        assert_eq!(clock.set(after(15)), Some(hour));
+        assert_eq!(other.now(), after(15));
     }
 }

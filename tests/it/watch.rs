@@ -162,6 +162,7 @@ async fn what_the_spec_asks_for_is_done() {
         not_found_for_a_while(&stage),
         refreshed(&stage),
         observed(&stage),
+        overwritten(&stage),
     );
 }
 
@@ -307,4 +308,18 @@ async fn observed(stage: &Stage) {
     stage.kubectl(&["wait", "tw/observed", "--for=condition=Ready", "--timeout=50s"]).await;
     stage.step(HUAWEI, "evs", "observed", json!({"state": "FAIL"})).await;
     stage.until_row("observed", "Failed False/TaskFailed True True/Observed True").await;
+}
+
+/// Somebody else's hand in a status, or our own write whose answer was lost: what the upstream says comes back.
+async fn overwritten(stage: &Stage) {
+    stage.task(HUAWEI, "evs", "overwritten", json!([{"state": "RUNNING"}])).await;
+    stage.watch("overwritten", "evs", "overwritten", json!({})).await;
+    let mut status = json!(stage.until_row("overwritten", RUNNING).await);
+    for (condition, reason) in [("Synced", "UpstreamUnavailable"), ("Reconciling", "Stale")] {
+        let conditions = status["conditions"].as_array_mut().unwrap();
+        let shown = conditions.iter_mut().find(|shown| shown["type"] == condition).unwrap();
+        (shown["status"], shown["reason"]) = (json!("False"), json!(reason));
+    }
+    stage.put_status("TaskWatch", "overwritten", status).await;
+    stage.until_row("overwritten", RUNNING).await;
 }

@@ -50,6 +50,8 @@ pub struct Input<'a> {
     pub refreshed: bool,
     /// Since when this process has been asking for the task: its start, or when the connection became usable or the watch was resumed.
     pub asking_since: Timestamp,
+    /// Since when the upstream has not known the task: `status.notFoundSince`, by the clock of now should it have been stepped.
+    pub not_found_since: Option<Timestamp>,
     /// The present poll period.
     pub period: Duration,
     /// The operator's settings.

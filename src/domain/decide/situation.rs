@@ -239,8 +239,7 @@ fn absent<'a>(
     failure: &Failure,
     now: Timestamp,
 ) -> Verdict<'a> {
-    let before = known.and_then(|known| known.status.not_found_since.as_ref()).map(|since| since.0);
-    let since = before.map_or(since, |before| before.min(since));
+    let since = input.not_found_since.map_or(since, |before| before.min(since));
     let grace = input.spec.not_found_grace();
     let end = later(since, grace);
     let row = match input.spec.on_not_found {

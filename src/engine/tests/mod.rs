@@ -5,6 +5,5 @@ mod lists;
 mod model;
 mod random;
 mod reading;
-mod reports;
 mod rig;
 mod sieve;

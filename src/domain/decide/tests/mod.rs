@@ -6,7 +6,7 @@ mod rules;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{ConnectionState, Decision, Input, Meta, Observation, Settings, decide};
@@ -80,6 +80,8 @@ struct World {
     refreshed: bool,
     asking_since: Timestamp,
     now: Timestamp,
+    /// How far the clock was stepped since the status was written.
+    step: SignedDuration,
     settings: Settings,
     /// The upstream puts something new into each message.
     chatty: bool,
@@ -101,6 +103,7 @@ impl World {
             refreshed: false,
             asking_since: at(0),
             now: at(0),
+            step: SignedDuration::ZERO,
             settings: Settings::default(),
             chatty: false,
         }
@@ -138,6 +141,11 @@ impl World {
             observation,
             refreshed: self.refreshed,
             asking_since: self.asking_since,
+            not_found_since: self
+                .status
+                .as_ref()
+                .and_then(|status| status.not_found_since.as_ref())
+                .map(|since| since.0 + self.step),
             period: Duration::from_secs(10),
             settings: self.settings,
         };

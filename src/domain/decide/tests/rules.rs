@@ -2,7 +2,7 @@
 
 use super::{
     super::{Decision, Event, EventType, Poll},
-    ConnectionState, FailureClass, News, TaskState, Timestamp, World, at, running, task,
+    ConnectionState, FailureClass, News, SignedDuration, TaskState, Timestamp, World, at, running, task,
 };
 use crate::{
     api::{OnNotFound, ReadyWhen, WatchPoll},
@@ -129,6 +129,24 @@ fn the_grace_is_rebuilt_from_the_object() {
     assert_eq!(world.shows("Synced"), "False/TaskNotFound", "no verdict without a fresh answer");
     assert_eq!(reasons(&world.then(201, absent(201))), ["TaskLost"]);
     assert_eq!(world.state(), "Lost");
+}
+
+#[test]
+fn the_grace_is_time_that_passes_however_the_clock_is_stepped() {
+    for step in [600, -600] {
+        let mut world = World::new();
+        world.asking_since = at(-1000);
+        world.then(1, absent(1));
+        world.step = SignedDuration::from_secs(step);
+        assert_eq!(world.then(41 + step, absent(1 + step)).wake_at, Some(at(61 + step)));
+        // The object remembers it by the present clock, should the operator be restarted.
+        world.step = SignedDuration::ZERO;
+        assert_eq!(world.status.as_ref().unwrap().not_found_since.as_ref().unwrap().0, at(1 + step));
+        world.then(60 + step, absent(55 + step));
+        assert_eq!(world.shows("Synced"), "False/TaskNotFound", "{step}");
+        world.then(61 + step, absent(55 + step));
+        assert_eq!(world.state(), "Lost", "{step}");
+    }
 }
 
 #[test]

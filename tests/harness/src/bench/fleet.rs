@@ -60,7 +60,7 @@ impl System {
 }
 
 impl Fleet {
-    /// A fleet whose connection asks for little: a period of 10 s, 8 in flight.
+    /// A fleet whose connection asks for little: a period of 10 s, 8 in flight, which is the burst, too.
     pub(super) fn new(system: System, name: &str, count: usize, per_second: u32) -> Self {
         let scope = match system {
             System::Astra => format!("{:08x}-3c2d-4f53-8e61-2d7a5b9c0e42", tag(name)),
@@ -113,7 +113,7 @@ impl Fleet {
         let connection = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
             "metadata": {"name": self.name},
             "spec": {"provider": provider, "auth": {"token": {"secretRef": {"name": self.name}}},
-                "rateLimit": {"requestsPerSecond": self.per_second, "burst": self.per_second.clamp(1, 10),
+                "rateLimit": {"requestsPerSecond": self.per_second, "burst": self.per_second.clamp(1, self.in_flight),
                     "maxInFlight": self.in_flight},
                 // The period is not to grow with the age of the tasks.
                 "poll": {"minPeriodSeconds": self.period, "maxPeriodSeconds": self.period}}});

@@ -3,8 +3,11 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use tokio::time::Instant;
 
 use crate::Workdir;
 
@@ -13,7 +16,11 @@ pub(super) struct Clock {
     workdir: Workdir,
     library: PathBuf,
     file: PathBuf,
+    stepped: Mutex<Instant>,
 }
+
+/// The operator looks at the clock every five seconds.
+const NOTICED: Duration = Duration::from_secs(6);
 
 impl Clock {
     /// Compiles it; Rust links with the same compiler. Where libraries cannot be preloaded by `LD_PRELOAD`, there is none.
@@ -29,7 +36,7 @@ impl Clock {
         let output = command.output().await.context("cannot run the C compiler (cc)")?;
         ensure!(output.status.success(), "step.c: {}", String::from_utf8_lossy(&output.stderr));
         let file = workdir.path().join("off");
-        let clock = Self { workdir, library, file };
+        let clock = Self { workdir, library, file, stepped: Mutex::new(Instant::now()) };
         std::fs::write(&clock.file, 0_i64.to_ne_bytes())?;
         Ok(Some(clock))
     }
@@ -39,8 +46,16 @@ impl Clock {
         [("LD_PRELOAD", self.library.display().to_string()), ("SOAK_CLOCK", self.file.display().to_string())]
     }
 
+    /// Waits until the operator knows of the last step. Should it end before, what it wrote by the old clock would be read by the new one,
+    /// and nobody could tell.
+    pub(super) async fn noticed(&self) {
+        let stepped = *self.stepped.lock().unwrap_or_else(PoisonError::into_inner);
+        tokio::time::sleep_until(stepped + NOTICED).await;
+    }
+
     /// So many milliseconds ahead of the machine's, from now on.
     pub(super) fn set(&self, ahead_ms: i64) -> Result<()> {
+        *self.stepped.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let file = std::fs::File::options().write(true).open(&self.file);
         let file = file.with_context(|| format!("the clock in {}", self.workdir.path().display()))?;
         // Eight bytes in one page: a reader sees the old or the new ones.

@@ -135,8 +135,9 @@ impl History {
 
     /// Whether what is shown as an end is one.
     fn judge_end(&self, name: &str, object: &Value, state: &str, now: i64) {
-        // Deadlines and graces are over by the operator's clock.
-        let clock = now + self.book.ahead(now) + WHOLE_MS;
+        let now_or_so = now + WHOLE_MS;
+        // Deadlines are over by the operator's clock. A grace is time that passes, however the clock is stepped.
+        let clock = now_or_so + self.book.ahead(now);
         let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let spec = &object["spec"];
         let task = world.task(&text(&spec["connectionRef"]["name"]), &text(&spec["task"]["id"]));
@@ -149,7 +150,8 @@ impl History {
             None => Some(created),
             Some(task) => task.gone_from().into_iter().chain(denied).min().map(|at| at.max(created)),
         };
-        let lost = |policy: &str| spec["onNotFound"] == policy && absent_since.is_some_and(|at| clock >= at + grace);
+        let lost =
+            |policy: &str| spec["onNotFound"] == policy && absent_since.is_some_and(|at| now_or_so >= at + grace);
         let right = match (state, reason.as_str()) {
             (_, "DeadlineExceeded") => {
                 spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| clock >= created + seconds * 1000)

@@ -137,6 +137,9 @@ impl Storm {
     }
 
     async fn strike(&self, blow: Blow, time: Duration, rng: &mut Rng) -> Result<()> {
+        if let (Some(clock), Blow::OperatorKilled | Blow::OperatorEnded | Blow::OperatorFrozen) = (&self.clock, blow) {
+            clock.noticed().await;
+        }
         let from = now_ms();
         match blow {
             Blow::OperatorKilled => self.subject.restart(true, time / 4).await?,
@@ -205,11 +208,7 @@ impl Storm {
     /// Away from the true time, and back.
     async fn step_clock(&self, ahead: i64, time: Duration) -> Result<()> {
         let Some(clock) = &self.clock else { return Ok(()) };
-        // A grace is measured by the clock: who steps it ahead while the upstream says that it knows nothing ends the grace.
         let from = now_ms();
-        if self.book.marks(&[Mark::Denied]).iter().any(|(_, denied)| from - denied < SHOWN_LATE_MS) {
-            return Ok(());
-        }
         self.book.say(&format!("the operator's clock is {ahead} ms ahead for {time:?}"));
         let until = from + i64::try_from(time.as_millis())? + SHOWN_LATE_MS;
         self.book.goes_ahead(from, until, ahead);

@@ -1,0 +1,186 @@
+//! Objects of the API server, less what is not needed of them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::{
+    api::{
+        ALLOW_TTL, ClusterTaskConnection, ConnectionKind, FLUX_REQUESTED_AT, REQUESTED_AT, TaskConnection,
+        TaskConnectionSpec, TaskWatchSpec, connection::AllowedNamespaces,
+    },
+    engine::{ConnectionId, WatchKey},
+};
+
+/// Labels and annotations by which GitOps tools mark what they track.
+const TRACKERS: &[&str] = &[
+    "argocd.argoproj.io/tracking-id",
+    "argocd.argoproj.io/instance",
+    "app.kubernetes.io/instance",
+    "kustomize.toolkit.fluxcd.io/name",
+    "helm.toolkit.fluxcd.io/name",
+    "meta.helm.sh/release-name",
+];
+
+/// What identifies an object, of its metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// None for a cluster-scoped object.
+    pub namespace: Option<Arc<str>>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID.
+    pub uid: WatchKey,
+}
+
+/// A `TaskWatch`, less what is not needed.
+#[derive(Debug, PartialEq)]
+pub struct WatchObject {
+    /// Which.
+    pub identity: Identity,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// A refresh that is asked for by annotation.
+    pub requested_at: Option<String>,
+    /// Whether Argo CD, Flux or Helm tracks it.
+    pub tracked: bool,
+    /// Whether the TTL may delete it all the same.
+    pub allow_ttl: bool,
+    /// The specification.
+    pub spec: TaskWatchSpec,
+}
+
+impl WatchObject {
+    /// What is needed of it; none without a UID.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta, spec: TaskWatchSpec) -> Option<Self> {
+        Some(Self {
+            identity: identity(metadata)?,
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0),
+            requested_at: annotation(metadata, REQUESTED_AT).or_else(|| annotation(metadata, FLUX_REQUESTED_AT)),
+            tracked: is_tracked(metadata),
+            allow_ttl: annotation(metadata, ALLOW_TTL).is_some_and(|value| value == "true"),
+            spec,
+        })
+    }
+
+    /// The connection that it names.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        let reference = &self.spec.connection_ref;
+        let namespace = match reference.kind {
+            ConnectionKind::TaskConnection => self.identity.namespace.clone(),
+            ConnectionKind::ClusterTaskConnection => None,
+        };
+        ConnectionId { namespace, name: Arc::from(reference.name.as_str()) }
+    }
+}
+
+/// A connection object of either kind.
+#[derive(Debug)]
+pub struct ConnectionObject {
+    /// Which.
+    pub identity: Identity,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// The specification, without who may use it.
+    pub spec: TaskConnectionSpec,
+    /// Who may use it, of a `ClusterTaskConnection`.
+    pub allowed_namespaces: Option<AllowedNamespaces>,
+}
+
+impl From<TaskConnection> for ConnectionObject {
+    fn from(object: TaskConnection) -> Self {
+        let identity = identity(&object.metadata).unwrap_or_else(Identity::unknown);
+        let generation = object.metadata.generation.unwrap_or_default();
+        Self { identity, generation, spec: object.spec, allowed_namespaces: None }
+    }
+}
+
+impl From<ClusterTaskConnection> for ConnectionObject {
+    fn from(object: ClusterTaskConnection) -> Self {
+        let identity = identity(&object.metadata).unwrap_or_else(Identity::unknown);
+        let generation = object.metadata.generation.unwrap_or_default();
+        Self { identity, generation, spec: object.spec.connection, allowed_namespaces: object.spec.allowed_namespaces }
+    }
+}
+
+impl Identity {
+    fn unknown() -> Self {
+        Self { namespace: None, name: Arc::from(""), uid: WatchKey(Arc::from("")) }
+    }
+}
+
+impl ConnectionObject {
+    /// The key of this connection.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        ConnectionId { namespace: self.identity.namespace.clone(), name: Arc::clone(&self.identity.name) }
+    }
+}
+
+/// The resource version as a number: it rises with each write of the same object.
+#[must_use]
+pub fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+fn identity(meta: &ObjectMeta) -> Option<Identity> {
+    Some(Identity {
+        namespace: meta.namespace.as_deref().map(Arc::from),
+        name: Arc::from(meta.name.as_deref()?),
+        uid: WatchKey(Arc::from(meta.uid.as_deref()?)),
+    })
+}
+
+fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
+    meta.annotations.as_ref()?.get(name).cloned()
+}
+
+fn is_tracked(meta: &ObjectMeta) -> bool {
+    let has =
+        |map: &Option<BTreeMap<String, String>>, name: &str| map.as_ref().is_some_and(|map| map.contains_key(name));
+    let managed_by_helm = meta
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("app.kubernetes.io/managed-by"))
+        .is_some_and(|manager| manager == "Helm");
+    managed_by_helm || TRACKERS.iter().any(|name| has(&meta.labels, name) || has(&meta.annotations, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn watch(metadata: &Value) -> WatchObject {
+        let mut whole = json!({"name": "w", "namespace": "n", "uid": "u"});
+        whole.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+        let spec = json!({"connectionRef": {"name": "c"}, "task": {"id": "t"}});
+        WatchObject::of(&serde_json::from_value(whole).unwrap(), serde_json::from_value(spec).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn those_who_track_an_object_are_recognised() {
+        for (metadata, expected) in [
+            (json!({}), false),
+            (json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}}), true),
+            (json!({"labels": {"app.kubernetes.io/managed-by": "me"}}), false),
+            (json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}), true),
+            (json!({"annotations": {"argocd.argoproj.io/tracking-id": "app:…"}}), true),
+        ] {
+            assert_eq!(watch(&metadata).tracked, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn our_own_refresh_annotation_goes_before_that_of_flux() {
+        let both = json!({"annotations": {REQUESTED_AT: "ours", FLUX_REQUESTED_AT: "theirs"}});
+        assert_eq!(watch(&both).requested_at.as_deref(), Some("ours"));
+    }
+}
