@@ -10,6 +10,13 @@ use taskwatch::ops::{
     args::{Cli, Command},
     telemetry,
 };
+#[cfg(target_os = "linux")]
+use tikv_jemallocator::Jemalloc;
+
+/// The same one with every C library, musl's too. What it keeps for later is set where it is built: `.cargo/config.toml`.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     // A usage error ends the process here, with exit code 2.

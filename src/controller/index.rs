@@ -113,6 +113,16 @@ impl WatchEntry {
         })
     }
 
+    /// Takes over a status that the API server shows.
+    fn take_status(&mut self, status: Option<Kept>) {
+        let is_ours = self.unconfirmed.as_deref().is_some_and(|(written, _)| status.as_ref() == Some(written));
+        if !is_ours && self.observation.is_none() {
+            // Written by somebody else, or by ourselves when the answer was lost. What it should say is not kept: a fresh look tells.
+            self.ticket += 1;
+        }
+        self.status = status;
+    }
+
     /// The clock by which all of this was noted has been stepped so far.
     fn step_clock(&mut self, step: SignedDuration) {
         let status = self.status.as_ref().and_then(Kept::unpack);
@@ -153,20 +163,21 @@ impl Index {
         let status = watch.status.as_ref().and_then(Kept::pack);
         self.users.entry(object.connection()).or_default().insert(key.clone());
         let is_news = if let Some(entry) = self.watches.get_mut(&key) {
+            // What is the same stays where it is: to replace all objects one by one, as the echoes of a cold start come, would leave
+            // the heap full of holes.
+            let is_changed = entry.object != object;
             // An event of the version that we wrote ourselves is the echo of that.
-            let is_news = version != entry.version || entry.object != object;
+            let is_news = version != entry.version || is_changed;
+            if is_changed {
+                entry.object = object;
+            }
             // The watch may lag behind our own writes.
             if version >= entry.version {
-                let is_ours = status == entry.status
-                    || entry.unconfirmed.as_deref().is_some_and(|(written, _)| status.as_ref() == Some(written));
-                if !is_ours && entry.observation.is_none() {
-                    // Written by somebody else, or by ourselves when the answer was lost. What it should say is not kept: a fresh look
-                    // tells.
-                    entry.ticket += 1;
+                entry.version = version;
+                if status != entry.status {
+                    entry.take_status(status);
                 }
-                (entry.status, entry.version) = (status, version);
             }
-            entry.object = object;
             is_news
         } else {
             let entry = WatchEntry {

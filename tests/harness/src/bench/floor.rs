@@ -44,14 +44,16 @@ async fn measure(args: &[&str]) -> Result<Floor> {
     Ok(Floor { cpu: number("cpu")?, wall: number("wall")? })
 }
 
-/// The list at `url`, `rounds` times.
-pub(super) async fn lists(url: &str, token: &str, rounds: usize) -> Result<Floor> {
-    measure(&["lists", url, token, &rounds.to_string()]).await
+/// The list at `url`, `rounds` times: flat out, or so many seconds apart.
+pub(super) async fn lists(url: &str, token: &str, rounds: usize, apart: Option<u32>) -> Result<Floor> {
+    let apart = apart.unwrap_or(0).to_string();
+    measure(&["lists", url, token, &rounds.to_string(), &apart]).await
 }
 
-/// `count` single requests at `url` with `{}` in the place of the number of the job, `rounds` times.
-pub(super) async fn gets(url: &str, token: &str, count: usize, rounds: usize) -> Result<Floor> {
-    measure(&["gets", url, token, &count.to_string(), &rounds.to_string()]).await
+/// `count` single requests at `url` with `{}` in the place of the number of the job, `rounds` times: flat out, or so many a second.
+pub(super) async fn gets(url: &str, token: &str, count: usize, rounds: usize, pace: Option<u32>) -> Result<Floor> {
+    let pace = pace.unwrap_or(0).to_string();
+    measure(&["gets", url, token, &count.to_string(), &rounds.to_string(), &pace]).await
 }
 
 /// Patches the statuses of the first `count` objects of a fleet with `concurrency` at a time.
@@ -66,18 +68,37 @@ pub(super) async fn patches(kubeconfig: &str, count: usize, concurrency: usize) 
 pub async fn main(args: &[String]) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = args.iter().map(String::as_str).collect::<Vec<_>>();
-    let (before, started) = (Usage::of(std::process::id())?.cpu, Instant::now());
-    let rounds = match args[..] {
-        ["lists", url, token, rounds] => poll_lists(url, token, rounds.parse()?).await?,
-        ["gets", url, token, count, rounds] => poll_gets(url, token, count.parse()?, rounds.parse()?).await?,
+    let floor = match args[..] {
+        ["lists", url, token, rounds, apart] => {
+            poll_lists(url, token, rounds.parse()?, Duration::from_secs(apart.parse()?)).await?
+        }
+        ["gets", url, token, count, rounds, pace] => {
+            poll_gets(url, token, count.parse()?, rounds.parse()?, pace.parse()?).await?
+        }
         ["patches", kubeconfig, count, concurrency] => {
             patch_all(kubeconfig, count.parse()?, concurrency.parse()?).await?
         }
-        _ => bail!("lists URL TOKEN ROUNDS | gets URL TOKEN COUNT ROUNDS | patches KUBECONFIG COUNT CONCURRENCY"),
+        _ => bail!(
+            "lists URL TOKEN ROUNDS APART | gets URL TOKEN COUNT ROUNDS PACE | patches KUBECONFIG COUNT CONCURRENCY"
+        ),
     };
-    let cpu = Usage::of(std::process::id())?.cpu.saturating_sub(before).as_secs_f64();
-    println!("{}", json!({"cpu": cpu / rounds, "wall": started.elapsed().as_secs_f64() / rounds}));
+    println!("{}", json!({"cpu": floor.cpu, "wall": floor.wall}));
     Ok(())
+}
+
+/// What this process uses from now on.
+struct Meter(Duration, Instant);
+
+impl Meter {
+    fn start() -> Result<Self> {
+        Ok(Self(Usage::of(std::process::id())?.cpu, Instant::now()))
+    }
+
+    fn end(&self, rounds: usize) -> Result<Floor> {
+        let cpu = Usage::of(std::process::id())?.cpu.saturating_sub(self.0).as_secs_f64();
+        let rounds = super::count(rounds);
+        Ok(Floor { cpu: cpu / rounds, wall: self.1.elapsed().as_secs_f64() / rounds })
+    }
 }
 
 #[derive(Deserialize)]
@@ -178,37 +199,55 @@ fn client() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a count of rounds")]
-async fn poll_lists(url: &str, token: &str, rounds: usize) -> Result<f64> {
+async fn poll_lists(url: &str, token: &str, rounds: usize, apart: Duration) -> Result<Floor> {
     let (client, mut known) = (client()?, Known::default());
-    for _ in 0..rounds {
+    let mut meter = Meter::start()?;
+    for round in 0..=rounds {
+        // The first one is not counted: it is a start.
+        if round == 1 {
+            meter = Meter::start()?;
+        }
+        tokio::time::sleep(apart).await;
         let request = client.get(url).bearer_auth(token).header("accept", "*/*");
         let body = request.send().await?.error_for_status()?.bytes().await?;
         let list = serde_json::from_slice::<List<'_>>(&body).context("the list")?;
         let changed = list.items.iter().filter(|item| known.compare(item.id, item)).count();
         ensure!(changed <= list.items.len(), "more changes than tasks");
     }
-    Ok(rounds as f64)
+    meter.end(rounds)
 }
 
-/// So many single requests of the floor are under way at a time.
+/// So many single requests of the floor are under way at a time, flat out.
 const GETS_AT_ONCE: usize = 8;
+/// At a pace, what comes due within this time is sent together: as the operator does.
+const GATHER: Duration = Duration::from_millis(20);
 
-#[allow(clippy::cast_precision_loss, reason = "a count of rounds")]
-async fn poll_gets(url: &str, token: &str, count: usize, rounds: usize) -> Result<f64> {
+async fn poll_gets(url: &str, token: &str, count: usize, rounds: usize, pace: u128) -> Result<Floor> {
     let (client, mut known) = (client()?, Known::default());
     let mut sent = JoinSet::new();
-    for n in 0..count * rounds {
+    let batch = usize::try_from(pace * GATHER.as_millis() / 1000)?;
+    let mut tick = tokio::time::interval(GATHER);
+    let mut meter = Meter::start()?;
+    for n in 0..count * (rounds + 1) {
+        if n == count {
+            meter = Meter::start()?;
+        }
+        if batch > 0 && n % batch == 0 {
+            while !sent.is_empty() {
+                take_job(&mut sent, &mut known).await?;
+            }
+            tick.tick().await;
+        }
         let request = client.get(url.replace("{}", &format!("{:016x}", n % count))).header("x-auth-token", token);
         sent.spawn(async move { request.send().await?.error_for_status()?.bytes().await });
-        if sent.len() >= GETS_AT_ONCE {
+        if sent.len() >= GETS_AT_ONCE.max(batch) {
             take_job(&mut sent, &mut known).await?;
         }
     }
     while !sent.is_empty() {
         take_job(&mut sent, &mut known).await?;
     }
-    Ok(rounds as f64)
+    meter.end(rounds)
 }
 
 async fn take_job<B: AsRef<[u8]> + 'static>(
@@ -221,12 +260,12 @@ async fn take_job<B: AsRef<[u8]> + 'static>(
     Ok(())
 }
 
-async fn patch_all(kubeconfig: &str, count: usize, concurrency: usize) -> Result<f64> {
+async fn patch_all(kubeconfig: &str, count: usize, concurrency: usize) -> Result<Floor> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
     let client = Client::try_from(config)?;
-    let next = Arc::new(AtomicUsize::new(0));
+    let (next, meter) = (Arc::new(AtomicUsize::new(0)), Meter::start()?);
     let mut workers = JoinSet::new();
     for _ in 0..concurrency {
         let (client, next) = (client.clone(), Arc::clone(&next));
@@ -248,5 +287,5 @@ async fn patch_all(kubeconfig: &str, count: usize, concurrency: usize) -> Result
     while let Some(done) = workers.join_next().await {
         done??;
     }
-    Ok(1.0)
+    meter.end(1)
 }

@@ -83,7 +83,8 @@ pub(super) async fn jobs(options: &Options, report: &mut Report) -> Result<()> {
     let apiserver = used.apiserver_cpu / used.seconds;
     report.add(Figure::new("B2", "API server while quiet", apiserver, "cores"));
     stage.kill_operator().await?;
-    let floor = lists::gets_floor(&stage, &fleet, 3).await?;
+    let floor = lists::gets_floor(&stage, &fleet, 3, None).await?;
+    let paced = lists::gets_floor(&stage, &fleet, 3, Some(budget)).await?;
     // For what was really asked, should that be less than a round in a period.
     let poll = used.operator_cpu / used.requests.max(1.0);
     report.add(
@@ -91,6 +92,10 @@ pub(super) async fn jobs(options: &Options, report: &mut Report) -> Result<()> {
             .floor(floor.cpu / count(tasks) * 1e6)
             .goal(Goal::RatioAtMost(1.5))
             .checked(),
+    );
+    report.add(
+        Figure::new("B2", "operator CPU per request, the floor at its pace", poll * 1e6, "us")
+            .floor(paced.cpu / count(tasks) * 1e6),
     );
     report.add(Figure::new("B2", "operator CPU", used.operator_cpu / used.seconds, "cores"));
     report.note(format!("B2: other programs used {:.2} cores", used.other_cpu / used.seconds));

@@ -172,7 +172,7 @@ pub(super) fn busiest(times: impl Iterator<Item = i64>) -> f64 {
 async fn steady(options: &Options, report: &mut Report, stage: &Stage, fleet: &Fleet, idle: &Idle) -> Result<Window> {
     step("B1: nothing changes");
     let position = stage.log_position().await?;
-    let used = stage.window(options.pick(30, 60)).await?;
+    let used = stage.window(options.pick(60, 120)).await?;
     let asked = stage.log(position).await?;
     let cycles = used.seconds / f64::from(fleet.period);
     let lists = asked.iter().filter(|asked| asked.path.ends_with("/tasks")).count();
@@ -293,13 +293,18 @@ async fn restart(
         None => (format!("/accounts/{}/core/v1/tasks", fleet.scope), String::new()),
     };
     let url = format!("{}{path}?{query}", stage.simulator.url());
-    let poller = floor::lists(&url, TOKEN, 40).await?;
+    let poller = floor::lists(&url, TOKEN, 40, None).await?;
+    let paced = floor::lists(&url, TOKEN, 6, Some(fleet.period)).await?;
     let cycle = |window: &Window| window.operator_cpu / window.seconds * f64::from(fleet.period);
     report.add(
         Figure::new("B1", "operator CPU per period", cycle(quiet) * 1000.0, "ms")
             .floor(poller.cpu * 1000.0)
             .goal(Goal::RatioAtMost(2.0))
             .checked(),
+    );
+    report.add(
+        Figure::new("B1", "operator CPU per period, the floor at its pace", cycle(quiet) * 1000.0, "ms")
+            .floor(paced.cpu * 1000.0),
     );
     if options.wants_any(&["B5", "memory"]) {
         known_restart(options, report, stage, fleet).await?;
@@ -403,7 +408,7 @@ async fn outage(options: &Options, report: &mut Report, stage: &Stage, fleet: &F
 }
 
 /// The floor of single requests, for a fleet of jobs.
-pub(super) async fn gets_floor(stage: &Stage, fleet: &Fleet, rounds: usize) -> Result<Floor> {
+pub(super) async fn gets_floor(stage: &Stage, fleet: &Fleet, rounds: usize, pace: Option<u32>) -> Result<Floor> {
     let url = format!("{}/v1/{}/jobs/{:08x}00000000{{}}", stage.simulator.url(), fleet.scope, fleet.task_tag());
-    floor::gets(&url, TOKEN, fleet.count, rounds).await
+    floor::gets(&url, TOKEN, fleet.count, rounds, pace).await
 }
