@@ -79,6 +79,17 @@ pub struct ConnectionEntry {
     pub failures: u32,
 }
 
+/// What is new of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionNews {
+    /// Nothing.
+    Nothing,
+    /// The status is not the one that is known: an early echo, a lost answer, or somebody else's hand.
+    Status,
+    /// It is another one, or asks for something else.
+    Object,
+}
+
 /// The index.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -215,23 +226,29 @@ impl Index {
         Some(entry)
     }
 
-    /// Takes in a connection. Returns whether anything but its status changed.
+    /// Takes in a connection, as the API server shows it.
     pub fn put_connection(
         &mut self,
         id: &ConnectionId,
         object: ConnectionObject,
         status: Option<ConnectionStatus>,
         version: u64,
-    ) -> bool {
+    ) -> ConnectionNews {
         let object = Arc::new(object);
         match self.connections.get_mut(id) {
             Some(entry) if entry.object.identity.uid == object.identity.uid => {
+                let mut news = ConnectionNews::Nothing;
                 if version >= entry.version {
+                    if entry.status != status {
+                        news = ConnectionNews::Status;
+                    }
                     (entry.status, entry.version) = (status, version);
                 }
-                let changed = entry.object.generation != object.generation;
+                if entry.object.generation != object.generation {
+                    news = ConnectionNews::Object;
+                }
                 entry.object = object;
-                changed
+                news
             }
             _ => {
                 let entry = ConnectionEntry {
@@ -244,7 +261,7 @@ impl Index {
                     failures: 0,
                 };
                 self.connections.insert(id.clone(), entry);
-                true
+                ConnectionNews::Object
             }
         }
     }
@@ -291,7 +308,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::failure::{Failure, FailureClass};
+    use crate::{
+        api::TaskConnection,
+        domain::failure::{Failure, FailureClass},
+    };
 
     fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
         let mut object = json!({
@@ -349,6 +369,26 @@ mod tests {
         assert_eq!(index.users(&id), std::slice::from_ref(&new));
         index.remove_watch(&new);
         assert!(index.users(&id).is_empty());
+    }
+
+    #[test]
+    fn what_is_new_of_a_connection_is_told_apart() {
+        let object = |uid: &str, generation| {
+            let object = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
+                "metadata": {"name": "c", "namespace": "n", "uid": uid, "generation": generation},
+                "spec": {"provider": {"astraControl": {"endpoint": "https://astra.example", "accountID": "a"}},
+                    "auth": {"token": {"secretRef": {"name": "s"}}}}});
+            ConnectionObject::from(serde_json::from_value::<TaskConnection>(object).unwrap())
+        };
+        let status = || Some(ConnectionStatus { observed_generation: Some(1), ..ConnectionStatus::default() });
+        let (mut index, id) = (Index::default(), object("u", 1).id());
+        let mut put = |object, status, version| index.put_connection(&id, object, status, version);
+        assert_eq!(put(object("u", 1), None, 1), ConnectionNews::Object);
+        assert_eq!(put(object("u", 1), None, 2), ConnectionNews::Nothing);
+        assert_eq!(put(object("u", 1), status(), 3), ConnectionNews::Status);
+        assert_eq!(put(object("u", 1), None, 2), ConnectionNews::Nothing, "late");
+        assert_eq!(put(object("u", 2), None, 4), ConnectionNews::Object);
+        assert_eq!(put(object("v", 2), None, 5), ConnectionNews::Object);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::{
     Controller,
+    index::ConnectionNews,
     objects::{ConnectionObject, version},
     readable::{Kind, Readable},
 };
@@ -177,8 +178,11 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
 impl Controller {
     fn put_connection(&self, object: ConnectionObject, status: Option<ConnectionStatus>, version: u64) -> ConnectionId {
         let id = object.id();
-        if self.shared.index().put_connection(&id, object, status, version) {
+        let news = self.shared.index().put_connection(&id, object, status, version);
+        if news != ConnectionNews::Nothing {
             self.shared.connections.add(id.clone());
+        }
+        if news == ConnectionNews::Object {
             // Who may use it, and for which scopes, may have changed.
             for key in self.shared.index().users(&id) {
                 self.shared.watches.add(key);
