@@ -177,7 +177,13 @@ fn edit_task(task: &mut Value, action: &Action) {
                 task["resourceURI"] = format!("/accounts/99999999-9999-4999-8999-999999999999/{rest}").into();
             }
         }
-        Action::State { state } => set_first(task, &["status", "state"], state),
+        Action::State { state } => {
+            set_first(task, &["status", "state"], state);
+            // What stands for an end of its own (Cloud.ru: an error decides) would contradict the word.
+            if let Some(map) = task.as_object_mut() {
+                map.retain(|key, _| !matches!(key.as_str(), "error" | "response"));
+            }
+        }
         Action::Fields { fields } => {
             if let Some(map) = task.as_object_mut() {
                 map.extend(fields.clone());
