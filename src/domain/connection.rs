@@ -100,9 +100,12 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
         last_success_time: old.and_then(|old| old.last_success_time.clone()),
         conditions,
     };
-    let newer = input
-        .last_success
-        .filter(|&at| new.last_success_time.as_ref().is_none_or(|old| at.duration_since(old.0) >= SUCCESS_EVERY));
+    // Either way: a clock that was ahead has told of the future.
+    let is_news = |at: Timestamp| {
+        let told = new.last_success_time.as_ref();
+        told.is_none_or(|told| at.duration_since(told.0).abs() >= SUCCESS_EVERY)
+    };
+    let newer = input.last_success.filter(|at| is_news(*at));
     if newer.is_none() && old == Some(&new) {
         return None;
     }

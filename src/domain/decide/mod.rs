@@ -328,7 +328,9 @@ fn worth_writing(input: &Input<'_>, old: Option<&TaskWatchStatus>, new: &TaskWat
     if step < input.settings.progress_step.max(1) {
         return Worth::Nothing;
     }
-    match old.last_observed_time.as_ref().map(|last| later(last.0, input.settings.progress_every)) {
+    // One in the future is of a clock that was ahead: it says nothing of how long ago it is.
+    let last = old.last_observed_time.as_ref().map(|last| last.0).filter(|last| *last <= now);
+    match last.map(|last| later(last, input.settings.progress_every)) {
         Some(due) if due > now => Worth::At(due),
         _ => Worth::Write,
     }

@@ -293,6 +293,13 @@ fn progress_alone_is_written_seldom() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_holds_no_progress_up() {
+    let mut world = World::new();
+    world.then(1200, running(20));
+    assert!(world.then(10, running(30)).status.is_some());
+}
+
+#[test]
 fn a_time_that_moves_with_every_look_is_not_news() {
     let mut world = World::new();
     let mut beating = task(TaskState::Running);
