@@ -90,12 +90,12 @@ pub(super) async fn jobs(options: &Options, report: &mut Report) -> Result<()> {
     report.add(
         Figure::new("B2", "operator CPU per request", poll * 1e6, "us")
             .floor(floor.cpu / count(tasks) * 1e6)
-            .goal(Goal::RatioAtMost(1.5))
-            .checked(),
+            .goal(Goal::RatioAtMost(1.5)),
     );
     report.add(
         Figure::new("B2", "operator CPU per request, the floor at its pace", poll * 1e6, "us")
-            .floor(paced.cpu / count(tasks) * 1e6),
+            .floor(paced.cpu / count(tasks) * 1e6)
+            .checked(),
     );
     report.add(Figure::new("B2", "operator CPU", used.operator_cpu / used.seconds, "cores"));
     report.note(format!("B2: other programs used {:.2} cores", used.other_cpu / used.seconds));

@@ -299,12 +299,12 @@ async fn restart(
     report.add(
         Figure::new("B1", "operator CPU per period", cycle(quiet) * 1000.0, "ms")
             .floor(poller.cpu * 1000.0)
-            .goal(Goal::RatioAtMost(2.0))
-            .checked(),
+            .goal(Goal::RatioAtMost(2.0)),
     );
     report.add(
         Figure::new("B1", "operator CPU per period, the floor at its pace", cycle(quiet) * 1000.0, "ms")
-            .floor(paced.cpu * 1000.0),
+            .floor(paced.cpu * 1000.0)
+            .checked(),
     );
     if options.wants_any(&["B5", "memory"]) {
         known_restart(options, report, stage, fleet).await?;
