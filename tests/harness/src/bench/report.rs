@@ -156,14 +156,16 @@ impl Report {
         checked.filter_map(|figure| Some((figure.key(), (figure.ratio()?, more_is_better(figure))))).collect()
     }
 
-    /// What is worse than recorded; an error where nothing was recorded.
+    /// What is worse than recorded, or was never recorded.
     pub(super) fn compare(&self, mode: &str) -> Result<Vec<String>> {
         let path = baseline();
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("nothing is recorded in {}", path.display()))?;
         let recorded = serde_json::from_str::<Value>(&text)?;
         let worse = self.ratios().into_iter().filter_map(|(key, (ratio, more_is_better))| {
-            let old = recorded[mode][&key].as_f64()?;
+            let Some(old) = recorded[mode][&key].as_f64() else {
+                return Some(format!("{key}: nothing is recorded to compare with: RECORD=1 does it"));
+            };
             let is_worse =
                 if more_is_better { ratio < old / (1.0 + MARGIN) } else { ratio > old * (1.0 + MARGIN) + SLACK };
             is_worse.then(|| format!("{key}: {} x floor, recorded {}", short(ratio), short(old)))
