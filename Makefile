@@ -23,7 +23,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make demo CLUSTER=current   the same in the cluster of the current kubectl context"
 	@echo "  make demo ONCE=1            the same unattended: ends by itself, fails when a watch does not reach its state"
-	@echo "  make bench QUICK=1          the same with fewer tasks, in 11 minutes; ONLY=B1,B3 picks scenarios; CHECK=1 fails when a ratio got worse"
+	@echo "  make bench QUICK=1          the same with fewer tasks, in a quarter of an hour; ONLY=B1,B3 picks scenarios; CHECK=1 fails when a ratio got worse"
 
 .PHONY: test
 test: tools tools-go tools-python ## Everything: formatting, clippy, and all tests on a real API server
