@@ -54,8 +54,8 @@ pub fn decode(args: &DecodeArgs) -> Result<()> {
         Some(path) => body = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
         None => drop(std::io::stdin().read_to_end(&mut body).context("cannot read standard input")?),
     }
-    let answer =
-        Answer { status: args.http_status, headers: args.headers.iter().cloned().collect(), body: body.into() };
+    let headers = args.headers.iter().cloned().collect();
+    let answer = Answer { status: args.http_status, headers, body: body.into(), fault: None };
     let provider = registry::by_name(args.provider.as_str()).context("no such provider")?;
     let explained = decode::explain(provider.as_ref(), &answer, Timestamp::now());
     println!("{}", serde_json::to_string_pretty(&explained)?);

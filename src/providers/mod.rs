@@ -85,6 +85,9 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, decompressed, within the request's limit.
     pub body: Bytes,
+    /// Why the body is not whole or cannot be read: a content coding that it does not have, cut short, too large, too slow.
+    /// Status and header fields hold all the same; of such a body nothing is read.
+    pub fault: Option<Failure>,
 }
 
 /// Where the next page of a list begins; opaque to all but the provider that made it.

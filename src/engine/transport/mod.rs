@@ -227,7 +227,7 @@ impl Channel {
         let mut response = sent.map_err(|error| self.fail(&explain(&error), None))?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let body = Body { channel: self.clone(), response, status, limit, left: limit, timeout, deadline };
-        Ok((Answer { status, headers, body: Bytes::new() }, body))
+        Ok((Answer { status, headers, body: Bytes::new(), fault: None }, body))
     }
 
     fn prepare(&self, request: Outgoing) -> Result<reqwest::Request, Failure> {

@@ -18,7 +18,7 @@ use crate::{
         Answer,
         wire::{
             envelope::{self, Envelope},
-            failure::{by_status, said, with_answer},
+            failure::{by_status, fault, said, with_answer},
             list::body_text,
             node::Node,
         },
@@ -123,6 +123,9 @@ pub(super) fn oauth2(
 
 /// Reads `access_token` and `expires_in` (seconds, as a number or as text; zero and less for unknown).
 pub(super) fn decode(issuer: &Issuer, answer: &Answer, now: Timestamp) -> Result<Token, Failure> {
+    if let Some(failure) = fault(answer) {
+        return Err(failure);
+    }
     let text = body_text(&answer.body);
     let Ok(body) = Node::parse(&text) else { return Err(refusal(issuer, answer, None)) };
     if !answer.status.is_success() {
@@ -169,6 +172,6 @@ pub(super) fn refusal(issuer: &Issuer, answer: &Answer, error: Option<Envelope>)
         }
         _ => format!("{name} refuses the request for a token: check {address}, and {}", issuer.secret),
     };
-    let said = said(answer.status, error.as_ref());
+    let said = said(answer, error.as_ref());
     with_answer(Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE)), answer, error)
 }

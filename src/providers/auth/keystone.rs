@@ -13,7 +13,7 @@ use crate::{
     domain::failure::Failure,
     providers::{
         Answer,
-        wire::{envelope, list::body_text, node::Node},
+        wire::{envelope, failure::fault, list::body_text, node::Node},
     },
 };
 
@@ -94,6 +94,9 @@ impl Keystone {
 
 /// The token is in the header `X-Subject-Token`, its end in the body.
 pub(super) fn decode(answer: &Answer) -> Result<Token, Failure> {
+    if let Some(failure) = fault(answer) {
+        return Err(failure);
+    }
     let text = body_text(&answer.body);
     let body = Node::parse(&text).unwrap_or(Node::Null);
     let token = answer.headers.get("x-subject-token").and_then(|token| token.to_str().ok()).map(str::trim);

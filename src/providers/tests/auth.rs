@@ -41,6 +41,16 @@ fn oauth2() -> Credential {
     }
 }
 
+/// One credential of each kind that is exchanged for a token.
+pub(super) fn exchanged() -> [Credential; 4] {
+    [
+        keystone("https://iam", Project::Id("p".to_owned())),
+        cloud_ru("https://iam"),
+        cloud_ru("https://auth/openid/token"),
+        oauth2(),
+    ]
+}
+
 fn body(credential: &Credential) -> String {
     String::from_utf8(credential.token_request().unwrap().body.to_vec()).unwrap()
 }

@@ -78,6 +78,7 @@ pub fn answer(status: u16, retry_after: &[u8], body: &[u8]) -> Answer {
         status: StatusCode::from_u16(100 + status % 500).unwrap_or_default(),
         headers: headers.map(|value| (RETRY_AFTER, value)).into_iter().collect::<HeaderMap>(),
         body: Bytes::copy_from_slice(body),
+        fault: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod astra_control;
 mod auth;
 mod checks;
 mod cloud_ru;
+mod faults;
 mod hostile;
 mod huawei_cloud;
 mod requests;
@@ -23,7 +24,7 @@ fn now() -> Timestamp {
 }
 
 fn answer(status: u16, body: impl Into<bytes::Bytes>) -> Answer {
-    Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: body.into() }
+    Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: body.into(), fault: None }
 }
 
 fn with_header(mut answer: Answer, name: &'static str, value: &'static str) -> Answer {

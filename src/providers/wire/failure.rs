@@ -87,8 +87,11 @@ impl Dialect {
         }
     }
 
-    /// The failure that an answer stands for whose status is not a success.
+    /// The failure that an answer stands for whose status is not a success, or whose body is not whole.
     pub fn refused(&self, asked: Asked<'_>, answer: &Answer, text: &str) -> Option<Failure> {
+        if answer.fault.is_some() {
+            return Some(self.unread(asked, answer));
+        }
         let read = || match Node::parse(text) {
             Ok(body) => self.failure(asked, answer, envelope::read(&body)),
             Err(_) => self.without_json(asked, answer, text),
@@ -140,8 +143,19 @@ impl Dialect {
             .replace("{field}", self.scope_field)
             .replace("{task}", &self.task_words(asked))
             .replace("{scope}", &self.scope_words(asked));
-        let said = said(answer.status, error.as_ref());
+        let said = said(answer, error.as_ref());
         with_answer(Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE)), answer, error)
+    }
+
+    /// The failure for an answer of whose body nothing can be read: its status and its header fields count.
+    fn unread(&self, asked: Asked<'_>, answer: &Answer) -> Failure {
+        fault(answer).unwrap_or_else(|| match answer.status {
+            // Nobody has said in the words of the API that the task is unknown.
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                self.invalid(asked, answer, &format!("answered {}", said(answer, None)))
+            }
+            _ => self.failure(asked, answer, None),
+        })
     }
 
     /// The failure for an error status whose body is not JSON.
@@ -237,10 +251,20 @@ fn advice(class: FailureClass) -> &'static str {
     }
 }
 
+/// The failure for an answer that claims success, and of whose body nothing can be read; none for any other.
+#[must_use]
+pub fn fault(answer: &Answer) -> Option<Failure> {
+    let fault = answer.fault.clone().filter(|_| answer.status.is_success())?;
+    Some(with_answer(fault, answer, None))
+}
+
 /// The upstream's own words, after "It answered".
 #[must_use]
-pub fn said(status: StatusCode, error: Option<&Envelope>) -> String {
-    let status = status.as_u16();
+pub fn said(answer: &Answer, error: Option<&Envelope>) -> String {
+    let status = answer.status.as_u16();
+    if let Some(fault) = &answer.fault {
+        return format!("{status}, but its body could not be read: {}", fault.message);
+    }
     match error {
         None => status.to_string(),
         Some(error) if error.code.is_empty() => format!("{status}: {}", error.message),
@@ -254,7 +278,7 @@ pub fn with_answer(failure: Failure, answer: &Answer, error: Option<Envelope>) -
     let header = || clean_option(answer.headers.get("x-request-id")?.to_str().ok()?, WORD);
     let error = error.unwrap_or_default();
     Failure {
-        code: error.code,
+        code: if error.code.is_empty() { failure.code } else { error.code },
         http_status: Some(answer.status.as_u16()),
         retry_after: retry::retry_after(&answer.headers),
         correlation_id: error.correlation_id.or_else(header),
