@@ -13,6 +13,7 @@
 //! | [`providers`] | sans-IO: what to request of an upstream, and what its answer means |
 //! | [`engine`] | the polling core: one actor per connection |
 //! | [`controller`] | Kubernetes glue: objects in, statuses and events out |
+//! | [`tenancy`] | what tenants share, and how it is divided |
 //! | [`ops`] | arguments, telemetry, metrics, admin HTTP, shutdown |
 
 pub mod api;
@@ -21,3 +22,4 @@ pub mod domain;
 pub mod engine;
 pub mod ops;
 pub mod providers;
+pub mod tenancy;

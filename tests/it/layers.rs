@@ -9,10 +9,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("domain", &["api"]),
     ("providers", &["api", "domain"]),
-    ("ops", &[]),
-    ("engine", &["api", "domain", "providers", "ops"]),
-    ("controller", &["api", "domain", "providers", "engine", "ops"]),
-    ("main", &["api", "domain", "providers", "engine", "controller", "ops", "commands"]),
+    ("tenancy", &[]),
+    ("ops", &["tenancy"]),
+    ("engine", &["api", "domain", "providers", "ops", "tenancy"]),
+    ("controller", &["api", "domain", "providers", "engine", "ops", "tenancy"]),
+    ("main", &["api", "domain", "providers", "engine", "controller", "ops", "tenancy", "commands"]),
 ];
 
 const LONGEST_FILE: usize = 500;

@@ -1,0 +1,332 @@
+//! What is held and given back, shared fairly.
+//!
+//! A tenant may hold as much as is free (the dynamic threshold of Choudhury and Hahne, 1998, with a factor of one): a single one gets
+//! half of the whole, two get a third each, and there is always something left for a newcomer. Who has to wait is served in turn,
+//! tenant by tenant.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::Tenant;
+
+/// A pool. Clones are the same pool.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+struct Shared {
+    total: usize,
+    /// What a tenant may hold whatever the others do, as long as anything is left at all.
+    floor: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    free: usize,
+    held: HashMap<Tenant, usize>,
+    /// In the order of their coming, by tenant; none is empty.
+    waiting: HashMap<Tenant, VecDeque<Waiter>>,
+    /// The tenants of `waiting`, whose turn comes first.
+    turns: VecDeque<Tenant>,
+}
+
+struct Waiter {
+    need: usize,
+    granted: oneshot::Sender<Grant>,
+}
+
+/// A part that was granted; goes back when dropped.
+struct Grant {
+    pool: Pool,
+    tenant: Tenant,
+    size: usize,
+}
+
+/// What one user of the pool holds; all of it goes back when this is dropped.
+pub struct Lease {
+    pool: Pool,
+    tenant: Tenant,
+    held: usize,
+}
+
+impl Pool {
+    /// A pool of `total` units, of which each tenant may hold `floor` even while others hold much.
+    #[must_use]
+    pub fn new(total: usize, floor: usize) -> Self {
+        let state = State { free: total, held: HashMap::new(), waiting: HashMap::new(), turns: VecDeque::new() };
+        Self(Arc::new(Shared { total, floor, state: Mutex::new(state) }))
+    }
+
+    /// A lease of nothing yet, on the account of `tenant`.
+    #[must_use]
+    pub fn lease(&self, tenant: &Tenant) -> Lease {
+        Lease { pool: self.clone(), tenant: tenant.clone(), held: 0 }
+    }
+
+    /// How much there is in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.0.total
+    }
+
+    /// How much is held at present.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.total - self.lock().free
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_back(&self, tenant: &Tenant, size: usize) {
+        if size == 0 {
+            return;
+        }
+        let lost = {
+            let mut state = self.lock();
+            state.free += size;
+            if let Some(held) = state.held.get_mut(tenant) {
+                *held = held.saturating_sub(size);
+                if *held == 0 {
+                    state.held.remove(tenant);
+                }
+            }
+            self.serve(&mut state)
+        };
+        // Out of the lock: each goes back by itself.
+        drop(lost);
+    }
+
+    /// Grants what can be granted, in turn. Returns the grants that nobody waits for any more.
+    fn serve(&self, state: &mut State) -> Vec<Grant> {
+        let mut lost = Vec::new();
+        for _ in 0..state.turns.len() {
+            if state.free == 0 {
+                break;
+            }
+            let Some(tenant) = state.turns.pop_front() else { break };
+            if let Some(queue) = state.waiting.get_mut(&tenant) {
+                // Those who have given up stand in nobody's way.
+                while queue.front().is_some_and(|waiter| waiter.granted.is_closed()) {
+                    queue.pop_front();
+                }
+                let need = queue.front().map(|waiter| waiter.need);
+                if let Some(need) = need.filter(|need| state.admits(&self.0, &tenant, *need))
+                    && let Some(waiter) = state.waiting.get_mut(&tenant).and_then(VecDeque::pop_front)
+                {
+                    state.take(&tenant, need);
+                    let grant = Grant { pool: self.clone(), tenant: tenant.clone(), size: need };
+                    lost.extend(waiter.granted.send(grant).err());
+                }
+            }
+            if state.waiting.get(&tenant).is_some_and(|queue| !queue.is_empty()) {
+                state.turns.push_back(tenant);
+            } else {
+                state.waiting.remove(&tenant);
+            }
+        }
+        lost
+    }
+}
+
+impl State {
+    fn admits(&self, pool: &Shared, tenant: &Tenant, need: usize) -> bool {
+        let wanted = self.held.get(tenant).copied().unwrap_or(0) + need;
+        need <= self.free && (wanted <= self.free || wanted <= pool.floor)
+    }
+
+    fn take(&mut self, tenant: &Tenant, size: usize) {
+        self.free -= size;
+        *self.held.entry(tenant.clone()).or_default() += size;
+    }
+}
+
+impl Lease {
+    /// How much it holds.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Takes `more` on top, and waits for it where the tenant holds its share already; cancel-safe. A need that is more than half of the whole
+    /// pool counts as half, since it could never be met.
+    pub async fn grow(&mut self, more: usize) {
+        let need = more.min(self.pool.0.total / 2).max(1);
+        let waiting = {
+            let mut state = self.pool.lock();
+            let is_queued = state.waiting.contains_key(&self.tenant);
+            if !is_queued && state.admits(&self.pool.0, &self.tenant, need) {
+                state.take(&self.tenant, need);
+                self.held += need;
+                return;
+            }
+            let (granted, waiting) = oneshot::channel();
+            if !is_queued {
+                state.turns.push_back(self.tenant.clone());
+            }
+            state.waiting.entry(self.tenant.clone()).or_default().push_back(Waiter { need, granted });
+            waiting
+        };
+        // The pool outlives its waiters, so an answer always comes.
+        if let Ok(mut grant) = waiting.await {
+            self.held += std::mem::take(&mut grant.size);
+        }
+    }
+
+    /// Takes `more` on top where that is possible at once. Returns whether it was.
+    pub fn try_grow(&mut self, more: usize) -> bool {
+        let mut state = self.pool.lock();
+        let admitted = !state.waiting.contains_key(&self.tenant) && state.admits(&self.pool.0, &self.tenant, more);
+        if admitted {
+            state.take(&self.tenant, more);
+            self.held += more;
+        }
+        admitted
+    }
+
+    /// Gives back all beyond `size`.
+    pub fn shrink_to(&mut self, size: usize) {
+        if size < self.held {
+            self.pool.give_back(&self.tenant, self.held - size);
+            self.held = size;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.give_back(&self.tenant, self.held);
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.pool.give_back(&self.tenant, self.size);
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("total", &self.0.total).field("held", &self.held()).finish()
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("tenant", &self.tenant).field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn tenant(name: &str) -> Tenant {
+        Tenant::namespace(&Arc::from(name))
+    }
+
+    /// Takes units one by one until no more are given.
+    fn greedy(pool: &Pool, name: &str) -> Vec<Lease> {
+        let lease = || {
+            let mut lease = pool.lease(&tenant(name));
+            lease.try_grow(1).then_some(lease)
+        };
+        std::iter::from_fn(lease).collect()
+    }
+
+    #[test]
+    fn one_gets_half_two_a_third_and_something_is_always_left() {
+        let pool = Pool::new(120, 0);
+        let first = greedy(&pool, "a");
+        assert_eq!(first.len(), 60);
+        let second = greedy(&pool, "b");
+        assert_eq!(second.len(), 30);
+        drop(first);
+        assert_eq!(greedy(&pool, "b").len(), 30, "60 of 120 in all");
+        drop(second);
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn the_floor_is_everybodys() {
+        let pool = Pool::new(100, 10);
+        let _hogs: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| greedy(&pool, name)).collect();
+        let mut modest = pool.lease(&tenant("e"));
+        let free = pool.total() - pool.held();
+        assert!(free < 20 && modest.try_grow(free.min(10)), "{free}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_served_in_turn_tenant_by_tenant() {
+        let pool = Pool::new(2, 0);
+        let mut holder = pool.lease(&tenant("x"));
+        holder.grow(1).await;
+        let served = Arc::new(Mutex::new(Vec::new()));
+        for name in ["a", "a", "a", "b"] {
+            let (pool, served) = (pool.clone(), Arc::clone(&served));
+            tokio::spawn(async move {
+                let mut lease = pool.lease(&tenant(name));
+                // The first is served at once and keeps the place for a while.
+                lease.grow(1).await;
+                served.lock().unwrap().push(name);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            });
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let order = served.lock().unwrap().clone();
+        assert_eq!(order.len(), 4);
+        assert!(order.iter().position(|name| *name == "b").unwrap() <= 2, "{order:?}");
+        drop(holder);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_loses_nothing_of_the_pool() {
+        let pool = Pool::new(4, 0);
+        let mut holder = pool.lease(&tenant("a"));
+        holder.grow(2).await;
+        let mut late = pool.lease(&tenant("a"));
+        assert!(timeout(Duration::from_secs(1), late.grow(1)).await.is_err());
+        holder.shrink_to(0);
+        assert_eq!(pool.held(), 0);
+        late.grow(1).await;
+        assert_eq!((late.held(), pool.held()), (1, 1));
+        drop(late);
+        assert_eq!(pool.held(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_held_and_what_is_free_are_always_the_whole(steps in proptest::collection::vec((0_usize..4, 0_usize..3, 1_usize..40), 1..200)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let pool = Pool::new(100, 5);
+                let names = ["a", "b", "c", "d"];
+                let mut leases: Vec<Lease> = names.iter().map(|name| pool.lease(&tenant(name))).collect();
+                for (who, what, size) in steps {
+                    match what {
+                        0 => drop(leases[who].try_grow(size)),
+                        1 => leases[who].shrink_to(size),
+                        // A wait that is given up at once.
+                        _ => drop(futures::FutureExt::now_or_never(leases[who].grow(size))),
+                    }
+                    let held: usize = leases.iter().map(Lease::held).sum();
+                    assert_eq!(pool.held(), held);
+                }
+                leases.clear();
+                assert_eq!(pool.held(), 0);
+                assert!(pool.lock().held.is_empty());
+            });
+        }
+    }
+}
