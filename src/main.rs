@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use taskwatch::ops::{
     args::{Cli, Command},
-    telemetry,
+    guard, telemetry,
 };
 #[cfg(target_os = "linux")]
 use tikv_jemallocator::Jemalloc;
@@ -37,7 +37,7 @@ fn dispatch(command: Command) -> Result<()> {
             // An error means that there is one already, which serves as well.
             let _ = rustls::crypto::ring::default_provider().install_default();
             telemetry::init(args.log_format, &args.log_level)?;
-            end_at_panic();
+            guard::install();
             // The work is waiting: a second thread costs more in waking each other than it gives.
             let mut runtime = match args.threads {
                 1 => tokio::runtime::Builder::new_current_thread(),
@@ -56,14 +56,4 @@ fn dispatch(command: Command) -> Result<()> {
             Ok(())
         }
     }
-}
-
-/// A panic ends the process, as it does in a release build by the profile's `panic = "abort"`: a task of the runtime that vanished
-/// alone would leave behind an operator that looks well and does a part of its work.
-fn end_at_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
 }

@@ -5,6 +5,7 @@ pub mod args;
 mod around;
 pub mod client;
 pub mod clock;
+pub mod guard;
 pub mod health;
 pub mod metrics;
 pub mod shutdown;

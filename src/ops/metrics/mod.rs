@@ -1,5 +1,6 @@
 //! What Prometheus is told: the stock names that dashboards know, and the operator's own. No labels of single objects.
 
+mod fences;
 mod live;
 mod process;
 
@@ -16,6 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use fences::Fences;
 pub use live::{ConnectionMetrics, WatchMetrics};
 use live::{Live, LiveCollector, LiveWork};
 
@@ -157,6 +159,7 @@ struct Inner {
     registry: Registry,
     live: Arc<Live>,
     families: Families,
+    fences: Fences,
 }
 
 struct Families {
@@ -197,13 +200,14 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let families = Families::register(&mut registry);
+        let fences = Fences::register(&mut registry);
         let build = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
         build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("taskwatch_build_info", "The version that runs", build);
         let live = Arc::<Live>::default();
         registry.register_collector(Box::new(LiveCollector(Arc::clone(&live))));
         registry.register_collector(Box::new(process::Process::new()));
-        Self(Arc::new(Inner { registry, live, families }))
+        Self(Arc::new(Inner { registry, live, families, fences }))
     }
 
     /// All metrics as text of the media type [`CONTENT_TYPE`].

@@ -1,0 +1,265 @@
+//! Handling foreign input so that a panic over it costs that input alone.
+//!
+//! A panic is a defect of ours; whoever finds one must not be able to end the process for everybody with it. Work on what comes from
+//! outside (one object of the API server, one answer of an upstream) is run by [`Guard::run`], which turns a panic into an error.
+//! Any other panic ends the process ([`install`]): a task of the runtime that vanished alone would leave behind an operator that
+//! looks healthy and does a part of its work.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::error;
+
+use super::metrics::Metrics;
+
+/// Panics over more different subjects than these within [`WINDOW`] are no longer the fault of single inputs: the process ends, to
+/// begin again from a clean state.
+pub const MANY: usize = 50;
+/// How long a panic counts towards [`MANY`].
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    /// Where the last panic on this thread began, as file:line; the payload does not say.
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What is done with foreign input (label `stage` of `taskwatch_panics_total`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// An object of the API server is read.
+    Read,
+    /// A status is decided.
+    Decide,
+    /// A connection is prepared from its object and Secret.
+    Resolve,
+    /// An answer of an upstream is decoded.
+    Decode,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Decide, Self::Resolve, Self::Decode];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Decide => "decide",
+            Self::Resolve => "resolve",
+            Self::Decode => "decode",
+        }
+    }
+}
+
+/// Work that panicked. Its text may be shown to anybody: it has nothing of the input in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a defect in TaskWatch: panic at {location}{}", .message.map(|text| format!(": {text}")).unwrap_or_default())]
+pub struct Panicked {
+    location: String,
+    message: Option<&'static str>,
+}
+
+impl Panicked {
+    /// Only a message that stands in the source as it is can be shown: one that was put together may quote the input.
+    fn of(payload: &(dyn Any + Send)) -> Self {
+        let location = LOCATION.take().unwrap_or_else(|| "an unknown place".to_owned());
+        Self { location, message: payload.downcast_ref::<&'static str>().copied() }
+    }
+}
+
+/// Runs work on foreign input; clones share the count of what went wrong.
+#[derive(Clone)]
+pub struct Guard(Arc<Inner>);
+
+struct Inner {
+    metrics: Metrics,
+    recent: Mutex<Recent>,
+    /// Ends the process; a test puts something milder here.
+    end: fn(),
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// A guard that counts in `metrics`. There is one in the process.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self::ending_by(metrics, || std::process::abort())
+    }
+
+    fn ending_by(metrics: Metrics, end: fn()) -> Self {
+        Self(Arc::new(Inner { metrics, recent: Mutex::default(), end }))
+    }
+
+    /// Does `work` on input of `subject`: the object or connection that is to be quarantined when it fails. `work` may not leave
+    /// anything half changed that outlives it, save what the caller throws away on an error.
+    ///
+    /// Ends the process when more than [`MANY`] different subjects have failed within [`WINDOW`].
+    ///
+    /// # Errors
+    /// It panicked. The subject's input is to be set aside: doing the same again at once gives the same.
+    pub fn run<T>(&self, stage: Stage, subject: &impl Hash, work: impl FnOnce() -> T) -> Result<T, Panicked> {
+        let outer = GUARDED.replace(true);
+        let result = catch_unwind(AssertUnwindSafe(work));
+        GUARDED.set(outer);
+        result.map_err(|payload| {
+            let panicked = Panicked::of(payload.as_ref());
+            // A payload whose own drop panics would end the process after all.
+            std::mem::forget(payload);
+            self.note(stage, subject, &panicked);
+            panicked
+        })
+    }
+
+    fn note(&self, stage: Stage, subject: &impl Hash, panicked: &Panicked) {
+        self.0.metrics.panicked(stage);
+        let mut hasher = DefaultHasher::new();
+        subject.hash(&mut hasher);
+        let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = recent.note(hasher.finish(), Instant::now());
+        drop(recent);
+        match noted {
+            Noted::Again => {}
+            Noted::New => {
+                error!(stage = stage.as_str(), %panicked, "one object's input is set aside; the rest goes on");
+            }
+            Noted::TooMany => {
+                error!(stage = stage.as_str(), %panicked, "panics over more than {MANY} objects within a minute: ending the process");
+                (self.0.end)();
+            }
+        }
+    }
+}
+
+/// The subjects of the latest panics; never more than [`MANY`] and one.
+#[derive(Debug, Default)]
+struct Recent(HashMap<u64, Instant>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noted {
+    /// The subject panicked within the window before: nothing new.
+    Again,
+    /// Another subject.
+    New,
+    /// More subjects than are the fault of single inputs.
+    TooMany,
+}
+
+impl Recent {
+    fn note(&mut self, subject: u64, now: Instant) -> Noted {
+        self.0.retain(|_, last| now.saturating_duration_since(*last) < WINDOW);
+        if self.0.insert(subject, now).is_some() {
+            return Noted::Again;
+        }
+        if self.0.len() > MANY {
+            self.0.clear();
+            return Noted::TooMany;
+        }
+        Noted::New
+    }
+}
+
+/// From now on a panic ends the process, unless it comes from work that a [`Guard`] runs. To be called once, when the process starts.
+pub fn install() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if GUARDED.get() {
+            remember(panic);
+        } else {
+            report(panic);
+            std::process::abort();
+        }
+    }));
+}
+
+fn remember(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(|at| format!("{}:{}", at.file(), at.line()));
+    LOCATION.set(location);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    fn panics(metrics: &Metrics, stage: &str) -> bool {
+        metrics.render().contains(&format!("taskwatch_panics_total{{stage=\"{stage}\"}} 1\n"))
+    }
+
+    #[test]
+    fn a_panic_is_an_error_of_that_work_and_counted() {
+        let metrics = Metrics::new();
+        let guard = Guard::new(metrics.clone());
+        assert_eq!(guard.run(Stage::Decode, &"a", || 7), Ok(7));
+        assert!(!panics(&metrics, "decode"));
+        let panicked = guard.run(Stage::Decode, &"a", || panic!("a fixed text")).unwrap_err();
+        assert!(panicked.to_string().ends_with(": a fixed text"), "{panicked}");
+        assert!(panics(&metrics, "decode"));
+        assert_eq!(guard.run(Stage::Decode, &"a", || 8), Ok(8), "the guard goes on");
+    }
+
+    #[test]
+    fn nothing_of_the_input_is_in_the_error() {
+        let guard = Guard::new(Metrics::new());
+        let input = "hunter2 é".to_owned();
+        let sliced = guard.run(Stage::Read, &"a", || input[..9].to_owned()).unwrap_err();
+        let told = guard.run(Stage::Read, &"a", || panic!("{input} is wrong")).unwrap_err();
+        for text in [format!("{sliced} {sliced:?}"), format!("{told} {told:?}")] {
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_many_different_subjects_within_a_minute_end_the_process() {
+        static ENDS: AtomicUsize = AtomicUsize::new(0);
+        let guard = Guard::ending_by(Metrics::new(), || {
+            ENDS.fetch_add(1, Relaxed);
+        });
+        let fail = |subject: usize| drop(guard.run(Stage::Read, &subject, || panic!("planted")));
+        (0..10 * MANY).for_each(|_| fail(0));
+        (0..MANY).for_each(fail);
+        assert_eq!(ENDS.load(Relaxed), 0, "as many as are allowed");
+        fail(MANY);
+        assert_eq!(ENDS.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn what_is_over_does_not_count() {
+        let (mut recent, start) = (Recent::default(), Instant::now());
+        for subject in 0..10 * MANY as u64 {
+            // As many in each minute as are allowed.
+            let at = start + WINDOW.mul_f64(f64::from(u32::try_from(subject).unwrap()) / f64::from(50)) + WINDOW / 1000;
+            assert_eq!(recent.note(subject, at), Noted::New, "{subject}");
+        }
+        let now = start + WINDOW * 20;
+        assert_eq!(recent.note(1, now), Noted::New);
+        assert_eq!(recent.note(1, now), Noted::Again);
+    }
+
+    #[test]
+    fn work_within_work_stays_guarded_to_its_end() {
+        let guard = Guard::new(Metrics::new());
+        let outer = guard.run(Stage::Decide, &"outer", || {
+            drop(guard.run(Stage::Decode, &"inner", || panic!("inner")));
+            assert!(GUARDED.get(), "the outer work is still guarded");
+            1
+        });
+        assert_eq!(outer, Ok(1));
+        assert!(!GUARDED.get());
+    }
+}
