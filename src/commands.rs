@@ -11,6 +11,7 @@ use taskwatch::{
         args::{CrdsArgs, DecodeArgs, RunArgs},
         client,
         health::Health,
+        limits,
         metrics::Metrics,
         shutdown,
     },
@@ -21,8 +22,8 @@ use taskwatch::{
 pub async fn run(args: RunArgs) -> Result<()> {
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let (metrics, health) = (Metrics::new(), Health::default());
-    let admin = Admin::serve(args.http_address, health.clone(), metrics.clone())
-        .with_context(|| format!("cannot serve metrics and probes at {}", args.http_address))?;
+    limits::raise_open_files();
+    let admin = Admin::serve(args.http_address, args.probe_address, health.clone(), metrics.clone())?;
     let (client, api_server) = client::connect(&args, &metrics).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespaces = ?args.namespaces, "taskwatch starts");
     controller::run(&args, client, api_server, metrics, health, stop).await?;

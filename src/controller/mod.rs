@@ -193,6 +193,7 @@ pub async fn run(
         sees_cluster: args.namespaces.is_empty(),
     });
     sources::start(&controller, &client, &args.namespaces, |name| health.readiness(name));
+    health.all_named();
     tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone()));
     // Before all lists are in, a connection that is only late would look like one that is missing.
     let mut listed = tokio::time::interval(Duration::from_millis(50));

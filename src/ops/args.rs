@@ -69,9 +69,13 @@ pub struct RunArgs {
     #[arg(long, env = "TASKWATCH_ALLOW_EGRESS", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub allow_egress: Vec<IpNet>,
 
-    /// Where /metrics, /healthz and /readyz are served, as address:port; port 0 takes a free one and logs it
+    /// Where /metrics is served, as address:port; port 0 takes a free one and logs it
     #[arg(long, env = "TASKWATCH_HTTP_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub http_address: SocketAddr,
+
+    /// Where /healthz and /readyz are served, for the kubelet alone; port 0 takes a free one and logs it
+    #[arg(long, env = "TASKWATCH_PROBE_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8081")]
+    pub probe_address: SocketAddr,
 
     /// How log lines on standard error look
     #[arg(long, env = "TASKWATCH_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
@@ -269,6 +273,7 @@ mod tests {
         assert!(args.namespaces.is_empty());
         assert!(args.allow_egress.is_empty());
         assert_eq!(args.http_address, "[::]:8080".parse().unwrap());
+        assert_eq!(args.probe_address, "[::]:8081".parse().unwrap());
         assert_eq!(args.log_format, LogFormat::Text);
         assert_eq!(args.progress_min_seconds, Duration::from_secs(30));
         assert_eq!(args.progress_min_points, 5);

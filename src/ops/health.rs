@@ -3,7 +3,10 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, Instant},
 };
@@ -22,6 +25,8 @@ struct Inner {
     // Milliseconds from `start` to the last beat.
     last_beat: AtomicU64,
     ready: Mutex<Vec<(&'static str, Arc<AtomicBool>)>>,
+    // Whether the list above is whole.
+    all_named: AtomicBool,
 }
 
 impl Default for Health {
@@ -34,7 +39,8 @@ impl Health {
     /// As the default, with another limit than [`HEARTBEAT_LIMIT`].
     #[must_use]
     pub fn with_limit(limit: Duration) -> Self {
-        Self(Arc::new(Inner { start: Instant::now(), limit, last_beat: AtomicU64::new(0), ready: Mutex::default() }))
+        let (last_beat, all_named) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self(Arc::new(Inner { start: Instant::now(), limit, last_beat, ready: Mutex::default(), all_named }))
     }
 
     /// The work loop is alive. Call it well within [`HEARTBEAT_LIMIT`], also when there is no work.
@@ -50,6 +56,11 @@ impl Health {
         Readiness(done)
     }
 
+    /// All that readiness waits for has been named. Before this, the process is starting and not ready, whatever is done.
+    pub fn all_named(&self) {
+        self.0.all_named.store(true, Release);
+    }
+
     /// Whether the loop has beaten within the limit.
     ///
     /// # Errors
@@ -62,11 +73,14 @@ impl Health {
         Ok(())
     }
 
-    /// Whether all that must be done is done.
+    /// Whether all that must be done is named, and done.
     ///
     /// # Errors
     /// What is not, in a sentence.
     pub fn ready(&self) -> Result<(), String> {
+        if !self.0.all_named.load(Acquire) {
+            return Err("starting: the API server has not been reached yet".to_owned());
+        }
         let ready = self.0.ready.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: Vec<_> = ready.iter().filter(|(_, done)| !done.load(Relaxed)).map(|(name, _)| *name).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("waiting for: {}", missing.join(", "))) }
@@ -100,7 +114,9 @@ mod tests {
     #[test]
     fn ready_when_all_that_was_named_is_done() {
         let health = Health::default();
+        assert!(health.ready().unwrap_err().starts_with("starting"), "nothing is named yet");
         let (secrets, caches) = (health.readiness("secrets"), health.readiness("caches"));
+        health.all_named();
         assert_eq!(health.ready().unwrap_err(), "waiting for: secrets, caches");
         caches.done();
         assert_eq!(health.ready().unwrap_err(), "waiting for: secrets");

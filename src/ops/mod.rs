@@ -1,4 +1,4 @@
-//! What every service has: arguments, telemetry, metrics, admin HTTP, shutdown, a clock.
+//! What every service has: arguments, telemetry, metrics, admin HTTP, shutdown, a clock, limits of the process.
 
 pub mod admin;
 pub mod args;
@@ -7,7 +7,9 @@ pub mod client;
 pub mod clock;
 pub mod guard;
 pub mod health;
+pub mod limits;
 pub mod metrics;
+mod server;
 pub mod shutdown;
 pub mod telemetry;
 mod token_file;

@@ -49,6 +49,11 @@ async fn it_serves_probes_and_metrics() {
         assert_eq!(status, 200, "{path}: {body}");
     }
     assert_eq!(operator.get("/nowhere").await.unwrap().0, 404);
+    // Each port has its own pages.
+    for url in [format!("{}/healthz", operator.metrics_url()), format!("{}/metrics", operator.probes_url())] {
+        let (base, path) = url.split_at(url.rfind('/').unwrap());
+        assert_eq!(taskwatch_harness::request("GET", base, path, None).await.unwrap().0, 404, "{url}");
+    }
 
     let (status, metrics) = operator.get("/metrics").await.unwrap();
     assert_eq!(status, 200);
@@ -183,7 +188,14 @@ fn help_explains() {
     }
     let (code, help, _) = run(&["run", "--help"], "");
     assert_eq!(code, 0);
-    for flag in ["--namespace", "--allow-egress", "--http-address", "--secret-refresh-seconds", "--kubeconfig"] {
+    for flag in [
+        "--namespace",
+        "--allow-egress",
+        "--http-address",
+        "--probe-address",
+        "--secret-refresh-seconds",
+        "--kubeconfig",
+    ] {
         let variable = format!("TASKWATCH_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
         assert!(help.contains(flag) && help.contains(&variable), "no {flag} or {variable} in {help}");
     }

@@ -36,6 +36,7 @@ pub mod soak;
 
 pub use binary::{binary, workspace_root};
 pub use controlplane::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, OPERATOR, TENANT};
+pub use http::request;
 pub use keystone::{Keystone, KeystoneUser};
 pub use kubectl::{Kubectl, Output};
 pub use operator::{Operator, OperatorOptions};

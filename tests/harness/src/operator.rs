@@ -16,7 +16,7 @@ const ATTEMPTS: usize = 5;
 pub struct OperatorOptions {
     /// As whom it speaks to the API server.
     pub kubeconfig: PathBuf,
-    /// Arguments after `run`; the harness itself adds the address of metrics and probes.
+    /// Arguments after `run`; the harness itself adds the addresses of metrics and probes.
     pub args: Vec<String>,
     /// Its environment beside the inherited one, from which every `TASKWATCH_…` is taken away.
     pub env: Vec<(String, String)>,
@@ -48,7 +48,8 @@ impl OperatorOptions {
 /// A running `taskwatch run`.
 pub struct Operator {
     process: Process,
-    admin: String,
+    metrics: String,
+    probes: String,
 }
 
 impl Operator {
@@ -76,17 +77,17 @@ impl Operator {
     /// When it is not built or cannot be started.
     pub fn spawn(options: &OperatorOptions) -> Result<Self> {
         let workdir = Arc::new(Workdir::new("operator")?);
-        let address = format!("127.0.0.1:{}", free_port()?);
+        let [metrics, probes] = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
         let mut command = binary::command("taskwatch")?;
         command
             .arg("run")
             .arg("--kubeconfig")
             .arg(&options.kubeconfig)
-            .args(["--http-address", &address])
+            .args(["--http-address", &metrics, "--probe-address", &probes])
             .args(&options.args);
         command.envs(options.env.iter().map(|(k, v)| (k, v)));
         let process = Process::start(&workdir, "operator", &command)?.tail_on_panic(100);
-        Ok(Self { process, admin: format!("http://{address}") })
+        Ok(Self { process, metrics: format!("http://{metrics}"), probes: format!("http://{probes}") })
     }
 
     /// Waits until `/readyz` says yes.
@@ -110,18 +111,25 @@ impl Operator {
         }
     }
 
-    /// Status and body of a path of its admin port: `/metrics`, `/healthz`, `/readyz`.
+    /// Status and body of a path: `/healthz` and `/readyz` of its port for probes, any other of that for metrics.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        http::request("GET", &self.admin, path, None).await
+        let base = if matches!(path, "/healthz" | "/readyz") { &self.probes } else { &self.metrics };
+        http::request("GET", base, path, None).await
     }
 
-    /// Where metrics and probes are: `http://127.0.0.1:PORT`.
+    /// Where `/metrics` is: `http://127.0.0.1:PORT`.
     #[must_use]
-    pub fn admin_url(&self) -> &str {
-        &self.admin
+    pub fn metrics_url(&self) -> &str {
+        &self.metrics
+    }
+
+    /// Where `/healthz` and `/readyz` are: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn probes_url(&self) -> &str {
+        &self.probes
     }
 
     /// Its process: signals, log, memory.

@@ -75,7 +75,7 @@ async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
         ["--cluster-resource-namespace", SYSTEM_NAMESPACE, "--progress-min-seconds", "1", "--progress-min-points", "1"];
     let operator_options = OperatorOptions::new(cluster.kubeconfig().to_owned()).args(&arguments);
     let operator = Operator::start(operator_options).await?;
-    println!("    metrics: {}/metrics, log: {}", operator.admin_url(), operator.process().log_path().display());
+    println!("    metrics: {}/metrics, log: {}", operator.metrics_url(), operator.process().log_path().display());
 
     step("Creating namespaces, Secrets, connections and TaskWatches");
     scenes.apply(cluster, &simulator).await?;
