@@ -7,11 +7,12 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use super::{
     Answer, Cursor, PAGE_TASKS, Page, Provider, Reader, Request,
     wire::{
-        envelope,
-        failure::{Asked, Dialect, Rule},
+        envelope::{self, Form},
+        failure::{Asked, Dialect},
         list::{self, Entry, body_text},
         node::Node,
         path::path,
+        rules::{Own, Rule},
     },
 };
 use crate::domain::{
@@ -64,6 +65,7 @@ const DIALECT: Dialect = Dialect {
     scope: "account",
     scope_field: "spec.provider.astraControl.accountID",
     same_prefix: None,
+    own: &[Own { form: Form::Problem, code: |code| code.parse::<u16>().is_ok(), names_tasks: false }],
     rules: &[
         Rule::code("1", FailureClass::NotFound, ""),
         Rule::code(

@@ -8,11 +8,12 @@ use super::{
     Answer, Cursor, LIST_BODY_LIMIT, PAGE_TASKS, Page, Provider, Reader, Request,
     wire::{
         any::{self, Any},
-        envelope,
-        failure::{Asked, Dialect, Rule, Says},
+        envelope::{self, Form},
+        failure::{Asked, Dialect},
         list::{self, Entry, body_text},
         node::Node,
         path::path,
+        rules::{Own, Rule, Says},
     },
 };
 use crate::domain::{
@@ -61,35 +62,29 @@ const CODES: &[&str] = &[
     "Unauthenticated",
 ];
 
-/// A missing resource was seen as 400 with code 9; code 5 with no more than "Not Found" is the gateway's word for a path that it does not
-/// know (upstreams.md §1.4). The other codes as `google.rpc.Code` defines them.
+/// A missing resource was seen as 400 with code 9; code 5 with words on a path, or with no more than "Not Found", is the gateway's for a
+/// path that it does not know (upstreams.md §1.4). The other codes as `google.rpc.Code` defines them.
 const DIALECT: Dialect = Dialect {
     system: "Cloud.ru",
     task: "task",
     scope: "service instance",
     scope_field: "spec.provider.cloudRu.serviceInstanceID",
     same_prefix: None,
+    own: &[Own { form: Form::Status, code: is_rpc_code, names_tasks: false }],
     rules: &[
         Rule::code("1", FailureClass::UpstreamUnavailable, ""),
         Rule::code("2", FailureClass::UpstreamUnavailable, ""),
         Rule::code("3", FailureClass::InvalidRequest, ""),
         Rule::code("4", FailureClass::UpstreamUnavailable, ""),
-        Rule {
-            code: "5",
-            says: Says::Exactly("not found"),
-            class: FailureClass::ScopeNotFound,
-            advice: "Cloud.ru has no tasks for {scope} at this endpoint: check spec.provider.cloudRu.endpoint, \
-                     spec.provider.cloudRu.serviceInstanceID and spec.task.scope",
-        },
-        Rule::text("5", Says::Contains("service instance"), FailureClass::ScopeNotFound),
-        Rule::text("5", Says::Contains("serviceinstance"), FailureClass::ScopeNotFound),
+        Rule { code: "5", says: Says::Exactly("not found"), class: FailureClass::InvalidAnswer, advice: NO_PATH },
+        Rule { code: "5", says: Says::Exactly(""), class: FailureClass::InvalidAnswer, advice: NO_PATH },
+        Rule::text("5", ROUTES, FailureClass::InvalidAnswer, NO_PATH),
+        Rule::text("5", INSTANCE, FailureClass::ScopeNotFound, ""),
         Rule::code("5", FailureClass::NotFound, ""),
         Rule::code("7", FailureClass::PermissionDenied, ""),
         Rule::code("8", FailureClass::RateLimited, ""),
-        Rule::text("9", Says::Contains("service instance"), FailureClass::ScopeNotFound),
-        Rule::text("9", Says::Contains("serviceinstance"), FailureClass::ScopeNotFound),
-        Rule::text("9", Says::Contains("not found"), FailureClass::NotFound),
-        Rule::text("9", Says::Contains("resourceinfo"), FailureClass::NotFound),
+        Rule::text("9", INSTANCE, FailureClass::ScopeNotFound, ""),
+        Rule::text("9", &["not found", "resourceinfo"], FailureClass::NotFound, ""),
         Rule::code("10", FailureClass::UpstreamUnavailable, ""),
         Rule::code("13", FailureClass::UpstreamUnavailable, ""),
         Rule::code("14", FailureClass::UpstreamUnavailable, ""),
@@ -97,6 +92,31 @@ const DIALECT: Dialect = Dialect {
         Rule::code("16", FailureClass::AuthenticationFailed, ""),
     ],
 };
+
+const NO_PATH: &str = "The gateway of Cloud.ru does not know the path to {task} in {scope}, which says nothing of the task: check \
+    spec.provider.cloudRu.endpoint";
+/// What a text says that is about a path and not about a task, in lower case.
+const ROUTES: &[&str] = &[
+    "route",
+    "path",
+    "page",
+    "endpoint",
+    "method",
+    "url",
+    "uri",
+    "host",
+    "handler",
+    "upstream",
+    "backend",
+    "no such service",
+];
+/// What a text says that is about the service instance.
+const INSTANCE: &[&str] = &["service instance", "serviceinstance", "service_instance"];
+
+/// Whether a code is one of `google.rpc.Code`, but for success.
+fn is_rpc_code(code: &str) -> bool {
+    code.parse().is_ok_and(|code: usize| (1..CODES.len()).contains(&code))
+}
 
 /// What the words of `status` mean. They are published nowhere (upstreams.md §1.2), so each set can be replaced.
 /// Words are compared without regard to case and to characters that are neither letters nor digits: `IN_PROGRESS` is `inProgress`.
@@ -224,10 +244,13 @@ impl CloudRu {
         let text = |node: &Node<'_>| node.text().and_then(|text| clean_option(&text, WORD));
         let either =
             |camel, snake| Some(entry.get(camel)).filter(|node| !node.is_blank()).unwrap_or_else(|| entry.get(snake));
-        let error = error(entry.get("error"));
+        let word = text(entry.get("status"));
+        // Code zero is OK (`google.rpc.Code`): beside a word that is known, that word decides, whatever the message.
+        let known = word.as_deref().and_then(|word| self.state_of(word));
+        let may_fail = matches!(known, None | Some(TaskState::Failed | TaskState::Cancelled));
+        let error = error(entry.get("error")).filter(|_| may_fail || !says_ok(entry.get("error")));
         let response = any::read(entry.get("response"));
         let metadata = any::read(entry.get("metadata"));
-        let word = text(entry.get("status"));
         let state = self.decide(word.as_deref(), entry.get("done").boolean(), error.is_some(), response.is_some());
 
         let mut task = Task::new(text(entry.get("id")).unwrap_or_default(), state, word.unwrap_or_default());
@@ -337,6 +360,13 @@ fn same(found: &str, asked: &str) -> bool {
 fn other_instance(entry: &Entry<'_, '_>, scope: &str) -> Option<String> {
     let named = ["serviceInstanceId", "service_instance_id"].iter().find_map(|field| entry.get(field).text())?;
     if same(&named, scope) { None } else { clean_option(&named, WORD) }
+}
+
+/// Whether the code of a `google.rpc.Status` is there, and is zero.
+fn says_ok(status: &Node<'_>) -> bool {
+    ["code", "error_code", "errorCode"]
+        .iter()
+        .any(|key| status.get(key).text().is_some_and(|code| envelope::is_zero(&code)))
 }
 
 /// The `google.rpc.Status` of a failed task, or the text in its place; a zero value is none.

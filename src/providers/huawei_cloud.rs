@@ -4,11 +4,12 @@
 use super::{
     Answer, Page, Provider, Reader, Request,
     wire::{
-        envelope,
-        failure::{Asked, Dialect, Rule},
+        envelope::{self, Form},
+        failure::{Asked, Dialect},
         list::body_text,
         node::Node,
         path::path,
+        rules::{Own, Rule, is_numbered, is_of_http},
     },
 };
 use crate::domain::{
@@ -77,6 +78,17 @@ const DIALECT: Dialect = Dialect {
     scope: "project",
     scope_field: "spec.provider.huaweiCloud.projectID",
     same_prefix: Some(("APIGW.", "APIG.")),
+    own: &[
+        Own { form: Form::Flat, code: is_of_service, names_tasks: true },
+        Own { form: Form::Status, code: is_of_service, names_tasks: true },
+        Own { form: Form::Error, code: is_of_service, names_tasks: true },
+        Own { form: Form::Titled, code: is_of_service, names_tasks: true },
+        Own { form: Form::Message, code: is_of_service, names_tasks: true },
+        Own { form: Form::OpenStack, code: is_of_http, names_tasks: true },
+        // The gateway and the identity service speak of rights and credentials, and know no jobs.
+        Own { form: Form::Flat, code: is_of_gateway, names_tasks: false },
+        Own { form: Form::Titled, code: is_of_http, names_tasks: false },
+    ],
     rules: &[
         Rule::code("Common.0011", FailureClass::NotFound, ""),
         Rule::code("Common.0013", FailureClass::AuthenticationFailed, EXPIRED),
@@ -96,11 +108,17 @@ const DIALECT: Dialect = Dialect {
         Rule::code("APIG.0104", FailureClass::UpstreamUnavailable, ""),
         Rule::code("APIG.0105", FailureClass::UpstreamUnavailable, ""),
         Rule::code("APIG.0106", FailureClass::UpstreamUnavailable, ""),
-        Rule::code(
+        Rule::text(
             "APIG.0301",
+            &["signature expired", "signature time", "x-sdk-date"],
             FailureClass::AuthenticationFailed,
-            "Huawei Cloud refused the credential as wrong: check the Secret that spec.auth names (five wrong attempts lock an access key for 5 minutes)",
+            CLOCK,
         ),
+        Rule::text("APIG.0301", &["reach the limit", "reached the limit"], FailureClass::AuthenticationFailed, LOCKED),
+        Rule::text("APIG.0301", &["not exist"], FailureClass::AuthenticationFailed, NO_KEY),
+        Rule::text("APIG.0301", &["aksk", "signature"], FailureClass::AuthenticationFailed, WRONG_SIGNATURE),
+        Rule::text("APIG.0301", &["token"], FailureClass::AuthenticationFailed, WRONG_TOKEN),
+        Rule::code("APIG.0301", FailureClass::AuthenticationFailed, WRONG),
         Rule::code("APIG.0302", FailureClass::PermissionDenied, ""),
         Rule::code("APIG.0303", FailureClass::AuthenticationFailed, ""),
         Rule::code("APIG.0304", FailureClass::PermissionDenied, ""),
@@ -111,8 +129,50 @@ const DIALECT: Dialect = Dialect {
         Rule::code("APIG.0501", FailureClass::RateLimited, ""),
         Rule::code("APIG.0502", FailureClass::PermissionDenied, ""),
         Rule::code("APIG.1009", FailureClass::AuthenticationFailed, ""),
+        // The services answer 401 and 403 alike to a user without the right (upstreams.md §2.4 "status codes unreliable").
+        Rule::text(
+            "",
+            &[
+                "policy doesn't allow",
+                "policy does not allow",
+                "no permission",
+                "not have permission",
+                "not have the permission",
+                "lacks permission",
+                "insufficient permission",
+                "not authorized to",
+                "not allowed to perform",
+            ],
+            FailureClass::PermissionDenied,
+            "",
+        ),
     ],
 };
+
+/// Whether a code is a service's: words and a number, as `Common.0011`, `EVS.2024`, `SFS.TURBO.0001`.
+fn is_of_service(code: &str) -> bool {
+    is_numbered(code) && !is_of_gateway(code)
+}
+
+/// Whether a code is the API gateway's.
+fn is_of_gateway(code: &str) -> bool {
+    is_numbered(code) && (code.starts_with("APIG.") || code.starts_with("APIGW."))
+}
+
+// What `APIG.0301` means beside the text that it comes with (upstreams.md §2.3; Huawei Cloud, "API Request Signing Guide", FAQ "Common
+// Errors Related to IAM Authentication Information", and the SDKs' issues).
+const CLOCK: &str = "The clock of the operator {clock}, so its signatures count as expired: correct the clock of the node \
+    (the access key itself was not refused)";
+const LOCKED: &str = "Huawei Cloud has locked the access key for 5 minutes after too many wrong signatures: check that the secret access \
+    key in the Secret that spec.auth.accessKey.secretRef names belongs to the access key, and that nothing else uses an old one";
+const NO_KEY: &str = "Huawei Cloud knows no such access key: check the access key in the Secret that spec.auth.accessKey.secretRef names; \
+    it may have been deleted, or belong to another cloud";
+const WRONG_SIGNATURE: &str = "Huawei Cloud refused the signature: the secret access key in the Secret that spec.auth.accessKey.secretRef \
+    names does not belong to the access key, or a proxy changes the requests (five wrong attempts lock an access key for 5 minutes)";
+const WRONG_TOKEN: &str = "Huawei Cloud cannot read the token: check that it is whole, that it comes from the identity service of this \
+    region and environment, and the Secret that spec.auth names";
+const WRONG: &str = "Huawei Cloud refused the credential as wrong: check the Secret that spec.auth names (five wrong attempts lock an \
+    access key for 5 minutes)";
 
 /// A token from a regional IAM endpoint used in another region reads as expired (upstreams.md §2.3).
 const EXPIRED: &str = "The token has expired, was invalidated, or comes from the IAM endpoint of another region: \
@@ -193,8 +253,11 @@ fn job_of<'n, 'a>(body: &'n Node<'a>, id: &str) -> &'n Node<'a> {
 
 /// Whether it looks like a job beside its status: an error may have a `status`, too.
 fn is_job(node: &Node<'_>) -> bool {
-    !node.first(key::ID).is_blank()
-        || [key::TYPE, key::STARTED].iter().any(|keys| !node.first(keys).is_blank())
+    let is_there = |key| !node.get(key).is_blank();
+    // `type` alone will not do: problem documents (RFC 9457) have it beside their status, too.
+    key::ID.iter().copied().any(is_there)
+        || is_there("job_type")
+        || key::STARTED.iter().copied().any(is_there)
         || node.get("entities").is_map()
 }
 
@@ -277,9 +340,9 @@ fn error(node: &Node<'_>, entities: &Node<'_>) -> Option<TaskError> {
     (error != TaskError::default()).then_some(error)
 }
 
-/// A text that says something; `0` and `"null"` do not.
+/// A text that says something; zeros and `"null"` do not.
 fn said(node: &Node<'_>) -> Option<String> {
-    node.text().filter(|text| !["0", "null"].contains(&text.as_ref())).map(std::borrow::Cow::into_owned)
+    node.text().filter(|text| !envelope::is_zero(text) && text.as_ref() != "null").map(std::borrow::Cow::into_owned)
 }
 
 /// What a parent leaves to its parts to say: why it failed, and, where there is only one part, what came of it.

@@ -17,10 +17,11 @@ use crate::{
     providers::{
         Answer,
         wire::{
-            envelope::{self, Envelope},
+            envelope::{self, Envelope, Form},
             failure::{by_status, fault, said, with_answer},
             list::body_text,
             node::Node,
+            rules::{Own, Rule, SECOND_FACTOR},
         },
     },
 };
@@ -37,6 +38,8 @@ pub(super) struct Issuer {
     pub secret: &'static str,
     /// The field with its address.
     pub address: &'static str,
+    /// The envelopes and codes by which its own words are known.
+    pub own: &'static [Own],
     /// Codes whose class the HTTP status does not tell.
     pub codes: &'static [(&'static str, FailureClass)],
 }
@@ -45,6 +48,11 @@ pub(super) const CLOUD_RU: Issuer = Issuer {
     name: "Cloud.ru IAM",
     secret: "the key ID and secret in the Secret that spec.auth.cloudRuKey.secretRef names; keys expire after 1 to 365 days",
     address: "spec.auth.cloudRuKey.endpoint",
+    own: &[
+        Own { form: Form::Status, code: is_rpc_code, names_tasks: false },
+        Own { form: Form::Error, code: is_rpc_code, names_tasks: false },
+        Own { form: Form::OAuth2, code: is_oauth2_code, names_tasks: false },
+    ],
     // The request holds nothing but the key: what it finds invalid or not there is the key.
     codes: &[
         ("3", FailureClass::AuthenticationFailed),
@@ -64,6 +72,7 @@ pub(super) const OAUTH2: Issuer = Issuer {
     name: "The token endpoint",
     secret: "the client ID and secret in the Secret that spec.auth.oauth2.secretRef names",
     address: "spec.auth.oauth2.tokenURL",
+    own: &[Own { form: Form::OAuth2, code: is_oauth2_code, names_tasks: false }],
     codes: &[
         ("invalid_client", FailureClass::AuthenticationFailed),
         ("invalid_grant", FailureClass::AuthenticationFailed),
@@ -142,36 +151,88 @@ pub(super) fn decode(issuer: &Issuer, answer: &Answer, now: Timestamp) -> Result
     Ok(Token { value: SecretString::from(token.trim()), expires })
 }
 
+/// Whether a code is one of `google.rpc.Code`, but for success.
+fn is_rpc_code(code: &str) -> bool {
+    code.parse().is_ok_and(|code: u8| (1..=16).contains(&code))
+}
+
+/// Whether a code may be the `error` of RFC 6749 §5.2 or an extension of it: they are all written as `invalid_client` is.
+fn is_oauth2_code(code: &str) -> bool {
+    code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 /// What an answer without a token stands for.
 pub(super) fn refusal(issuer: &Issuer, answer: &Answer, error: Option<Envelope>) -> Failure {
     // RFC 6749's `error` without a description reads as a message.
     let error = error.map(|mut error| {
         if error.code.is_empty() && issuer.codes.iter().any(|(code, _)| *code == error.message) {
             error.code = std::mem::take(&mut error.message);
+            error.form = Form::OAuth2;
         }
         error
     });
-    let listed = error.as_ref().and_then(|error| issuer.codes.iter().find(|(code, _)| *code == error.code));
+    let own = Own::of(issuer.own, error.as_ref());
+    let listed = error.as_ref().filter(|_| own.is_some());
+    let listed = listed.and_then(|error| issuer.codes.iter().find(|(code, _)| *code == error.code));
     let class = match listed {
         Some((_, class)) => *class,
         None if answer.status.is_success() => FailureClass::InvalidAnswer,
         None => by_status(answer.status.as_u16()),
     };
-    // A missing token endpoint says nothing about a task.
-    let class = if class == FailureClass::NotFound { FailureClass::InvalidRequest } else { class };
-    let (name, address) = (issuer.name, issuer.address);
-    let advice = match class {
-        FailureClass::AuthenticationFailed => format!("{name} refused the credential: check {}", issuer.secret),
-        FailureClass::PermissionDenied => {
-            format!("{name} knows the credential, but gives it no token: check its rights, and {}", issuer.secret)
-        }
-        FailureClass::RateLimited => format!("{name} limits the rate of token requests"),
-        FailureClass::UpstreamUnavailable => format!("{name} cannot issue a token at the moment; it is asked again"),
-        FailureClass::InvalidAnswer => {
-            format!("{name} did not answer with a token (redirects are not followed): check {address}")
-        }
-        _ => format!("{name} refuses the request for a token: check {address}, and {}", issuer.secret),
+    let class = match class {
+        // A missing token endpoint says nothing about a task.
+        FailureClass::NotFound => FailureClass::InvalidRequest,
+        class => class,
+    };
+    // A gateway's word is no word on a right, nor on the request.
+    let is_foreign = own.is_none() && matches!(class, FailureClass::PermissionDenied | FailureClass::InvalidRequest);
+    let class = if is_foreign { FailureClass::InvalidAnswer } else { class };
+    let advice = if second_factor(class, answer, error.as_ref()) {
+        let name = issuer.name;
+        format!(
+            "{name} asks for a second factor, which the operator cannot give: use a user or client for programs, without one"
+        )
+    } else {
+        issuer.advice(class, own.is_some())
     };
     let said = said(answer, error.as_ref());
-    with_answer(Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE)), answer, error)
+    let failure = Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE));
+    with_answer(failure, answer, error.filter(|_| own.is_some()))
+}
+
+/// Whether the credential is refused for want of a second factor. Keystone says so by a receipt for the first one (OpenStack Identity API
+/// v3, "Multi-Factor Authentication").
+fn second_factor(class: FailureClass, answer: &Answer, error: Option<&Envelope>) -> bool {
+    let is_refusal = matches!(class, FailureClass::AuthenticationFailed | FailureClass::PermissionDenied);
+    let receipt = || answer.headers.contains_key("openstack-auth-receipt");
+    let said = || error.is_some_and(|error| Rule::find(SECOND_FACTOR, "", error).is_some());
+    is_refusal && (receipt() || said())
+}
+
+impl Issuer {
+    /// What happened and what to do; `own`: in the issuer's own words.
+    fn advice(&self, class: FailureClass, own: bool) -> String {
+        let (name, address) = (self.name, self.address);
+        match class {
+            FailureClass::AuthenticationFailed if own => {
+                format!("{name} refused the credential: check {}", self.secret)
+            }
+            FailureClass::AuthenticationFailed => format!(
+                "The request for a token was refused, though not in the words of {name}, so that a gateway or proxy may have done so: check \
+                 {address}, and {}",
+                self.secret
+            ),
+            FailureClass::PermissionDenied => {
+                format!("{name} knows the credential, but gives it no token: check its rights, and {}", self.secret)
+            }
+            FailureClass::RateLimited => format!("{name} limits the rate of token requests"),
+            FailureClass::UpstreamUnavailable => format!("{name} cannot issue a token at the moment; retrying"),
+            FailureClass::InvalidAnswer => {
+                format!(
+                    "{name} did not answer with a token, nor with an error in its own words (redirects are not followed): check {address}"
+                )
+            }
+            _ => format!("{name} refuses the request for a token: check {address}, and {}", self.secret),
+        }
+    }
 }

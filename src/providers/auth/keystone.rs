@@ -10,10 +10,19 @@ use super::{
     without_line_breaks,
 };
 use crate::{
-    domain::failure::Failure,
+    domain::{
+        failure::Failure,
+        text::{MESSAGE, clean},
+    },
     providers::{
         Answer,
-        wire::{envelope, failure::fault, list::body_text, node::Node},
+        wire::{
+            envelope::{self, Envelope, Form},
+            failure::fault,
+            list::body_text,
+            node::Node,
+            rules::{Own, is_numbered, is_of_http},
+        },
     },
 };
 
@@ -22,6 +31,10 @@ const ISSUER: Issuer = Issuer {
     name: "The identity service",
     secret: "the user name, password and domain in the Secret that spec.auth.keystone.secretRef names, and spec.auth.keystone.project",
     address: "spec.auth.keystone.endpoint",
+    own: &[
+        Own { form: Form::Titled, code: is_of_http, names_tasks: false },
+        Own { form: Form::Flat, code: is_numbered, names_tasks: false },
+    ],
     codes: &[],
 };
 
@@ -104,6 +117,13 @@ pub(super) fn decode(answer: &Answer) -> Result<Token, Failure> {
         Some(token) => {
             Ok(Token { value: SecretString::from(token), expires: body.get("token").get("expires_at").time() })
         }
-        None => Err(refusal(&ISSUER, answer, envelope::read(&body))),
+        None => Err(refusal(&ISSUER, answer, envelope::read(&body).or_else(|| receipt(&body)))),
     }
+}
+
+/// What a receipt for the first of several factors says (OpenStack Identity API v3, "Multi-Factor Authentication").
+fn receipt(body: &Node<'_>) -> Option<Envelope> {
+    let methods = body.get("required_auth_methods");
+    let message = || clean(&format!("required_auth_methods: {}", methods.compact()), MESSAGE);
+    (!methods.is_blank()).then(|| Envelope { message: message(), ..Envelope::default() })
 }

@@ -125,6 +125,23 @@ fn error_answers() {
             (401, r#"{"error_msg":"The token must be updated.","error_code":"APIGW.0307","request_id":"3a1b"}"#),
             (
                 401,
+                r#"{"error_msg":"Incorrect IAM authentication information: calc aksk signature fail:signature expired, signature time:20260105T064303Z,server time:20260105T065904Z","error_code":"APIGW.0301"}"#,
+            ),
+            (
+                401,
+                r#"{"error_msg":"Incorrect IAM authentication information: AK access failed to reach the limit,forbidden.","error_code":"APIGW.0301"}"#,
+            ),
+            (
+                401,
+                r#"{"error_msg":"Incorrect IAM authentication information: Get secretKey failed,ak:******,err:ak not exist","error_code":"APIGW.0301"}"#,
+            ),
+            (
+                401,
+                r#"{"error_msg":"Incorrect IAM authentication information: verify aksk signature fail","error_code":"APIGW.0301"}"#,
+            ),
+            (401, r#"{"error_msg":"Incorrect IAM authentication information","error_code":"APIGW.0301"}"#),
+            (
+                401,
                 r#"{"error_msg":"Incorrect IAM authentication information: decrypt token fail","error_code":"APIG.0301","request_id":"3a1b"}"#,
             ),
             (

@@ -5,6 +5,7 @@ mod auth;
 mod checks;
 mod cloud_ru;
 mod faults;
+mod gateways;
 mod hostile;
 mod huawei_cloud;
 mod requests;

@@ -2,7 +2,13 @@
 
 use http::{StatusCode, header::LOCATION};
 
-use super::{envelope, envelope::Envelope, node::Node, retry};
+use super::{
+    clock,
+    envelope::{self, Envelope},
+    node::Node,
+    retry,
+    rules::{Own, Rule},
+};
 use crate::{
     domain::{
         failure::{Failure, FailureClass},
@@ -10,44 +16,6 @@ use crate::{
     },
     providers::Answer,
 };
-
-/// What an error's text must say for a [`Rule`] to hold; compared in lower case with the message and the details.
-#[derive(Clone, Copy, Debug)]
-pub enum Says {
-    /// No matter what.
-    Anything,
-    /// This is part of it.
-    Contains(&'static str),
-    /// It is this and no more.
-    Exactly(&'static str),
-}
-
-/// One line of a dialect's table. The first that holds decides.
-#[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    /// The code of the error.
-    pub code: &'static str,
-    /// What its text must say.
-    pub says: Says,
-    /// What it means.
-    pub class: FailureClass,
-    /// What happened and what to do, with `{task}` and `{scope}` to be filled in; empty for the class's own words.
-    pub advice: &'static str,
-}
-
-impl Rule {
-    /// A code that always means the same.
-    #[must_use]
-    pub const fn code(code: &'static str, class: FailureClass, advice: &'static str) -> Self {
-        Self { code, says: Says::Anything, class, advice }
-    }
-
-    /// A code whose meaning depends on the text.
-    #[must_use]
-    pub const fn text(code: &'static str, says: Says, class: FailureClass) -> Self {
-        Self { code, says, class, advice: "" }
-    }
-}
 
 /// How one upstream says that something is wrong.
 #[derive(Debug)]
@@ -62,6 +30,8 @@ pub struct Dialect {
     pub scope_field: &'static str,
     /// A prefix of codes that stands for another: `("APIGW.", "APIG.")`.
     pub same_prefix: Option<(&'static str, &'static str)>,
+    /// The envelopes and codes by which its own words are known.
+    pub own: &'static [Own],
     /// What its codes mean.
     pub rules: &'static [Rule],
 }
@@ -90,7 +60,7 @@ impl Dialect {
     /// The failure that an answer stands for whose status is not a success, or whose body is not whole.
     pub fn refused(&self, asked: Asked<'_>, answer: &Answer, text: &str) -> Option<Failure> {
         if answer.fault.is_some() {
-            return Some(self.unread(asked, answer));
+            return Some(fault(answer).unwrap_or_else(|| self.failure(asked, answer, None)));
         }
         let read = || match Node::parse(text) {
             Ok(body) => self.failure(asked, answer, envelope::read(&body)),
@@ -132,41 +102,38 @@ impl Dialect {
             );
             return self.invalid(asked, answer, &what);
         }
-        let rule = error.as_ref().and_then(|error| self.rule(error));
-        let class = rule.map_or_else(|| by_status(effective_status(answer.status, error.as_ref())), |rule| rule.class);
+        let own = Own::of(self.own, error.as_ref());
+        let rule = own.and_then(|_| self.rule(error.as_ref()?));
+        // A gateway that speaks in the envelope of its API does not speak for it.
+        let own = own.filter(|_| rule.is_none_or(|rule| rule.class != FailureClass::InvalidAnswer));
+        let class = match rule {
+            Some(rule) if own.is_some() => rule.class,
+            _ => by_words(answer.status, error.as_ref(), own),
+        };
+        let advised = rule.filter(|rule| rule.class == class && !rule.advice.is_empty()).map(|rule| rule.advice);
         // A list has no task that could be missing.
         let class =
             if class == FailureClass::NotFound && asked.task.is_none() { FailureClass::ScopeNotFound } else { class };
-        let advice = rule.map(|rule| rule.advice).filter(|advice| !advice.is_empty()).unwrap_or_else(|| advice(class));
+        let advice = match advised {
+            Some(advice) => advice,
+            None if own.is_none() => foreign(class),
+            None => advice(class),
+        };
         let advice = advice
             .replace("{system}", self.system)
             .replace("{field}", self.scope_field)
             .replace("{task}", &self.task_words(asked))
-            .replace("{scope}", &self.scope_words(asked));
+            .replace("{scope}", &self.scope_words(asked))
+            .replace("{clock}", &clock::difference(error.as_ref().map_or("", |error| &error.message)));
         let said = said(answer, error.as_ref());
-        with_answer(Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE)), answer, error)
-    }
-
-    /// The failure for an answer of whose body nothing can be read: its status and its header fields count.
-    fn unread(&self, asked: Asked<'_>, answer: &Answer) -> Failure {
-        fault(answer).unwrap_or_else(|| match answer.status {
-            // Nobody has said in the words of the API that the task is unknown.
-            StatusCode::NOT_FOUND | StatusCode::GONE => {
-                self.invalid(asked, answer, &format!("answered {}", said(answer, None)))
-            }
-            _ => self.failure(asked, answer, None),
-        })
+        let failure = Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE));
+        // Codes that are not the API's mean nothing to anybody who compares them.
+        with_answer(failure, answer, error.filter(|_| own.is_some()))
     }
 
     /// The failure for an error status whose body is not JSON.
     fn without_json(&self, asked: Asked<'_>, answer: &Answer, text: &str) -> Failure {
         let page = text.trim_start().starts_with('<');
-        if answer.status == StatusCode::NOT_FOUND && !text.trim().is_empty() {
-            // The API's own words would be JSON. To take a proxy's page for "the task is gone" would end a watch for good.
-            let what = "answered 404, but not in the words of the API: a proxy or another server answers there. \
-                        Check the connection's endpoint";
-            return self.invalid(asked, answer, what);
-        }
         let error = (!page).then(|| Envelope { message: clean(text, WORD), ..Envelope::default() });
         self.failure(asked, answer, error.filter(|error| !error.message.is_empty()))
     }
@@ -177,13 +144,7 @@ impl Dialect {
             Some((rest, to)) => format!("{to}{rest}"),
             None => error.code.clone(),
         };
-        let details = error.details.iter().flat_map(|detail| [detail.kind.as_str(), detail.value.as_str()]);
-        let said = [error.message.as_str()].into_iter().chain(details).collect::<Vec<_>>().join("\n").to_lowercase();
-        self.rules.iter().filter(|rule| rule.code == code).find(|rule| match rule.says {
-            Says::Anything => true,
-            Says::Contains(part) => said.contains(part),
-            Says::Exactly(text) => said.trim().trim_end_matches('.') == text,
-        })
+        Rule::find(self.rules, &code, error)
     }
 
     fn task_words(&self, asked: Asked<'_>) -> String {
@@ -200,6 +161,17 @@ impl Dialect {
         } else {
             format!("{} {}", self.scope, asked.scope)
         }
+    }
+}
+
+/// What an error means for which no table has a line. Words that are not the API's own (`own` is none) are no word on a task, a scope,
+/// a request or a right: to take a gateway's 404 for "the task is gone" would end a watch for good.
+fn by_words(status: StatusCode, error: Option<&Envelope>, own: Option<&Own>) -> FailureClass {
+    let class = by_status(effective_status(status, error.filter(|_| own.is_some())));
+    match class {
+        FailureClass::NotFound if !own.is_some_and(|own| own.names_tasks) => FailureClass::InvalidAnswer,
+        FailureClass::PermissionDenied | FailureClass::InvalidRequest if own.is_none() => FailureClass::InvalidAnswer,
+        class => class,
     }
 }
 
@@ -241,13 +213,28 @@ fn advice(class: FailureClass) -> &'static str {
         FailureClass::RateLimited => {
             "{system} limits the rate of requests: lower spec.rateLimit of the connection if this lasts"
         }
-        FailureClass::UpstreamUnavailable => "{system} cannot answer for {task} at the moment; it is asked again",
+        FailureClass::UpstreamUnavailable => "{system} cannot answer for {task} at the moment; retrying",
         FailureClass::InvalidRequest => {
             "{system} refuses the request for {task} in {scope}: check spec.task.id, {field} and the endpoint"
         }
         FailureClass::InvalidAnswer => {
-            "{system} did not answer with what was asked for, {task}: check the connection's endpoint"
+            "{system} did not answer with what was asked for, {task}. Retrying; if this lasts, check the connection's endpoint"
         }
+    }
+}
+
+/// What happened and what to do, where an answer is not in the words of the API.
+fn foreign(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::AuthenticationFailed => {
+            "The credential was refused, though not in the words of the API of {system}: a gateway or proxy in front of it may have done so. \
+             Check the Secret that spec.auth of the connection names, and the endpoint"
+        }
+        FailureClass::InvalidAnswer => {
+            "The answer to the request for {task} is not in the words of the API of {system}, so nothing is concluded from it: a gateway, \
+             a proxy or another server may have given it. Retrying; if this lasts, check the connection's endpoint"
+        }
+        class => advice(class),
     }
 }
 

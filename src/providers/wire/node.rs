@@ -171,7 +171,7 @@ impl<'a> Node<'a> {
     pub fn time(&self) -> Option<jiff::Timestamp> {
         match self {
             Self::Text(text) => super::time::parse(text),
-            Self::Float(_) | Self::Int(_) => super::time::from_epoch(self.number()?),
+            Self::Float(_) | Self::Int(_) | Self::Large(_) => super::time::parse(&self.text()?),
             _ => None,
         }
     }

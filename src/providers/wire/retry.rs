@@ -26,13 +26,16 @@ pub fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
     }
 }
 
-/// Reads a field's value: whole seconds, or a date.
+/// Reads a field's value: seconds, or a date. A part of a second, which RFC 9110 does not have but servers send, is a whole one.
 #[must_use]
 pub fn parse(text: &str) -> Option<RetryAfter> {
     let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    let (seconds, part) = text.split_once('.').unwrap_or((text, "0"));
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if are_digits(seconds) && are_digits(part) {
         // More digits than fit are a long time in any case; the wait is bounded where it is used.
-        return Some(RetryAfter::After(Duration::from_secs(text.parse().unwrap_or(u64::MAX))));
+        let more = u64::from(part.bytes().any(|digit| digit != b'0'));
+        return Some(RetryAfter::After(Duration::from_secs(seconds.parse().unwrap_or(u64::MAX).saturating_add(more))));
     }
     date(text).map(RetryAfter::At)
 }
@@ -66,6 +69,11 @@ mod tests {
             ("120", after(120)),
             (" 0 ", after(0)),
             ("99999999999999999999999", after(u64::MAX)),
+            ("99999999999999999999999.9", after(u64::MAX)),
+            ("0.2", after(1)),
+            ("1.0", after(1)),
+            ("1.5", after(2)),
+            ("59.000001", after(60)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", at("1994-11-06T08:49:37Z")),
             ("Sunday, 06-Nov-94 08:49:37 GMT", at("1994-11-06T08:49:37Z")),
             ("Sun Nov  6 08:49:37 1994", at("1994-11-06T08:49:37Z")),
@@ -73,6 +81,13 @@ mod tests {
             ("Wed, 21 Oct 2026 07:28:00 GMT", at("2026-10-21T07:28:00Z")),
             ("", None),
             ("-1", None),
+            ("-0.5", None),
+            ("1.", None),
+            (".5", None),
+            ("1.2.3", None),
+            ("1e3", None),
+            ("NaN", None),
+            ("+5", None),
             ("soon", None),
             ("Sun, 99 Nov 1994 08:49:37 GMT", None),
         ] {
