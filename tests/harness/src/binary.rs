@@ -29,13 +29,18 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 
 /// A command that runs the program `name` without what the environment would tell it: its flags are variables, too.
 pub(crate) fn command(name: &str) -> Result<Command> {
-    let mut command = Command::new(binary(name)?);
+    Ok(command_of(binary(name)?))
+}
+
+/// As [`command`], of any program.
+pub(crate) fn command_of(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (key, _) in
         std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("TASKWATCH_") && key != KEEP)
     {
         command.env_remove(key);
     }
-    Ok(command)
+    command
 }
 
 /// The root of the repository that this crate was compiled in: `crds/`, `deploy/` and the manifests are found from it.

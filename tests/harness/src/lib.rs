@@ -30,6 +30,7 @@ mod usage;
 mod wait;
 mod workdir;
 
+pub mod attacks;
 pub mod bench;
 pub mod demo;
 pub mod soak;

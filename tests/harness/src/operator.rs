@@ -20,6 +20,11 @@ pub struct OperatorOptions {
     pub args: Vec<String>,
     /// Its environment beside the inherited one, from which every `TASKWATCH_…` is taken away.
     pub env: Vec<(String, String)>,
+    /// The program; that of the same build as this executable where none is given.
+    pub program: Option<PathBuf>,
+    /// A program with arguments that runs the operator: the operator's own command line is appended. It must `exec`, so that signals
+    /// and memory are the operator's.
+    pub launcher: Vec<String>,
 }
 
 impl OperatorOptions {
@@ -27,7 +32,7 @@ impl OperatorOptions {
     #[must_use]
     pub fn new(kubeconfig: PathBuf) -> Self {
         let args = ["--allow-egress", "127.0.0.0/8"].map(str::to_owned).to_vec();
-        Self { kubeconfig, args, env: Vec::new() }
+        Self { kubeconfig, args, env: Vec::new(), program: None, launcher: Vec::new() }
     }
 
     /// Adds arguments.
@@ -78,7 +83,15 @@ impl Operator {
     pub fn spawn(options: &OperatorOptions) -> Result<Self> {
         let workdir = Arc::new(Workdir::new("operator")?);
         let [metrics, probes] = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
-        let mut command = binary::command("taskwatch")?;
+        let program = options.program.clone().map_or_else(|| binary("taskwatch"), Ok)?;
+        let mut command = match options.launcher.split_first() {
+            Some((launcher, arguments)) => {
+                let mut command = binary::command_of(launcher);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => binary::command_of(program),
+        };
         command
             .arg("run")
             .arg("--kubeconfig")

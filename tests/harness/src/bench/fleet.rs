@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 /// Where the objects are.
 pub(super) const NAMESPACE: &str = "bench";
 /// Only the metadata of what was written is wanted back.
-pub(super) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+pub(crate) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// The token that the simulator knows.
 pub(super) const TOKEN: &str = "not-a-secret";
 

@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+pub(crate) use fleet::METADATA_ONLY;
+
 use crate::workspace_root;
 use report::Report;
 
