@@ -55,6 +55,17 @@ soak: tools tools-go ## Ten minutes of faults on all sides, then every status mu
 	$(call say,Soak: $(SECONDS) s of faults and up to 4 minutes around them)
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-soak" --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
+.PHONY: test-attacks
+test-attacks: tools tools-linux ## Every attack of the security review on the release build in 256 MiB, beside a tenant who must not notice: ONLY=F1,F3
+	$(call say,Release build of the operator: up to 8 minutes the first time)
+	$(CARGO) build --locked --release --package taskwatch
+	$(call say,Build of the attackers: up to 4 minutes the first time)
+	$(CARGO) build --locked --workspace --bins
+	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
+	$(CONTROLPLANE)
+	$(call say,Attacks: about 12 minutes)
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-attacks" --operator "$${CARGO_TARGET_DIR:-target}/release/taskwatch" $(if $(ONLY),--only $(ONLY))
+
 .PHONY: demo
 demo: tools ## Watch the operator at work: control plane, simulator, TaskWatches of all three systems; Ctrl-C ends it
 	$(call say,Build: up to 4 minutes the first time)
@@ -106,7 +117,7 @@ clean: ## Remove what cargo has built; the control plane stays in its cache
 	$(CARGO) clean
 
 # One clear sentence for each tool that is missing.
-.PHONY: tools tools-rust tools-go tools-python
+.PHONY: tools tools-rust tools-go tools-linux tools-python
 tools-rust:
 	@command -v $(CARGO) >/dev/null || { echo "make: the Rust toolchain is missing (cargo): install it from https://rustup.rs" >&2; exit 1; }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "make: rustfmt is missing: rustup component add rustfmt" >&2; exit 1; }
@@ -120,6 +131,9 @@ endif
 
 tools-go:
 	@command -v go >/dev/null || { echo "make: Go 1.24 or newer is missing, it builds the fault proxy of the soak: install it" >&2; exit 1; }
+
+tools-linux:
+	@[[ "$$(uname)" = Linux ]] || { echo "make: the attacks need Linux: memory cgroups, network namespaces, /proc" >&2; exit 1; }
 
 tools-python:
 	@python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo "make: Python 3.10 or newer with venv is missing, it runs the Keystone that the tests sign in to: on Debian, apt-get install python3-venv" >&2; exit 1; }

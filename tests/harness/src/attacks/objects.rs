@@ -21,17 +21,17 @@ fn object(kind: &str, namespace: &str, name: &str, body: Value) -> Value {
 }
 
 /// A Secret.
-pub(super) fn secret(namespace: &str, name: &str, data: Value) -> Value {
+pub(super) fn secret(namespace: &str, name: &str, data: &Value) -> Value {
     object("Secret", namespace, name, json!({ "stringData": data }))
 }
 
 /// The Secret [`SECRET`].
 pub(super) fn token(namespace: &str) -> Value {
-    secret(namespace, SECRET, json!({ "token": TOKEN }))
+    secret(namespace, SECRET, &json!({ "token": TOKEN }))
 }
 
 /// A `ConfigMap`.
-pub(super) fn config_map(namespace: &str, name: &str, data: Value) -> Value {
+pub(super) fn config_map(namespace: &str, name: &str, data: &Value) -> Value {
     object("ConfigMap", namespace, name, json!({ "data": data }))
 }
 

@@ -111,7 +111,7 @@ mod tests {
             go,
             serde_json::to_string(&serde_json::to_string(SECRET).unwrap()).unwrap(),
         ] {
-            assert_eq!(secrets.found_in(&text).is_empty(), false, "{text}");
+            assert!(!secrets.found_in(&text).is_empty(), "{text}");
         }
         assert_eq!(secrets.found_in("p4 ss w rd Zyxwvut and much more that is no secret").len(), 0);
     }

@@ -76,7 +76,7 @@ async fn keep(target: SocketAddr, peer: Ipv4Addr, habit: Habit) -> Result<()> {
         }
         Habit::Hasty => {
             stream.write_all(REQUEST).await?;
-            stream.read(&mut answer).await?;
+            anyhow::ensure!(stream.read(&mut answer).await? > 0, "closed");
             Ok(())
         }
         Habit::Pipelining => {

@@ -118,7 +118,7 @@ fn informational_everywhere(place: &Place) -> Vec<Value> {
         all.push(watch(namespace, &place.nth(n), &name, &format!("job{n}"), kind));
     }
     let keys = json!({"clientID": "some-client", "clientSecret": "some-client-secret"});
-    all.push(super::super::objects::secret(ATTACKER[0], &name, keys));
+    all.push(super::super::objects::secret(ATTACKER[0], &name, &keys));
     for n in 10..18 {
         let auth = json!({"oauth2": {"tokenURL": place.url(), "secretRef": {"name": name}}, "token": null});
         let more = with(trust.clone(), json!({"requestTimeoutSeconds": 300, "auth": auth}));
@@ -159,10 +159,10 @@ fn small_values(_: &Request) -> Reply {
 }
 
 fn many_entries(request: &Request) -> Reply {
+    static BODY: OnceLock<Vec<u8>> = OnceLock::new();
     if request.kind != Kind::List {
         return Reply::running(request);
     }
-    static BODY: OnceLock<Vec<u8>> = OnceLock::new();
     whole(&BODY, || {
         let items: Vec<_> = (0..480_000).map(|n| format!(r#"{{"id":"{n:x}","state":"r"}}"#)).collect();
         let text = items.join(",");
@@ -230,7 +230,7 @@ fn gzip_bomb() -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for _ in 0..200 {
         // Writing to memory does not fail.
-        let _ = encoder.write_all(&[b' '; 1 << 20]);
+        let _ = encoder.write_all(&vec![b' '; 1 << 20]);
     }
     let body = encoder.finish().unwrap_or_default();
     let length = body.len();

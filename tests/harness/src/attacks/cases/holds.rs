@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::super::case::{Attack, Place, Scene};
@@ -68,14 +67,14 @@ pub(super) fn all() -> Vec<Attack> {
                 scene.ground.create_all(late).await.map(drop)
             })
         })
-        .judge(|scene| Box::pin(came_later(scene))),
+        .judge(|scene| super::verdict(came_later(scene))),
     ]
 }
 
 /// Whoever comes later is tried, and is not held for what somebody else has met.
-async fn came_later(scene: &Scene<'_>) -> Result<Vec<String>> {
+fn came_later(scene: &Scene<'_>) -> Vec<String> {
     let from = scene.there_ms + 10_000;
-    Ok(starved(&asked(scene, 0), "unauthorized-good", VICTIMS, from, due(from, 1) / 2))
+    starved(&asked(scene, 0), "unauthorized-good", VICTIMS, from, due(from, 1) / 2)
 }
 
 fn way_objects(place: &Place, (way, count): (&str, usize)) -> Vec<Value> {

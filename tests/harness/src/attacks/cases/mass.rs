@@ -81,8 +81,8 @@ fn objects(place: &Place) -> Vec<Value> {
         let mode = pick(&["Auto", "List", "Get"], n as u64);
         let provider = Provider::ALL[n % 3];
         let mode = if provider == Provider::Huawei { "Get" } else { mode };
-        let more = json!({"poll": {"mode": mode}, "allowedScopes": ["*"], "requestTimeoutSeconds": 3});
-        all.push(connection(namespace, &place.nth(n), provider, place.url(), more));
+        let over = json!({"poll": {"mode": mode}, "allowedScopes": ["*"], "requestTimeoutSeconds": 3});
+        all.push(connection(namespace, &place.nth(n), provider, place.url(), over));
     }
     for n in 0..WATCHES {
         let seed = n as u64;
@@ -116,7 +116,7 @@ async fn annotate(scene: &Scene<'_>) -> Result<()> {
             n as u64,
         );
         let mut annotations = serde_json::Map::new();
-        annotations.insert(key.to_owned(), json!(text(n as u64 ^ 11)));
+        annotations.insert(key.to_owned(), json!(text(n as u64 + 11)));
         let patch = json!({"metadata": {"annotations": annotations}});
         // Some are gone by now, others are refused.
         let _ = scene.ground.patch(&object, "", &patch).await;
@@ -141,8 +141,8 @@ fn hostile(request: &Request) -> Reply {
         "begin_time": seed, "percentDone": seed, "entities": {text(seed): text(seed ^ 8), "sub_jobs": [null, 1, {"status": text(seed)}]},
         "fail_reason": [text(seed)], "stateDetails": {"a": text(seed)}, "task": text(seed)});
     let json = [("Content-Type", "application/json")];
-    let name = text(seed ^ 12).replace(['\r', '\n', '\0', ':', ' '], "");
-    let value = text(seed ^ 13).replace(['\r', '\n', '\0'], "");
+    let name = text(seed.wrapping_add(12)).replace(['\r', '\n', '\0', ':', ' '], "");
+    let value = text(seed.wrapping_add(13)).replace(['\r', '\n', '\0'], "");
     let odd = [
         ("Content-Type", value.as_str()),
         (
@@ -155,7 +155,10 @@ fn hostile(request: &Request) -> Reply {
         ),
         (
             "Retry-After",
-            pick(&["-1", "0", "1.5", "soon", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"], seed ^ 14),
+            pick(
+                &["-1", "0", "1.5", "soon", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"],
+                seed.wrapping_add(14),
+            ),
         ),
         ("X-Request-Id", value.as_str()),
         ("ETag", value.as_str()),
@@ -165,11 +168,15 @@ fn hostile(request: &Request) -> Reply {
         0 => Reply::json(200, &with(body, over)),
         1 => Reply::json(200, &over),
         2 => Reply::text(200, &odd, &body.to_string()),
-        3 => Reply::text(pick(&[201, 202, 204, 206, 304, 300, 418, 451, 599, 999], seed ^ 15), &odd, &text(seed)),
+        3 => Reply::text(
+            pick(&[201, 202, 204, 206, 304, 300, 418, 451, 599, 999], seed.wrapping_add(15)),
+            &odd,
+            &text(seed),
+        ),
         4 => Reply::text(200, &json, &body.to_string()[..body.to_string().len() / 2]),
         5 => Reply::text(200, &json, &format!("\u{feff}{body}")),
         6 => Reply::text(200, &json, &"[".repeat(10_000)),
-        7 => Reply::text(pick(&[400, 404, 409, 410, 500, 503], seed ^ 16), &json, &text(seed)),
+        7 => Reply::text(pick(&[400, 404, 409, 410, 500, 503], seed.wrapping_add(16)), &json, &text(seed)),
         8 => Reply::Last(format!("HTTP/1.1 200 X\r\nContent-Length: 5000\r\n\r\n{body}").into_bytes()),
         9 => Reply::Last(vec![0xff; 300]),
         10 => Reply::text(

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::super::case::{Attack, Place, silence};
@@ -61,7 +62,7 @@ pub(super) fn objects() -> Vec<Attack> {
         Attack::new("F5", "large-bundles", "90 connections that name one ConfigMap with 1 MB of certificates")
             .plain(silence)
             .objects(|place| {
-                let bundle = config_map(ATTACKER[0], &place.nth(0), json!({"ca.crt": certificates(0, 999_600)}));
+                let bundle = config_map(ATTACKER[0], &place.nth(0), &json!({"ca.crt": certificates(0, 999_600)}));
                 let mut all = vec![token(ATTACKER[0]), bundle];
                 all.extend((0..90).map(|n| {
                     let tls = json!({"tls": {"caBundleRef": {"name": place.nth(0)}}});
@@ -80,7 +81,7 @@ pub(super) fn objects() -> Vec<Attack> {
                 all
             }),
         Attack::new("F5", "large-secrets", "60 connections whose token has 1 MB").plain(silence).objects(|place| {
-            let mut all = vec![secret(ATTACKER[0], &place.nth(0), json!({"token": "x".repeat(1_000_000)}))];
+            let mut all = vec![secret(ATTACKER[0], &place.nth(0), &json!({"token": "x".repeat(1_000_000)}))];
             all.extend((0..60).map(|n| {
                 let auth = json!({"auth": {"token": {"secretRef": {"name": place.nth(0)}}}});
                 connection(ATTACKER[0], &place.nth(n), Provider::Huawei, &port(n), auth)
@@ -105,7 +106,7 @@ fn stalling_list(request: &Request) -> Reply {
         return Reply::running(request);
     }
     let head = b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n{\"items\":[{\"id\":\"\r\n";
-    let unit = [format!("{CHUNK:x}\r\n").as_bytes(), &[b'a'; CHUNK], b"\r\n"].concat();
+    let unit = [format!("{CHUNK:x}\r\n").as_bytes(), &vec![b'a'; CHUNK], b"\r\n"].concat();
     Reply::stalling(head, unit, 250)
 }
 
@@ -118,10 +119,10 @@ fn stalling_get(_: &Request) -> Reply {
 
 /// 16 MiB of tasks that nobody asked about.
 fn long_list(request: &Request) -> Reply {
+    static LIST: OnceLock<Vec<u8>> = OnceLock::new();
     if request.kind != Kind::List {
         return Reply::running(request);
     }
-    static LIST: OnceLock<Vec<u8>> = OnceLock::new();
     let list = LIST.get_or_init(|| {
         let item = |n: u32| format!(r#"{{"id":"{n:032x}","state":"running","name":"{}"}}"#, "n".repeat(100));
         let items: Vec<_> = (0..90_000).map(item).collect();
@@ -173,7 +174,7 @@ fn stalling_tokens(place: &Place) -> Vec<Value> {
     let namespace = ATTACKER[0];
     let keys = json!({"clientID": "x-client", "clientSecret": "x-client-secret", "keyID": "x-key", "secret": "x-key-secret",
         "username": "x-user", "password": "x-password", "domain": "x-domain"});
-    let mut all = vec![secret(namespace, &place.nth(0), keys)];
+    let mut all = vec![secret(namespace, &place.nth(0), &keys)];
     for n in 0..60 {
         let reference = json!({"name": place.nth(0)});
         let (provider, auth) = match n % 3 {
@@ -214,7 +215,6 @@ async fn restart_with_statuses(scene: &super::Scene<'_>) -> anyhow::Result<()> {
         let status = &status;
         async move { scene.ground.patch(&object, "/status", status).await }
     };
-    use futures::StreamExt as _;
     let statuses: Vec<_> = futures::stream::iter(0..250).map(put).buffer_unordered(16).collect().await;
     let written = statuses.iter().filter(|one| one.is_ok()).count();
     anyhow::ensure!(written > 200, "only {written} statuses could be written");

@@ -41,8 +41,7 @@ pub(super) fn all() -> Vec<Attack> {
                 let limits = json!({"rateLimit": {"requestsPerSecond": 1000, "burst": 1000, "maxInFlight": 256}});
                 let modest = json!({"rateLimit": {"requestsPerSecond": 50, "burst": 50, "maxInFlight": 32}});
                 let mut all: Vec<_> = ATTACKER.map(token).to_vec();
-                for n in 0..5 {
-                    let namespace = ATTACKER[n];
+                for (n, namespace) in ATTACKER.into_iter().take(5).enumerate() {
                     for (kind, limits) in [("fast", &limits), ("modest", &modest)] {
                         let name = format!("{}-{kind}-{n}", place.name);
                         all.push(connection(namespace, &name, Provider::Huawei, place.url(), limits.clone()));

@@ -71,7 +71,7 @@ pub(super) fn objects(place: &Place) -> Vec<Value> {
     let keys = json!({"token": TOKEN, "username": "echo-user", "password": PASSWORD, "domain": "echo-domain", "clientID": CLIENT,
         "clientSecret": CLIENT_SECRET, "keyID": KEY_ID, "secret": KEY_SECRET, "accessKey": ACCESS_KEY, "secretKey": SECRET_KEY,
         "securityToken": SECURITY_TOKEN});
-    let mut all = vec![secret(ATTACKER[0], "echo", keys.clone()), secret(SYSTEM, "echo", keys)];
+    let mut all = vec![secret(ATTACKER[0], "echo", &keys), secret(SYSTEM, "echo", &keys)];
     let reference = json!({"name": "echo"});
     let slow = json!({"poll": {"minPeriodSeconds": 2, "maxPeriodSeconds": 2}});
     for (p, provider) in Provider::ALL.into_iter().enumerate() {
@@ -186,7 +186,7 @@ pub(super) fn echo(request: &Request) -> Reply {
             None if id == "failed" => failed(&format!("{sent} is bad")),
             None if request.kind == Kind::List => {
                 let mut one = request.clone();
-                one.id = "list".to_owned();
+                "list".clone_into(&mut one.id);
                 let item = with(
                     task(&one, State::Failed),
                     json!({"name": sent, "error": {"code": 3, "message": sent, "details": []},
@@ -224,10 +224,10 @@ fn succeeded(request: &Request, sent: &str) -> Value {
 /// The credential in the forms that programs put it into.
 fn encoded(sent: &str) -> String {
     let bare = sent.strip_prefix("Bearer ").unwrap_or(sent);
-    let base = STANDARD.encode(bare);
+    let encoded = STANDARD.encode(bare);
     let json = serde_json::to_string(bare).unwrap_or_default();
     let reversed = bare.strip_prefix("SDK-HMAC-SHA256 ").unwrap_or(bare);
-    format!("{base} {} {} {json} {reversed}", STANDARD.encode(format!("user:{bare}")), percent(bare))
+    format!("{encoded} {} {} {json} {reversed}", STANDARD.encode(format!("user:{bare}")), percent(bare))
 }
 
 fn percent(text: &str) -> String {

@@ -91,7 +91,7 @@ fn shared_objects(place: &Place) -> Vec<Value> {
     let mut data = serde_json::Map::new();
     data.extend(KEYS.iter().map(|key| ((*key).to_owned(), json!("a-value-of-no-use"))));
     data.insert("good".to_owned(), json!("quite-a-good-token"));
-    let mut all = vec![secret(SYSTEM, SECRET, Value::Object(data))];
+    let mut all = vec![secret(SYSTEM, SECRET, &Value::Object(data))];
     let named = |key: &str| json!({"auth": {"token": {"secretRef": {"name": SECRET, "key": key}}}});
     let mut add = |name: &str, url: &str, more: Value, allowed: &[&str]| {
         let name = format!("{}-{name}", place.name);

@@ -30,7 +30,7 @@ impl Reply {
 
     /// A body with a status and header fields.
     pub(in super::super) fn text(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
-        let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields = headers.iter().fold(String::new(), |all, (name, value)| all + name + ": " + value + "\r\n");
         let length = body.len();
         Self::Whole(format!("HTTP/1.1 {status} X\r\n{fields}Content-Length: {length}\r\n\r\n{body}").into_bytes())
     }

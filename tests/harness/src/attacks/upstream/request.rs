@@ -44,7 +44,7 @@ impl Request {
 
     /// The header fields as they came.
     pub(in super::super) fn dump(&self) -> String {
-        self.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+        self.headers.iter().fold(String::new(), |all, (name, value)| all + name + ": " + value + "\n")
     }
 
     /// The credential that came with it, as the header field has it.
