@@ -24,7 +24,8 @@ pub(super) struct Attack {
     pub(super) seconds: u64,
     pub(super) upstreams: Vec<Server>,
     pub(super) objects: fn(&Place) -> Vec<Value>,
-    /// What is done beside, once the objects are there. It is ended when the time is up.
+    /// What is done beside, once the objects are there. It is ended when the time is up. Where the operator is started for the attack alone,
+    /// the attack ends with it.
     pub(super) act: Option<Act>,
     /// What must be so at the end, beside the bars that hold for every attack. Each line is something that is wrong.
     pub(super) judge: Option<Judge>,

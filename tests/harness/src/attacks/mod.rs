@@ -178,7 +178,8 @@ impl Stage {
         }
         self.subject.forget_peak();
         let from = now_ms();
-        let results = futures::future::join_all(plays.iter().map(|play| play.perform(self, time))).await;
+        let results =
+            futures::future::join_all(plays.iter().map(|play| play.perform(self, time, attacks.len() > 1))).await;
         let to = now_ms();
         let mut faults = Vec::new();
         for (play, result) in plays.iter().zip(results) {
@@ -280,8 +281,10 @@ impl Play {
     }
 
     /// Makes the objects, does what is to be done beside for so long, and judges.
-    async fn perform(&self, stage: &Stage, time: Duration) -> Result<Vec<String>> {
-        let begun_ms = now_ms();
+    ///
+    /// Of many at once, each begins when its objects are there and all end together; what one must not achieve by itself is not judged then.
+    async fn perform(&self, stage: &Stage, time: Duration, among_many: bool) -> Result<Vec<String>> {
+        let (begun, begun_ms) = (tokio::time::Instant::now(), now_ms());
         let objects = (self.attack.objects)(&self.place);
         let wanted = objects.len();
         let made = stage.ground.create_all(objects).await?;
@@ -295,18 +298,20 @@ impl Play {
             there_ms: now_ms(),
             measure_from: &self.measure_from,
         };
+        let until = if among_many { begun } else { tokio::time::Instant::now() } + time;
         if let Some(act) = self.attack.act {
-            let until = tokio::time::Instant::now() + time;
             if let Ok(done) = tokio::time::timeout_at(until, act(&scene)).await {
                 done.with_context(|| format!("the act of {}", self.attack.name))?;
-                tokio::time::sleep_until(until).await;
+                if self.attack.together {
+                    tokio::time::sleep_until(until).await;
+                }
             }
         } else {
-            tokio::time::sleep(time).await;
+            tokio::time::sleep_until(until).await;
         }
         match self.attack.judge {
-            Some(judge) => judge(&scene).await,
-            None => Ok(Vec::new()),
+            Some(judge) if !among_many => judge(&scene).await,
+            _ => Ok(Vec::new()),
         }
     }
 }

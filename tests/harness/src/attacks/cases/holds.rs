@@ -31,7 +31,7 @@ pub(super) fn all() -> Vec<Attack> {
             "refused-tasks",
             "one tenant's tasks answered 401, 403, 5xx, or not at all, on shared connections",
         )
-        .seconds(20)
+        .seconds(16)
         .plain(answer)
         .objects(|place| WAYS.iter().flat_map(|way| way_objects(place, *way)).collect())
         .judge(|scene| {
@@ -51,7 +51,7 @@ pub(super) fn all() -> Vec<Attack> {
             "refused-first",
             "a 401 for the first task of a shared connection, before anybody's was good",
         )
-        .seconds(25)
+        .seconds(18)
         .plain(answer)
         .objects(|place| {
             way_objects(place, ("unauthorized", 3))

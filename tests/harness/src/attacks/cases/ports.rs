@@ -29,7 +29,7 @@ pub(super) fn all() -> Vec<Attack> {
         .act(|scene| Box::pin(storm(scene))),
         Attack::new("F17", "readiness", "/readyz while the API server is slow to answer, and while its lists are long")
             .alone()
-            .seconds(45)
+            .seconds(60)
             .objects(|place| {
                 let note =
                     json!({"metadata": {"annotations": {"large": "a".repeat(100_000)}}, "spec": {"suspend": true}});
@@ -69,8 +69,18 @@ async fn readiness(scene: &Scene<'_>) -> Result<()> {
     options.launcher = subject::launcher(None);
     let operator = Operator::spawn(&options)?;
     let is_ready = || async { matches!(operator.get("/readyz").await, Ok((200, _))) };
+    // The first moments are those in which nothing is known yet of what has to be full.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        ensure!(
+            !is_ready().await,
+            "/readyz says ok {:?} after the start, before the API server has said a word",
+            begun.elapsed()
+        );
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
     // Not a byte of an answer, then some, then so much that the lists take their time.
-    for (rate, seconds) in [(0, 4), (64 << 10, 6)] {
+    for (rate, seconds) in [(0, 2), (64 << 10, 6)] {
         gate.rate(rate);
         for _ in 0..seconds * 10 {
             let ready = is_ready().await;

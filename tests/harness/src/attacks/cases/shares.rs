@@ -24,18 +24,18 @@ pub(super) fn all() -> Vec<Attack> {
             "greedy-tenant",
             "300 watches of one namespace on a shared connection of 5 requests a second",
         )
-        .seconds(30)
+        .seconds(20)
         .plain(Reply::running)
         .objects(|place| on_shared(place, 300))
         .judge(|scene| super::verdict(slowed(scene))),
         Attack::new("F9", "requested-flood", "requestedAt of 20 watches changes 100 times a second in all")
-            .seconds(30)
+            .seconds(20)
             .plain(Reply::running)
             .objects(|place| on_shared(place, 20))
             .act(|scene| Box::pin(request_without_end(scene)))
             .judge(|scene| super::verdict(slowed(scene))),
         Attack::new("F14", "cannon", "five connections of 1,000 requests a second, 400 watches each, at one host")
-            .seconds(15)
+            .seconds(10)
             .plain(|_| Reply::text(404, &[], ""))
             .objects(|place| {
                 let limits = json!({"rateLimit": {"requestsPerSecond": 1000, "burst": 1000, "maxInFlight": 256}});

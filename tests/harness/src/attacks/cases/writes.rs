@@ -19,20 +19,20 @@ use super::super::upstream::{Provider, Reply, Request, State, task};
 /// The most that a status may have, as the API server stores it.
 const STATUS: usize = 32 << 10;
 /// How long writes are counted, and how many there may be for one object in that time while its task flaps.
-const COUNTED: Duration = Duration::from_secs(15);
-const WRITES: usize = 5;
+const COUNTED: Duration = Duration::from_secs(10);
+const WRITES: usize = 4;
 /// The most events for one object within the first minute.
 const EVENTS: u64 = 12;
 
 pub(super) fn all() -> Vec<Attack> {
     vec![
         Attack::new("F11", "large-statuses", "300 tasks whose every text is full of <>&\", another each second")
-            .seconds(12)
+            .seconds(8)
             .plain(large)
             .objects(|place| fleet(place, 300))
             .judge(|scene| Box::pin(weighed(scene))),
         Attack::new("F11", "flapping", "300 tasks that are pending, running, pending … each second")
-            .seconds(10)
+            .seconds(5)
             .plain(|request| Reply::json(200, &task(request, turn(request))))
             .objects(|place| fleet(place, 300))
             .judge(|scene| Box::pin(counted(scene))),
