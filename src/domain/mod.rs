@@ -4,5 +4,6 @@ pub mod cadence;
 pub mod connection;
 pub mod decide;
 pub mod failure;
+pub mod redact;
 pub mod task;
 pub mod text;

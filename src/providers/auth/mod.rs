@@ -4,6 +4,7 @@
 
 mod exchange;
 mod keystone;
+mod secrets;
 mod signing;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 pub use keystone::{Keystone, Project};
+pub use secrets::sent;
 
 use super::{Answer, SINGLE_BODY_LIMIT};
 use crate::domain::failure::{Failure, FailureClass};
