@@ -196,7 +196,9 @@ impl Controller {
                 (Usability::Usable, None) => Situation::Untried,
                 (Usability::Usable, Some(health)) => match &health.trouble {
                     Some((failure, _)) => Situation::Failing { failure },
-                    None if health.last_success.is_some() => Situation::Working { stretch: health.stretch },
+                    None if health.last_success.is_some() => {
+                        Situation::Working { stretch: health.stretch, throttled: health.throttled }
+                    }
                     None => Situation::Untried,
                 },
             };

@@ -11,11 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     kept::Kept,
     objects::{ConnectionObject, WatchObject, version},
+    unread::Unread,
 };
 use crate::{
     api::{ConnectionStatus, TaskWatch, TaskWatchStatus},
     domain::decide::Event,
     engine::{ConnectionHealth, ConnectionId, Delivery, Report, WatchKey},
+    tenancy::Tenant,
 };
 
 /// A `TaskWatch` and all that is known of it.
@@ -99,7 +101,7 @@ pub struct Index {
     pub connections: HashMap<ConnectionId, ConnectionEntry>,
     users: HashMap<ConnectionId, HashSet<WatchKey>>,
     /// How many observations no worker has looked at yet.
-    unread: usize,
+    unread: Unread,
     /// The labels of the namespaces; empty when the operator may not see them.
     pub namespaces: HashMap<Arc<str>, BTreeMap<String, String>>,
 }
@@ -215,8 +217,10 @@ impl Index {
     /// Forgets a `TaskWatch`; what the engine was asked for is returned, to be called off.
     pub fn remove_watch(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
         let entry = self.watches.remove(key)?;
-        self.unread -= usize::from(entry.unread);
         let connection = entry.object.connection();
+        if entry.unread {
+            self.unread.remove(&connection.tenant());
+        }
         if let Some(users) = self.users.get_mut(&connection) {
             users.remove(key);
             if users.is_empty() {
@@ -284,21 +288,31 @@ impl Index {
     pub fn observe(&mut self, delivery: Delivery<Timestamp>) -> bool {
         let Some(entry) = self.watches.get_mut(&delivery.key) else { return false };
         entry.observation = Some(Box::new((delivery.ticket, delivery.report)));
-        self.unread += usize::from(!std::mem::replace(&mut entry.unread, true));
+        if !std::mem::replace(&mut entry.unread, true) {
+            self.unread.add(entry.object.connection().tenant());
+        }
         true
     }
 
     /// A worker looks at what is known of a watch.
     pub fn read(&mut self, key: &WatchKey) {
-        if let Some(entry) = self.watches.get_mut(key) {
-            self.unread -= usize::from(std::mem::take(&mut entry.unread));
+        if let Some(entry) = self.watches.get_mut(key)
+            && std::mem::take(&mut entry.unread)
+        {
+            self.unread.remove(&entry.object.connection().tenant());
         }
     }
 
     /// How many observations no worker has looked at yet.
     #[must_use]
     pub fn unread(&self) -> usize {
-        self.unread
+        self.unread.total()
+    }
+
+    /// How many more there may be on a tenant's account.
+    #[must_use]
+    pub fn room(&self, tenant: &Tenant) -> usize {
+        self.unread.room(tenant)
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`sources`], [`readable`], [`objects`] | watches of the API server into the index; what is read of an object |
 //! | [`index`], [`kept`] | what is known, and how statuses are kept |
-//! | [`queue`] | who is to be looked at |
+//! | [`queue`], `unread` | who is to be looked at; how much of what was seen nobody has looked at yet |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
 //! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
 //! | [`access`] | which watch may use which connection |
@@ -21,6 +21,7 @@ pub mod readable;
 mod resolve;
 mod sources;
 mod status;
+mod unread;
 mod watches;
 
 use std::{
@@ -52,9 +53,15 @@ use crate::{
     ops::{
         args::RunArgs,
         clock::Clock,
+        guard::Guard,
         health::Health,
         metrics::{Metrics, ReconcileResult},
         shutdown::{DrainTimeout, drain},
+    },
+    tenancy::{
+        Tenant,
+        memory::{self, Parts},
+        shares::Shares,
     },
 };
 
@@ -102,8 +109,6 @@ pub enum StartError {
 
 /// Connections are reconciled so many at a time.
 const CONNECTION_WORKERS: u16 = 4;
-/// So many observations may wait for a worker before lists are read no further: each takes a kilobyte or more.
-const OBSERVATIONS: usize = 1_000;
 /// How often the work loop says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -128,8 +133,8 @@ impl Sink for Shared {
         }
     }
 
-    fn room(&self) -> usize {
-        OBSERVATIONS.saturating_sub(self.index().unread())
+    fn room(&self, tenant: &Tenant) -> usize {
+        self.index().room(tenant)
     }
 
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth) {
@@ -175,7 +180,11 @@ pub async fn run(
         connections: Queue::new(metrics.queue("connection")),
     });
     let clock = Clock::at(Timestamp::now());
-    let engine = Engine::new(transport, Arc::clone(&shared) as Arc<dyn Sink>, clock.clone(), metrics.clone());
+    let guard = Guard::new(metrics.clone());
+    let requests = (args.max_requests_per_second, args.max_requests_per_second_per_namespace);
+    let tenancy = Shares::new(Parts::of(memory::limit()), requests, Instant::now());
+    let sink = Arc::clone(&shared) as Arc<dyn Sink>;
+    let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard, tenancy);
     let controller = Arc::new(Controller {
         events: Events::start(client.clone(), std::env::var("POD_NAME").ok(), metrics.clone()),
         client: client.clone(),

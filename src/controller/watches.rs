@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{
-    Controller, Error, OBSERVATIONS, access,
+    Controller, Error, access,
     access::Namespaces,
     call,
     index::{ConnectionEntry, Index, Usability, WatchEntry},
     kept::Kept,
     objects::WatchObject,
     status::{self, Written},
+    unread,
 };
 use crate::{
     api::{ConnectionKind, ConnectionPoll, TaskWatch, TaskWatchSpec, TaskWatchStatus},
@@ -89,7 +90,7 @@ impl Controller {
         let mut index = self.shared.index();
         let now = self.clock.now();
         index.read(key);
-        let is_busy = index.unread() > OBSERVATIONS / 2;
+        let is_busy = index.unread() > unread::MOST / 2;
         let Index { watches, connections, namespaces, .. } = &mut *index;
         let entry = watches.get_mut(key)?;
         let object = Arc::clone(&entry.object);

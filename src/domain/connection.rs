@@ -1,5 +1,7 @@
 //! The status of a connection: whether its upstream answers and takes its credential.
 
+use std::fmt::Write;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -49,6 +51,8 @@ pub enum Situation<'a> {
     Working {
         /// By how much the periods are stretched for want of budget; 1 is not at all.
         stretch: f64,
+        /// Its tenant is delayed, for having used its share of processing time.
+        throttled: bool,
     },
 }
 
@@ -153,21 +157,28 @@ fn says(input: &Input<'_>) -> Says {
             message: failure.message.clone(),
             abnormal: Some(if passes(failure) { RECONCILING } else { STALLED }),
         },
-        Situation::Working { stretch } => Says {
-            ready: "True",
-            reason: "Connected",
-            message: if *stretch >= STRETCHED {
-                format!(
-                    "The upstream answers. There is more to ask than rateLimit allows: every period is up to {} times as long as \
-                     wanted; raise spec.rateLimit.requestsPerSecond, or the periods",
-                    step(*stretch)
-                )
-            } else {
-                "The upstream answers".to_owned()
-            },
-            abnormal: None,
-        },
+        Situation::Working { stretch, throttled } => {
+            Says { ready: "True", reason: "Connected", message: working(*stretch, *throttled), abnormal: None }
+        }
     }
+}
+
+/// What there is to know of a connection that works.
+fn working(stretch: f64, throttled: bool) -> String {
+    let mut message = "The upstream answers".to_owned();
+    if stretch >= STRETCHED {
+        let _ = write!(
+            message,
+            ". There is more to ask than rateLimit allows: every period is up to {} times as long as wanted; raise \
+             spec.rateLimit.requestsPerSecond, or the periods",
+            step(stretch)
+        );
+    }
+    if throttled {
+        message += ". Its requests are delayed: the answers to the namespace's connections take more processing time than its share; \
+                    lower spec.rateLimit, or raise the periods";
+    }
+    message
 }
 
 /// The stretch as it is told: it moves with each watch, and each word would be a write. The next power of two.

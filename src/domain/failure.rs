@@ -45,6 +45,12 @@ impl FailureClass {
 /// [`Failure::code`] of an answer whose body is larger than the request's limit.
 pub const BODY_TOO_LARGE: &str = "TooLarge";
 
+/// [`Failure::code`] of a list with an entry, or with text beside its entries, that is larger than is held of one.
+pub const ELEMENT_TOO_LARGE: &str = "ElementTooLarge";
+
+/// [`Failure::code`] of an answer over which the operator panics.
+pub const DEFECT: &str = "Defect";
+
 /// [`Failure::code`] of a request that the operator's administrator does not let out.
 pub const EGRESS_DENIED: &str = "EgressDenied";
 

@@ -14,19 +14,29 @@
 //! | [`coalesce`] | list or single requests |
 //! | [`sieve`] | lets go of what is known of a list, while it arrives |
 //! | [`transport`], [`egress`] | requests over HTTP: bounded, and only to where the operator lets them go |
-//! | [`actor`] | runs a planner: sends its jobs, decodes the answers, delivers the reports |
+//! | [`actor`], `inbox` | runs a planner: sends its jobs, delivers the reports; what it is to do |
+//! | `sending`, `listing` | one job on its way; a list that is being read |
+//! | `decoding`, `secrets` | from an answer to what it says, guarded; what must not be in it |
+//! | [`health`] | how a connection fares |
 
 pub mod access;
 pub mod actor;
 mod answers;
 pub mod budget;
 pub mod coalesce;
+mod decoding;
 pub mod egress;
 pub mod entry;
+pub mod health;
 pub mod hold;
+mod inbox;
 pub mod job;
+mod listing;
 pub mod lists;
 pub mod planner;
+mod planted;
+mod secrets;
+mod sending;
 pub mod sieve;
 pub mod tasks;
 pub mod transport;
@@ -42,9 +52,10 @@ use std::{
 use jiff::Timestamp;
 use url::Url;
 
+pub use self::health::ConnectionHealth;
 use self::{
-    actor::{Actor, Inbox, Shared},
-    coalesce::Mode,
+    actor::{Actor, Shared},
+    inbox::Inbox,
     planner::Settings,
     transport::{Channel, SettingsError, TlsSettings, Transport},
 };
@@ -53,8 +64,9 @@ use crate::{
         failure::Failure,
         task::{Task, TaskRef},
     },
-    ops::{clock::Clock, metrics::Metrics},
+    ops::{clock::Clock, guard::Guard, metrics::Metrics},
     providers::{Provider, auth::Credential},
+    tenancy::{Tenant, shares::Shares},
 };
 
 /// Who watches a task: the UID of an object. An object of the same name that is made later has another one.
@@ -155,6 +167,17 @@ pub struct ConnectionId {
     pub name: Arc<str>,
 }
 
+impl ConnectionId {
+    /// On whose account it is served: its namespace's, or its own where namespaces share it.
+    #[must_use]
+    pub fn tenant(&self) -> Tenant {
+        match &self.namespace {
+            Some(namespace) => Tenant::namespace(namespace),
+            None => Tenant::cluster_connection(&self.name),
+        }
+    }
+}
+
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {
@@ -203,25 +226,13 @@ impl Connection {
     }
 }
 
-/// How a connection fares.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ConnectionHealth {
-    /// What is wrong, and since when.
-    pub trouble: Option<(Failure, Timestamp)>,
-    /// When an answer last was of use.
-    pub last_success: Option<Timestamp>,
-    /// How most of its tasks are polled.
-    pub mode: Option<Mode>,
-    /// By how much the periods are stretched, for want of budget; 1 is not at all.
-    pub stretch: f64,
-}
-
 /// Where reports go. Called by the actors: must not block.
 pub trait Sink: Send + Sync + 'static {
     /// A report for a watcher.
     fn deliver(&self, delivery: Delivery<Timestamp>);
-    /// How many more reports may be delivered before those that were are taken up: lists are not read faster than that.
-    fn room(&self) -> usize;
+    /// How many more reports may be delivered on a tenant's account before those that were are taken up: lists are not read faster than
+    /// that.
+    fn room(&self, tenant: &Tenant) -> usize;
     /// News of a connection.
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth);
 }
@@ -236,8 +247,15 @@ pub struct Engine {
 impl Engine {
     /// An engine without connections.
     #[must_use]
-    pub fn new(transport: Transport, sink: Arc<dyn Sink>, clock: Clock, metrics: Metrics) -> Self {
-        Self { transport, shared: Shared { sink, clock, metrics }, inboxes: Mutex::default() }
+    pub fn new(
+        transport: Transport,
+        sink: Arc<dyn Sink>,
+        clock: Clock,
+        metrics: Metrics,
+        guard: Guard,
+        shares: Shares,
+    ) -> Self {
+        Self { transport, shared: Shared { sink, clock, metrics, guard, shares }, inboxes: Mutex::default() }
     }
 
     /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime.
@@ -261,7 +279,7 @@ impl Engine {
             Entry::Occupied(inbox) => inbox.get().configure(open),
             Entry::Vacant(slot) => {
                 let inbox = Arc::clone(slot.insert(Arc::default()));
-                tokio::spawn(Actor::new(id.clone(), open, inbox, self.shared.clone()).run());
+                tokio::spawn(Actor::new(id.clone(), &id.tenant(), open, inbox, self.shared.clone()).run());
             }
         }
         Ok(())

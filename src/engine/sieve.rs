@@ -48,12 +48,16 @@ struct Elements {
 
 /// So many bytes of a list are decoded at a time.
 const SLICE: usize = 128 << 10;
+/// No more than this is held of one element, nor of what is beside the elements, in bytes.
+const MOST: usize = 1 << 20;
 /// The depth of a list's elements: within the document, and within the list.
 const ELEMENTS: usize = 2;
 
 impl Sieve {
-    /// Takes the next part of the document in. `knows` says whether an entry with this print (see [`list::print`]) is known.
-    pub fn push(&mut self, part: &[u8], mut knows: impl FnMut(u64) -> bool) {
+    /// Takes the next part of the document in. `knows` says whether an entry with this print (see [`list::print`]) is known. Returns
+    /// whether it can be read on: an element, and all that is beside the elements, must be within 1 MiB.
+    #[must_use = "what cannot be read on must not be"]
+    pub fn push(&mut self, part: &[u8], mut knows: impl FnMut(u64) -> bool) -> bool {
         self.text.extend_from_slice(part);
         // What has been read and not been decided begins here.
         let mut open = self.done;
@@ -115,6 +119,14 @@ impl Sieve {
         self.text.copy_within(open.., self.done);
         self.text.truncate(self.done + self.read - open);
         self.read = self.text.len();
+        let beside = self.list.as_ref().map_or(self.done, |list| list.start);
+        beside <= MOST && self.read - self.done <= MOST
+    }
+
+    /// How much is held, in bytes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.text.capacity()
     }
 
     /// How many entries were left out.
@@ -125,7 +137,8 @@ impl Sieve {
 
     /// Takes what is kept of a long list out, as a document of its own: a long list is so decoded in slices. None while there is little.
     pub fn slice(&mut self) -> Option<Vec<u8>> {
-        let list = self.list.as_mut().filter(|list| self.done - list.start > SLICE)?;
+        // What is beside the elements comes with each slice: where that is much, slices are longer.
+        let list = self.list.as_mut().filter(|list| self.done - list.start > SLICE.max(list.start))?;
         let begun = self.text.split_off(self.done);
         let mut slice = std::mem::take(&mut self.text);
         self.text.extend_from_slice(slice.get(..list.start).unwrap_or_default());

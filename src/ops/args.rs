@@ -100,6 +100,17 @@ pub struct RunArgs {
           value_parser = seconds::<1, 3600>)]
     pub secret_refresh_seconds: Duration,
 
+    /// Send at most this many requests per second to upstreams over all connections, 1 to 100000, or 0 for no limit
+    #[arg(long, env = "TASKWATCH_MAX_REQUESTS_PER_SECOND", value_name = "COUNT", default_value = "500",
+          value_parser = rate)]
+    pub max_requests_per_second: f64,
+
+    /// Send at most this many of them for the connections of one namespace, or for one ClusterTaskConnection, 1 to 100000, or 0
+    /// for no limit
+    #[arg(long, env = "TASKWATCH_MAX_REQUESTS_PER_SECOND_PER_NAMESPACE", value_name = "COUNT", default_value = "250",
+          value_parser = rate)]
+    pub max_requests_per_second_per_namespace: f64,
+
     /// How many statuses are written at a time, 1 to 256
     #[arg(long, env = "TASKWATCH_WORKERS", value_name = "COUNT", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -219,6 +230,15 @@ fn seconds<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, Strin
     }
 }
 
+/// Whole requests a second; infinite for none.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<u32>() {
+        Ok(0) => Ok(f64::INFINITY),
+        Ok(count @ 1..=100_000) => Ok(f64::from(count)),
+        _ => Err("give a whole number from 1 to 100000, or 0 for no limit".to_owned()),
+    }
+}
+
 fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -280,6 +300,9 @@ mod tests {
         assert_eq!(args.secret_refresh_seconds, Duration::from_secs(30));
         assert_eq!((args.workers, args.threads), (16, 1));
         assert_eq!(args.drain_timeout_seconds, Duration::from_secs(8));
+        let rates = |args: &RunArgs| [args.max_requests_per_second, args.max_requests_per_second_per_namespace];
+        assert_eq!(rates(&args).map(|rate| rate.to_string()), ["500", "250"]);
+        assert!(rates(&run(&["--max-requests-per-second", "0"]))[0].is_infinite());
     }
 
     #[test]
@@ -306,6 +329,7 @@ mod tests {
             (["run", "--progress-min-points", "0"], "1..=100"),
             (["run", "--drain-timeout-seconds", "301"], "0 to 300"),
             (["run", "--log-level", "taskwatch=loud"], "invalid"),
+            (["run", "--max-requests-per-second", "0.5"], "0 for no limit"),
             (["run", "--http-address", "here"], "socket address"),
             (["decode", "--http-status", "99"], "100 to 599"),
             (["decode", "--header", "Retry-After"], "Name: value"),

@@ -76,6 +76,15 @@ impl Ceiling {
         Ok(())
     }
 
+    /// Gives back one that was taken in the present window and was not needed after all.
+    pub fn give_back(&self, tenant: &Tenant) {
+        let mut state = self.lock();
+        if let Some(window) = state.tenants.get_mut(tenant).filter(|window| window.spent > 0) {
+            window.spent -= 1;
+            state.spent = state.spent.saturating_sub(1);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,6 +150,18 @@ mod tests {
     async fn each_tenant_has_a_bound_of_its_own() {
         let ceiling = Ceiling::new(1000.0, 50.0, Instant::now());
         assert_eq!(run(&ceiling, &[("a", 400), ("b", 20)]).await, [50, 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_can_be_spent() {
+        let start = Instant::now();
+        let ceiling = Ceiling::new(1.0, 1.0, start);
+        for _ in 0..3 {
+            assert_eq!(ceiling.take(&tenant("a"), start), Ok(()));
+            ceiling.give_back(&tenant("a"));
+        }
+        assert_eq!(ceiling.take(&tenant("b"), start), Ok(()));
+        assert!(ceiling.take(&tenant("a"), start).is_err());
     }
 
     #[tokio::test(start_paused = true)]

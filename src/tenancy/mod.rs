@@ -9,12 +9,14 @@
 //! | [`usage`] | what each tenant has used lately, for the metrics |
 //! | [`share`] | the rule by which a rate is divided: max-min fairness |
 //! | [`memory`] | how much memory this process may use |
+//! | [`shares`] | one of each, for the whole process |
 
 pub mod ceiling;
 pub mod cpu;
 pub mod memory;
 pub mod pool;
 pub mod share;
+pub mod shares;
 pub mod usage;
 
 use std::{fmt, sync::Arc};

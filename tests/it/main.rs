@@ -9,6 +9,7 @@ mod keystone;
 mod layers;
 mod many;
 mod objects;
+mod poisoned;
 mod process;
 mod stage;
 mod trouble;

@@ -70,8 +70,8 @@ impl Form {
             }
             Coding::Base64(before) if is_whole => {
                 // The character that the last bits share with what follows, and the padding.
-                let shares = 8 * (before + self.value.len()) % 6 > 0;
-                let shared = usize::from(shares && text.get(end).is_some_and(|byte| is_base64(*byte)));
+                let ends_within = !(8 * (before + self.value.len())).is_multiple_of(6);
+                let shared = usize::from(ends_within && text.get(end).is_some_and(|byte| is_base64(*byte)));
                 let padding = text.get(end + shared..)?.iter().take(2).take_while(|byte| **byte == b'=').count();
                 Some(end + shared + padding)
             }

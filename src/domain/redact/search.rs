@@ -82,7 +82,8 @@ impl Search {
 }
 
 /// A step where nothing is known against it.
-const LAST: u8 = HEAD as u8 - 1;
+const LAST: u8 = 7;
+const _: () = assert!(LAST as usize == HEAD - 1);
 
 fn block(first: u8, second: u8) -> usize {
     (usize::from(fold(first)) << 4 ^ usize::from(fold(second))) & (BLOCKS - 1)

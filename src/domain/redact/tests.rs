@@ -40,10 +40,13 @@ fn write(c: char, writing: Writing) -> String {
     match writing {
         Writing::AsIs => c.to_string(),
         Writing::Percent { upper } => {
-            c.to_string().bytes().map(|byte| format!("%{}", hex(format!("{byte:02x}"), upper))).collect()
+            let parts: Vec<_> = c.to_string().bytes().map(|byte| hex(format!("{byte:02x}"), upper)).collect();
+            format!("%{}", parts.join("%"))
         }
         Writing::Json { upper } => {
-            c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{}", hex(format!("{unit:04x}"), upper))).collect()
+            let units: Vec<_> =
+                c.encode_utf16(&mut [0; 2]).iter().map(|unit| hex(format!("{unit:04x}"), upper)).collect();
+            format!("\\u{}", units.join("\\u"))
         }
         Writing::Short if matches!(c, '"' | '\\' | '/') => format!("\\{c}"),
         Writing::Short => write(c, Writing::Json { upper: false }),

@@ -50,6 +50,8 @@ impl Redactor {
         for StateDetail { kind, title, detail } in state_details {
             [kind, title, detail].into_iter().for_each(&mut redact);
         }
-        subtasks.iter_mut().for_each(|part| self.redact_task(part));
+        for part in subtasks {
+            self.redact_task(part);
+        }
     }
 }

@@ -5,5 +5,6 @@ mod lists;
 mod model;
 mod random;
 mod reading;
+mod redaction;
 mod rig;
 mod sieve;

@@ -13,7 +13,7 @@ fn sift(text: &[u8], size: usize, known: &[String]) -> (Vec<u8>, usize) {
     let prints: HashSet<_> = known.iter().map(|entry| print(entry.as_bytes())).collect();
     let mut sieve = Sieve::default();
     for part in text.chunks(size.max(1)) {
-        sieve.push(part, |print| prints.contains(&print));
+        assert!(sieve.push(part, |print| prints.contains(&print)));
     }
     let left_out = sieve.left_out();
     (sieve.finish(), left_out)
@@ -58,7 +58,7 @@ fn a_long_list_comes_in_slices_each_a_document() {
     let known: HashSet<_> = (0..3000).step_by(7).map(|n| print(entry(n).to_string().as_bytes())).collect();
     let (mut sieve, mut slices) = (Sieve::default(), Vec::new());
     for part in document.to_string().as_bytes().chunks(9_999) {
-        sieve.push(part, |print| known.contains(&print));
+        assert!(sieve.push(part, |print| known.contains(&print)));
         slices.extend(sieve.slice());
     }
     assert!(slices.len() > 2 && slices.iter().all(|slice| slice.len() < 200_000), "{}", slices.len());
@@ -69,6 +69,44 @@ fn a_long_list_comes_in_slices_each_a_document() {
     assert_eq!(shown, (0..3000).filter(|n| n % 7 > 0).map(entry).collect::<Vec<_>>());
     assert!(slices.iter().all(|slice| slice["about"] == document["about"]));
     assert_eq!(slices.last().unwrap()["next"], document["next"]);
+}
+
+/// How much is held at most while this comes in parts, and whether all of it may come.
+fn most_held(begin: &str, repeated: &str, times: usize) -> (usize, bool) {
+    let (mut sieve, mut most) = (Sieve::default(), 0);
+    let mut push = |part: &[u8]| {
+        let goes_on = sieve.push(part, |_| false);
+        most = most.max(sieve.held());
+        drop(sieve.slice());
+        goes_on
+    };
+    let goes_on = push(begin.as_bytes()) && (0..times).all(|_| push(repeated.as_bytes()));
+    (most, goes_on)
+}
+
+#[test]
+fn no_element_and_nothing_beside_them_is_held_beyond_a_bound() {
+    let filler = "a".repeat(64 << 10);
+    for (begin, repeated) in [
+        (r#"{"items":[{"id":""#, filler.as_str()),
+        (r#"{"items":[{"id":"x"},[["#, "[{},1],"),
+        (r#"{"text":""#, &filler),
+        (r#"{"items":{"id":""#, &filler),
+        ("[", &filler),
+        ("<html>", &filler),
+        ("", &filler),
+        (r#"{"a":1,"#, r#""b":[],"c":{},"#),
+        ("", "     "),
+    ] {
+        let (most, goes_on) = most_held(begin, repeated, (16 << 20) / repeated.len());
+        assert!(!goes_on && most <= 3 << 20, "{begin}{repeated:.10}…: {most}");
+    }
+    let entry = format!(r#"{{"id":"{filler}"}},"#);
+    let (most, goes_on) = most_held(r#"{"items":["#, &entry, 200);
+    assert!(goes_on && most <= 1 << 20, "{most}");
+    let beside = format!(r#"{{"about":"{}","items":["#, "x".repeat(900 << 10));
+    let (most, goes_on) = most_held(&beside, &entry, 200);
+    assert!(goes_on && most <= 5 << 20, "{most}");
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

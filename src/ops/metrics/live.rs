@@ -35,6 +35,7 @@ struct Connection {
     up: bool,
     tasks: BTreeMap<&'static str, u64>,
     stretch: f64,
+    throttled: bool,
 }
 
 impl Live {
@@ -45,7 +46,8 @@ impl Live {
     pub(super) fn connection(self: &Arc<Self>, provider: &'static str) -> ConnectionMetrics {
         let mut state = self.lock();
         let key = state.take_key();
-        state.connections.insert(key, Connection { provider, up: false, tasks: BTreeMap::new(), stretch: 1.0 });
+        let connection = Connection { provider, up: false, tasks: BTreeMap::new(), stretch: 1.0, throttled: false };
+        state.connections.insert(key, connection);
         ConnectionMetrics { live: Arc::clone(self), key }
     }
 
@@ -99,6 +101,11 @@ impl ConnectionMetrics {
     /// How many times longer than wanted the periods are, 1 or more (`taskwatch_period_stretch` shows the largest).
     pub fn set_period_stretch(&self, ratio: f64) {
         self.change(|connection| connection.stretch = ratio.max(1.0));
+    }
+
+    /// Whether its tenant is delayed for having used its share of processing time (`taskwatch_connections_throttled`).
+    pub fn set_throttled(&self, throttled: bool) {
+        self.change(|connection| connection.throttled = throttled);
     }
 
     fn change(&self, change: impl FnOnce(&mut Connection)) {
@@ -160,7 +167,7 @@ pub(super) struct LiveCollector(pub(super) Arc<Live>);
 impl Collector for LiveCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (mut all, mut up) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
-        let mut tasks = BTreeMap::<_, u64>::new();
+        let (mut tasks, mut throttled) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
         let mut stretch: f64 = 1.0;
         let (mut unfinished, mut longest) = (BTreeMap::new(), BTreeMap::new());
         let mut silent = BTreeMap::<_, f64>::new();
@@ -169,6 +176,7 @@ impl Collector for LiveCollector {
             for connection in state.connections.values() {
                 *all.entry(connection.provider).or_default() += 1;
                 *up.entry(connection.provider).or_default() += u64::from(connection.up);
+                *throttled.entry(connection.provider).or_default() += u64::from(connection.throttled);
                 for (task_state, count) in &connection.tasks {
                     *tasks.entry((connection.provider, *task_state)).or_default() += count;
                 }
@@ -192,6 +200,12 @@ impl Collector for LiveCollector {
             "taskwatch_connection_up",
             "Connections whose upstream answers and takes the credential",
             up.into_iter().map(provider),
+        )?;
+        gauges(
+            &mut encoder,
+            "taskwatch_connections_throttled",
+            "Connections whose tenant is delayed for having used its share of processing time",
+            throttled.into_iter().map(provider),
         )?;
         gauges(
             &mut encoder,

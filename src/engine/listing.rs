@@ -1,0 +1,167 @@
+//! A list that is being read: what is held of it, and until when.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    decoding::Decoder,
+    sieve::Sieve,
+    transport::{Body, Channel, Outgoing},
+};
+use crate::domain::failure::{ELEMENT_TOO_LARGE, Failure, FailureClass};
+use crate::providers::{Answer, Page, Reader};
+use crate::tenancy::pool::Lease;
+
+/// A list that is being read.
+pub(super) struct Listing {
+    scope: Arc<str>,
+    /// What it begins with.
+    head: Answer,
+    body: Body,
+    sieve: Sieve,
+    /// For what the sieve holds.
+    lease: Lease,
+    /// Leave to read a list.
+    _permit: OwnedSemaphorePermit,
+    deadline: Instant,
+    decoder: Decoder,
+    /// Entries of the slices that were decoded already.
+    sliced: usize,
+    bytes: usize,
+    /// Entries that somebody watches, so far.
+    served: u32,
+}
+
+impl Listing {
+    /// Sends the request and reads the head of the answer; holds its place among the connection's lists until it is dropped.
+    pub(super) async fn open(
+        channel: &Channel,
+        request: Outgoing,
+        scope: &Arc<str>,
+        decoder: Decoder,
+        (lease, permit): (Lease, OwnedSemaphorePermit),
+    ) -> Result<Box<Self>, Failure> {
+        let deadline = Instant::now() + request.timeout;
+        let (head, body) = channel.open(request).await?;
+        Ok(Box::new(Self {
+            scope: Arc::clone(scope),
+            head,
+            body,
+            sieve: Sieve::default(),
+            lease,
+            _permit: permit,
+            deadline,
+            decoder,
+            sliced: 0,
+            bytes: 0,
+            served: 0,
+        }))
+    }
+
+    /// Reads the next part; none at the end. Waits while the tenant has no memory left for what is held.
+    ///
+    /// # Errors
+    /// As [`Body::next`], or there was no memory in time.
+    pub(super) async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
+        let held = self.sieve.held();
+        self.lease.shrink_to(held);
+        let more = held - self.lease.held();
+        if more > 0 && timeout_at(self.deadline, self.lease.grow(more)).await.is_err() {
+            return Err(self.fail("NoMemory", FailureClass::UpstreamUnavailable, NO_MEMORY));
+        }
+        self.body.next().await
+    }
+
+    /// Takes a part in. `knows` says whether an entry of this print is known. Returns a document of its own where there is enough for one.
+    ///
+    /// # Errors
+    /// The list cannot be read on.
+    pub(super) fn take(&mut self, part: &[u8], knows: impl FnMut(u64) -> bool) -> Result<Option<Vec<u8>>, Failure> {
+        self.bytes += part.len();
+        if self.sieve.push(part, knows) {
+            return Ok(self.sieve.slice());
+        }
+        let failure = self.fail(ELEMENT_TOO_LARGE, FailureClass::InvalidAnswer, TOO_LARGE);
+        // Of an answer other than 2xx, status and header fields hold all the same.
+        if self.head.status.is_success() {
+            return Err(failure);
+        }
+        self.head.fault = Some(failure);
+        Ok(None)
+    }
+
+    /// Whether nothing more is to be read of it.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.head.fault.is_some()
+    }
+
+    /// Decodes a slice of it.
+    ///
+    /// # Errors
+    /// The class of the failure, where it is not a list.
+    pub(super) fn decode(&mut self, slice: Vec<u8>, reader: &mut dyn Reader) -> Result<Page, Failure> {
+        let answer = Answer { body: slice.into(), ..self.head.clone() };
+        let page = self.decoder.slice(&self.scope, answer, reader)?;
+        self.sliced += page.total;
+        Ok(page)
+    }
+
+    /// Decodes what is left of it.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub(super) fn finish(&mut self, reader: &mut dyn Reader) -> Result<Page, Failure> {
+        let rest = std::mem::take(&mut self.sieve);
+        let left_out = rest.left_out();
+        // Of a body that cannot be read on nothing is read.
+        let rest = if self.is_given_up() { Vec::new() } else { rest.finish() };
+        let mut page = self.decode(rest, reader)?;
+        page.total = left_out + self.sliced;
+        Ok(page)
+    }
+
+    /// Whose tasks it lists.
+    pub(super) fn scope(&self) -> Arc<str> {
+        Arc::clone(&self.scope)
+    }
+
+    /// So many entries more are watched by somebody.
+    pub(super) fn serves(&mut self, more: u32) {
+        self.served += more;
+    }
+
+    /// How many entries are watched by somebody.
+    pub(super) fn served(&self) -> u32 {
+        self.served
+    }
+
+    /// How much was read of it, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The HTTP status, for the metrics.
+    pub(super) fn code(&self) -> String {
+        self.head.status.as_str().to_owned()
+    }
+
+    /// What comes of it when it cannot be read.
+    pub(super) fn clean_failure(&self, failure: Failure) -> Failure {
+        self.decoder.clean_failure(failure)
+    }
+
+    fn fail(&self, code: &str, class: FailureClass, message: &str) -> Failure {
+        let http_status = Some(self.head.status.as_u16());
+        Failure { code: code.to_owned(), http_status, ..Failure::new(class, message) }
+    }
+}
+
+const NO_MEMORY: &str = "The operator has no memory left for this list: its other lists hold what the namespace may use of it; retrying. \
+                         Lower spec.rateLimit.maxInFlight of the connection, or raise the operator's memory limit";
+const TOO_LARGE: &str = "The upstream's list has an entry of more than 1 MiB, or more than 1 MiB beside its entries: \
+                         check that the connection's endpoint is that of the API";

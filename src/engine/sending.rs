@@ -1,0 +1,141 @@
+//! One job on its way: its request is sent, and what comes is decoded.
+
+use std::{sync::Arc, time::Instant as SystemInstant};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::{
+    decoding::Decoder,
+    job::JobKind,
+    listing::Listing,
+    transport::{Channel, Outgoing},
+};
+use crate::domain::{
+    failure::{Failure, FailureClass},
+    task::Task,
+};
+use crate::providers::{Answer, Page, auth::Token};
+use crate::tenancy::pool::Lease;
+
+/// A job that can be sent.
+pub(super) struct Errand {
+    pub(super) channel: Channel,
+    pub(super) request: Outgoing,
+    pub(super) decoder: Decoder,
+    /// For what is read of a list.
+    pub(super) lease: Lease,
+    /// Leave to read a list.
+    pub(super) lists: Arc<Semaphore>,
+    pub(super) now: jiff::Timestamp,
+}
+
+/// What came of a job, so far.
+pub(super) struct Sent {
+    pub(super) job: u64,
+    pub(super) kind: JobKind,
+    pub(super) started: SystemInstant,
+    pub(super) news: News,
+}
+
+pub(super) enum News {
+    /// The answer, decoded.
+    Whole(Box<Whole>),
+    /// More of a list; none at its end.
+    Part(Box<Listing>, Option<Bytes>),
+}
+
+/// An answer, decoded.
+pub(super) struct Whole {
+    /// The HTTP status, or why there is none: for the metrics.
+    pub(super) code: String,
+    /// The size of the body.
+    pub(super) bytes: usize,
+    pub(super) said: Said,
+}
+
+#[allow(clippy::large_enum_variant, reason = "one for each answer, at once taken apart")]
+pub(super) enum Said {
+    Token(Result<Token, Failure>),
+    Task(Result<Task, Failure>),
+    Page(Result<Page, Failure>),
+}
+
+/// Sends a job, and decodes its answer; of a list, reads the first part.
+pub(super) async fn carry_out(job: u64, kind: JobKind, errand: Result<Errand, Failure>) -> Sent {
+    let started = SystemInstant::now();
+    let news = match errand {
+        Err(failure) => Whole::failed(&kind, failure).into(),
+        Ok(errand) => match &kind {
+            JobKind::List(scope, _) => open(errand, &kind, scope).await,
+            _ => whole(errand, &kind).await.into(),
+        },
+    };
+    Sent { job, kind, started, news }
+}
+
+/// Reads the next part of a list.
+pub(super) async fn read_on(job: u64, kind: JobKind, started: SystemInstant, mut listing: Box<Listing>) -> Sent {
+    let news = match listing.read().await {
+        Ok(part) => News::Part(listing, part),
+        Err(failure) => Whole::failed(&kind, listing.clean_failure(failure)).into(),
+    };
+    Sent { job, kind, started, news }
+}
+
+async fn open(errand: Errand, kind: &JobKind, scope: &Arc<str>) -> News {
+    let Errand { channel, request, decoder, lease, lists, now: _ } = errand;
+    // It is never closed, and each that holds a permit ends within its request's time.
+    let Ok(permit) = lists.acquire_owned().await else {
+        return Whole::failed(kind, unsupported("lists")).into();
+    };
+    let result = match Listing::open(&channel, request, scope, decoder.clone(), (lease, permit)).await {
+        Ok(mut listing) => listing.read().await.map(|part| (listing, part)),
+        Err(failure) => Err(failure),
+    };
+    match result {
+        Ok((listing, part)) => News::Part(listing, part),
+        Err(failure) => Whole::failed(kind, decoder.clean_failure(failure)).into(),
+    }
+}
+
+async fn whole(errand: Errand, kind: &JobKind) -> Whole {
+    let Errand { channel, request, decoder, now, .. } = errand;
+    let answer = match channel.send(request).await {
+        Ok(answer) => answer,
+        Err(failure) => return Whole::failed(kind, decoder.clean_failure(failure)),
+    };
+    let Answer { status, body, .. } = &answer;
+    let (code, bytes) = (status.as_str().to_owned(), body.len());
+    let clean = |failure| decoder.clean_failure(failure);
+    let said = match kind {
+        JobKind::Authenticate => Said::Token(decoder.token(answer, now).await.map_err(clean)),
+        JobKind::Get(task) => Said::Task(decoder.task(task, answer).await.map_err(clean)),
+        JobKind::Subtasks(task) => Said::Page(decoder.subtasks(task, answer).await.map_err(clean)),
+        JobKind::List(..) => Said::Page(Err(unsupported("lists of one piece"))),
+    };
+    Whole { code, bytes, said }
+}
+
+impl Whole {
+    pub(super) fn failed(kind: &JobKind, failure: Failure) -> Self {
+        let code = failure.code.clone();
+        let said = match kind {
+            JobKind::Authenticate => Said::Token(Err(failure)),
+            JobKind::Get(_) => Said::Task(Err(failure)),
+            JobKind::Subtasks(_) | JobKind::List(..) => Said::Page(Err(failure)),
+        };
+        Self { code, bytes: 0, said }
+    }
+}
+
+impl From<Whole> for News {
+    fn from(whole: Whole) -> Self {
+        Self::Whole(Box::new(whole))
+    }
+}
+
+/// A request that the upstream has no form for.
+pub(super) fn unsupported(what: &str) -> Failure {
+    Failure::new(FailureClass::InvalidRequest, format!("this upstream has no {what}"))
+}
