@@ -9,10 +9,11 @@ use super::{
     wire::{
         envelope::{self, Form},
         failure::{Asked, Dialect},
-        list::{self, Entry, body_text},
+        list::{self, Entry},
         node::Node,
         path::path,
         rules::{Own, Rule},
+        text::text,
     },
 };
 use crate::domain::{
@@ -130,7 +131,7 @@ impl Provider for AstraControl {
 
     fn decode_task(&self, task: &TaskRef, answer: &Answer) -> Result<Task, Failure> {
         let asked = Asked { scope: &task.scope, task: Some(&task.id) };
-        let text = body_text(&answer.body);
+        let text = text(answer);
         let body = DIALECT.parse(asked, answer, &text)?;
         let entry = Entry::of(FIELDS, &body);
         match read(&entry) {
@@ -168,7 +169,7 @@ impl Provider for AstraControl {
 
     fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure> {
         let asked = Asked { scope, task: None };
-        let text = body_text(&answer.body);
+        let text = text(answer);
         if let Some(failure) = DIALECT.refused(asked, answer, &text) {
             return Err(failure);
         }

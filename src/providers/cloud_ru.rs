@@ -10,10 +10,11 @@ use super::{
         any::{self, Any},
         envelope::{self, Form},
         failure::{Asked, Dialect},
-        list::{self, Entry, body_text},
+        list::{self, Entry},
         node::Node,
         path::path,
         rules::{Own, Rule, Says},
+        text::text,
     },
 };
 use crate::domain::{
@@ -280,7 +281,7 @@ impl Provider for CloudRu {
 
     fn decode_task(&self, task: &TaskRef, answer: &Answer) -> Result<Task, Failure> {
         let asked = Asked { scope: &task.scope, task: Some(&task.id) };
-        let text = body_text(&answer.body);
+        let text = text(answer);
         let body = DIALECT.parse(asked, answer, &text)?;
         let wrapped = body.get("task");
         let entry = Entry::of(FIELDS, if wrapped.is_map() { wrapped } else { &body });
@@ -315,7 +316,7 @@ impl Provider for CloudRu {
 
     fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure> {
         let asked = Asked { scope, task: None };
-        let text = body_text(&answer.body);
+        let text = text(answer);
         if let Some(failure) = DIALECT.refused(asked, answer, &text) {
             return Err(failure);
         }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Answer, Provider,
-    wire::{list::body_text, node::Node},
+    wire::{list, text::text},
 };
 use crate::domain::{
     failure::Failure,
@@ -33,15 +33,9 @@ pub fn explain(provider: &dyn Provider, answer: &Answer, now: Timestamp) -> Valu
 }
 
 fn is_list(answer: &Answer) -> bool {
-    let text = body_text(&answer.body);
-    let body = Node::parse(&text);
+    // An empty list may be null.
     answer.status.is_success()
-        && body.is_ok_and(|body| {
-            // An empty list may be null.
-            body.entries()
-                .iter()
-                .any(|(key, value)| LISTS.contains(&key.as_ref()) && matches!(value, Node::List(_) | Node::Null))
-        })
+        && list::read(&text(answer), LISTS, &[], &mut |_| {}).is_ok_and(|listing| listing.total.is_some())
 }
 
 /// The tasks flat, as they are sent; parents also show those of their children that are in the list.

@@ -6,10 +6,10 @@ use super::{
     wire::{
         envelope::{self, Form},
         failure::{Asked, Dialect},
-        list::body_text,
         node::Node,
         path::path,
         rules::{Own, Rule, is_numbered, is_of_http},
+        text::text,
     },
 };
 use crate::domain::{
@@ -209,7 +209,7 @@ impl Provider for HuaweiCloud {
 
     fn decode_task(&self, task: &TaskRef, answer: &Answer) -> Result<Task, Failure> {
         let asked = Asked { scope: &task.scope, task: Some(&task.id) };
-        let text = body_text(&answer.body);
+        let text = text(answer);
         let body = DIALECT.parse(asked, answer, &text)?;
         let job = job_of(&body, &task.id);
         let Some(mut found) = is_job(job).then(|| read(job)).flatten() else {

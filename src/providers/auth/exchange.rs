@@ -19,9 +19,9 @@ use crate::{
         wire::{
             envelope::{self, Envelope, Form},
             failure::{by_status, fault, said, with_answer},
-            list::body_text,
             node::Node,
             rules::{Own, Rule, SECOND_FACTOR},
+            text::text,
         },
     },
 };
@@ -135,7 +135,7 @@ pub(super) fn decode(issuer: &Issuer, answer: &Answer, now: Timestamp) -> Result
     if let Some(failure) = fault(answer) {
         return Err(failure);
     }
-    let text = body_text(&answer.body);
+    let text = text(answer);
     let Ok(body) = Node::parse(&text) else { return Err(refusal(issuer, answer, None)) };
     if !answer.status.is_success() {
         return Err(refusal(issuer, answer, envelope::read(&body)));

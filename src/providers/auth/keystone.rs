@@ -19,9 +19,9 @@ use crate::{
         wire::{
             envelope::{self, Envelope, Form},
             failure::fault,
-            list::body_text,
             node::Node,
             rules::{Own, is_numbered, is_of_http},
+            text::text,
         },
     },
 };
@@ -110,7 +110,7 @@ pub(super) fn decode(answer: &Answer) -> Result<Token, Failure> {
     if let Some(failure) = fault(answer) {
         return Err(failure);
     }
-    let text = body_text(&answer.body);
+    let text = text(answer);
     let body = Node::parse(&text).unwrap_or(Node::Null);
     let token = answer.headers.get("x-subject-token").and_then(|token| token.to_str().ok()).map(str::trim);
     match token.filter(|token| answer.status.is_success() && !token.is_empty()) {

@@ -17,7 +17,7 @@ use crate::{
     providers::{
         Answer, PAGE_TASKS, Provider,
         decode::explain,
-        wire::{any, list::body_text, node::Node, retry, time},
+        wire::{any, node::Node, retry, text::text as text_of, time},
     },
 };
 
@@ -28,7 +28,7 @@ const ENDS: &[&str] =
 /// Reads `body` as every kind of answer of `provider`, and checks what comes out.
 pub fn decode(provider: &dyn Provider, status: u16, retry_after: &[u8], body: &[u8]) {
     let answer = answer(status, retry_after, body);
-    let may_end = may_end(&body_text(body));
+    let may_end = may_end(&text_of(&answer));
     for id in ["", "t1"] {
         let asked = TaskRef { scope: String::new(), id: id.to_owned() };
         match provider.decode_task(&asked, &answer) {

@@ -10,6 +10,7 @@ mod hostile;
 mod huawei_cloud;
 mod requests;
 mod robustness;
+mod texts;
 
 use std::fmt::Write;
 

@@ -1,7 +1,6 @@
 //! Lists of tasks, read in one pass: each entry is handed over as it is read, and of each only the fields that are wanted are kept.
 
 use std::{
-    borrow::Cow,
     fmt,
     hash::{BuildHasher, RandomState},
     sync::LazyLock,
@@ -10,7 +9,10 @@ use std::{
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::node::{Budget, Key, Node, without_mark};
+use super::{
+    mend::mend,
+    node::{Budget, Key, Node},
+};
 
 /// One entry of a list: the values of the wanted fields. It may be sent as an object or as an array in the order of the fields
 /// (Astra's `include=`, upstreams.md §3.3).
@@ -44,12 +46,15 @@ impl<'f, 'a> Entry<'f, 'a> {
         Self { fields, values: fields.iter().map(|field| document.get(field).clone()).collect(), print: 0 }
     }
 
-    /// Takes another entry's values in. Returns whether it is an object or an array that can be read.
-    fn fill(&mut self, text: &'a str, print: u64) -> bool {
+    /// Takes another entry's values in. Returns whether it is an object or an array.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn fill(&mut self, text: &'a str, print: u64) -> Result<bool, serde_json::Error> {
         self.print = print;
         self.values.clear();
         self.values.resize(self.fields.len(), Node::Null);
-        serde_json::Deserializer::from_str(text).deserialize_any(Fields(self)).unwrap_or(false)
+        serde_json::Deserializer::from_str(text).deserialize_any(Fields(self))
     }
 }
 
@@ -68,7 +73,9 @@ pub struct Listing<'a> {
     pub rest: Node<'a>,
 }
 
-/// Reads the list at one of `keys` of the document, and calls `sink` with each entry that is an object or an array. An entry that cannot be read is only counted; a `null` in the place of the list is an empty list.
+/// Reads the list at one of `keys` of the document, and calls `sink` with each entry that is an object or an array. An entry that cannot
+/// be read is only counted; a `null` in the place of the list is an empty list. What is not JSON by the book is mended (see
+/// [`super::mend`]), an entry by itself where that will do.
 ///
 /// # Errors
 /// Where `text` is not one JSON object, or has something else in the place of the list.
@@ -76,23 +83,46 @@ pub fn read<'a>(
     text: &'a str,
     keys: &[&str],
     fields: &[&str],
-    sink: Sink<'_, 'a>,
+    sink: Sink<'_>,
 ) -> Result<Listing<'a>, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_str(without_mark(text));
+    let mut given = 0usize;
+    let strictly = strictly(text, keys, fields, &mut |entry| {
+        given += 1;
+        sink(entry);
+    });
+    strictly.or_else(|error| {
+        let Some(mended) = mend(text) else { return Err(error) };
+        // What was given before the fault is not given again.
+        let listing = self::strictly(&mended, keys, fields, &mut |entry| match given.checked_sub(1) {
+            Some(left) => given = left,
+            None => sink(entry),
+        });
+        let Listing { total, rest } = listing.map_err(|_| error)?;
+        Ok(Listing { total, rest: rest.into_owned() })
+    })
+}
+
+fn strictly<'a>(
+    text: &'a str,
+    keys: &[&str],
+    fields: &[&str],
+    sink: Sink<'_>,
+) -> Result<Listing<'a>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let listing = deserializer.deserialize_map(Document { keys, entries: Entries { fields, sink } })?;
     deserializer.end()?;
     Ok(listing)
 }
 
 /// Takes an entry in.
-type Sink<'s, 'a> = &'s mut dyn FnMut(&Entry<'_, 'a>);
+type Sink<'s> = &'s mut dyn FnMut(&Entry<'_, '_>);
 
-struct Document<'f, 's, 'a> {
+struct Document<'f, 's> {
     keys: &'f [&'f str],
-    entries: Entries<'f, 's, 'a>,
+    entries: Entries<'f, 's>,
 }
 
-impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
+impl<'de> Visitor<'de> for Document<'_, '_> {
     type Value = Listing<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,19 +145,19 @@ impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
     }
 }
 
-struct Entries<'f, 's, 'a> {
+struct Entries<'f, 's> {
     fields: &'f [&'f str],
-    sink: Sink<'s, 'a>,
+    sink: Sink<'s>,
 }
 
-impl<'de> DeserializeSeed<'de> for &mut Entries<'_, '_, 'de> {
+impl<'de> DeserializeSeed<'de> for &mut Entries<'_, '_> {
     type Value = usize;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for &mut Entries<'_, '_, 'de> {
+impl<'de> Visitor<'de> for &mut Entries<'_, '_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,11 +173,24 @@ impl<'de> Visitor<'de> for &mut Entries<'_, '_, 'de> {
         while let Some(raw) = access.next_element::<&RawValue>()? {
             count += 1;
             let print = print(raw.get().as_bytes());
-            if entry.fill(raw.get(), print) {
-                (self.sink)(&entry);
+            match entry.fill(raw.get(), print) {
+                Ok(true) => (self.sink)(&entry),
+                Ok(false) => {}
+                Err(_) => self.mend(raw.get(), print),
             }
         }
         Ok(count)
+    }
+}
+
+impl Entries<'_, '_> {
+    /// Reads an entry that is not JSON by the book.
+    fn mend(&mut self, text: &str, print: u64) {
+        let Some(mended) = mend(text) else { return };
+        let mut entry = Entry { fields: self.fields, values: Vec::new(), print: 0 };
+        if entry.fill(&mended, print).unwrap_or(false) {
+            (self.sink)(&entry);
+        }
     }
 }
 
@@ -204,10 +247,4 @@ impl<'de> Visitor<'de> for Fields<'_, '_, 'de> {
     fn visit_str<E>(self, _: &str) -> Result<bool, E> {
         Ok(false)
     }
-}
-
-/// The body as text; bytes that are not UTF-8 become U+FFFD, so that one broken message does not hide the rest.
-#[must_use]
-pub fn body_text(body: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(body)
 }

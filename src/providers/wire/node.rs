@@ -7,6 +7,8 @@ use std::{borrow::Cow, cell::Cell, fmt};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::mend::mend;
+
 /// Most values of one document, or of one entry of a list. A body of two bytes for each value would else take thirty times its size.
 const MAX_VALUES: usize = 100_000;
 
@@ -35,15 +37,40 @@ pub enum Node<'a> {
 static NULL: Node<'static> = Node::Null;
 
 impl<'a> Node<'a> {
-    /// Reads `text`; a byte order mark before it is passed over.
+    /// Reads `text`; one that is not JSON by the book is mended first (see [`super::mend`]).
     ///
     /// # Errors
     /// Where `text` is not one JSON value, nests deeper than 128 levels, or holds more than 100,000 values.
     pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
-        let mut deserializer = serde_json::Deserializer::from_str(without_mark(text));
+        Node::strictly(text).or_else(|error| {
+            let mended = mend(text).and_then(|mended| Some(Node::strictly(&mended).ok()?.into_owned()));
+            mended.ok_or(error)
+        })
+    }
+
+    fn strictly(text: &'a str) -> Result<Self, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
         let node = (&Budget::default()).deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(node)
+    }
+
+    /// The same with texts of its own.
+    #[must_use]
+    pub fn into_owned<'o>(self) -> Node<'o> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        match self {
+            Self::Null => Node::Null,
+            Self::Bool(value) => Node::Bool(value),
+            Self::Int(value) => Node::Int(value),
+            Self::Large(value) => Node::Large(value),
+            Self::Float(value) => Node::Float(value),
+            Self::Text(text) => Node::Text(own(text)),
+            Self::List(items) => Node::List(items.into_iter().map(Node::into_owned).collect()),
+            Self::Map(entries) => {
+                Node::Map(entries.into_iter().map(|(key, value)| (own(key), value.into_owned())).collect())
+            }
+        }
     }
 
     /// The value at `key`; [`Node::Null`] where there is none.
@@ -200,11 +227,6 @@ impl<'a> Node<'a> {
             Self::Map(entries) => entries.iter().map(|(key, value)| (key.to_string(), value.to_value())).collect(),
         }
     }
-}
-
-/// `text` without a byte order mark at its start.
-pub(super) fn without_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// A string that is borrowed where it has no escapes.
