@@ -87,6 +87,67 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What those may be told who share a connection but do not own it: class, HTTP status, `Retry-After`, the code where it is a plain
+    /// word, and a sentence of our own. Nothing that an upstream, a Secret or an address has said is in it.
+    #[must_use]
+    pub fn for_others(&self) -> Self {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let plain = self.code.len() <= PLAIN_CODE && self.code.chars().all(is_plain);
+        Self {
+            class: self.class,
+            code: if plain { self.code.clone() } else { String::new() },
+            message: self.class.for_others().to_owned(),
+            http_status: self.http_status,
+            retry_after: self.retry_after,
+            correlation_id: None,
+        }
+    }
+}
+
+/// Longest code that others are told, in bytes: those of the upstreams are shorter.
+const PLAIN_CODE: usize = 64;
+
+impl FailureClass {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::NotFound,
+        Self::ScopeNotFound,
+        Self::AuthenticationFailed,
+        Self::PermissionDenied,
+        Self::RateLimited,
+        Self::UpstreamUnavailable,
+        Self::InvalidRequest,
+        Self::InvalidAnswer,
+    ];
+
+    /// See [`Failure::for_others`].
+    fn for_others(self) -> &'static str {
+        match self {
+            Self::NotFound => "The upstream does not know the task. Check spec.task.id.",
+            Self::ScopeNotFound => {
+                "The upstream does not know the scope of the task. Check spec.task.scope; the owner of the connection can see more in its status."
+            }
+            Self::AuthenticationFailed => {
+                "The upstream rejected the connection's credential. The owner of the connection can see why in its status."
+            }
+            Self::PermissionDenied => {
+                "The connection's credential has no right to read the task. The owner of the connection can see why in its status."
+            }
+            Self::RateLimited => "The upstream limits the rate of the connection's requests. Retrying more slowly.",
+            Self::UpstreamUnavailable => {
+                "The upstream cannot be reached, or cannot answer at the moment. Retrying; the owner of the connection can see why in its status."
+            }
+            Self::InvalidRequest => {
+                "The upstream refuses the request for the task. Check spec.task.id and spec.task.scope; the owner of the connection can see more in its status."
+            }
+            Self::InvalidAnswer => {
+                "The upstream answered with something other than the task. Retrying; the owner of the connection can see more in its status."
+            }
+        }
+    }
+}
+
 /// The two forms of `Retry-After` (RFC 9110 §10.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryAfter {
@@ -108,5 +169,50 @@ impl RetryAfter {
             Self::At(time) => Duration::try_from(time.duration_since(now)).unwrap_or_default(),
         };
         wait.min(Self::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Failure, FailureClass, RetryAfter};
+
+    #[test]
+    fn others_are_told_nothing_that_came_from_elsewhere() {
+        for class in FailureClass::ALL {
+            let foreign = "Secret ops/prod-admin (key root-password) at 10.0.0.7:8443 api.corp.test: Bearer eyJabc";
+            let failure = Failure {
+                class,
+                code: "EVS.2024".to_owned(),
+                message: foreign.to_owned(),
+                http_status: Some(418),
+                retry_after: Some(RetryAfter::After(Duration::from_secs(7))),
+                correlation_id: Some("prod-admin".to_owned()),
+            };
+            let told = failure.for_others();
+            let sentence = told.message.clone();
+            assert!(sentence.starts_with("The ") && sentence.ends_with('.'), "{sentence}");
+            assert_eq!(
+                told,
+                Failure { message: sentence.clone(), correlation_id: None, ..failure.clone() },
+                "class, plain code, status and wait are kept"
+            );
+            assert_eq!(told.for_others(), told);
+            // The same whatever happened: nothing of it can be in the sentence.
+            assert_eq!(Failure::new(class, "").for_others().message, sentence);
+            for code in ["api.corp.test:8443", "a b", "ключ", "<x>", "Bearer\u{a0}x", "x".repeat(65).as_str()] {
+                let failure = Failure { code: code.to_owned(), ..failure.clone() };
+                assert_eq!(failure.for_others().code, "", "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_class_is_missing() {
+        let mut words: Vec<_> = FailureClass::ALL.iter().map(|class| class.as_str()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), 8);
     }
 }

@@ -71,11 +71,33 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     }
 }
 
-/// Formatting characters that show nothing themselves but change what is seen around them.
+/// Characters that show nothing themselves but change what is seen around them, or look like a blank that is none: Unicode's
+/// `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`; the marks that turn the direction are among them), the marks of
+/// interlinear annotations, and the blank pattern of Braille. In order; each range with its ends.
+const INVISIBLE: &[(char, char)] = &[
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{202a}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
 fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    let after = INVISIBLE.partition_point(|(first, _)| *first <= c);
+    after.checked_sub(1).and_then(|at| INVISIBLE.get(at)).is_some_and(|(_, last)| c <= *last)
 }
 
 /// Ends `text` with an ellipsis within `max` bytes.
@@ -95,7 +117,7 @@ fn cut(mut text: String, max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::{INVISIBLE, clean};
 
     #[test]
     fn takes_out_what_harms_and_keeps_what_is_said() {
@@ -112,6 +134,28 @@ mod tests {
             ("\u{1b}", ""),
         ] {
             assert_eq!(clean(text, 100), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_invisible_is_left() {
+        assert!(INVISIBLE.windows(2).all(|pair| pair[0].1 < pair[1].0), "in order, and apart");
+        for (first, last) in INVISIBLE {
+            for c in *first..=*last {
+                assert_eq!(clean(&format!("a{c}b"), 100), "ab", "U+{:04X}", u32::from(c));
+            }
+            let beside = [u32::from(*first) - 1, u32::from(*last) + 1].map(|code| char::from_u32(code).unwrap_or('x'));
+            for c in beside.into_iter().filter(|c| !c.is_control() && !c.is_whitespace()) {
+                assert_eq!(clean(&format!("a{c}b"), 100), format!("a{c}b"), "U+{:04X}", u32::from(c));
+            }
+        }
+        // One of each block that a review found to pass.
+        for c in "\u{3164}\u{34f}\u{fe00}\u{fe0f}\u{e0100}\u{2800}\u{115f}\u{17b4}\u{1d173}\u{ffa0}\u{180d}".chars() {
+            assert_eq!(clean(&format!("{c}a{c}"), 100), "a", "U+{:04X}", u32::from(c));
+        }
+        // What is seen stays: accents, emoji, scripts with marks of their own.
+        for text in ["e\u{301}", "\u{1f4be}", "हिन्दी", "ไทย", "Ω≈ç"] {
+            assert_eq!(clean(text, 100), text);
         }
     }
 
