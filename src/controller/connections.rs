@@ -144,7 +144,7 @@ impl Controller {
                 };
                 let found = found.map(|mut data| data.remove(&reference.key));
                 match found {
-                    Ok(Some(ByteString(pem))) => Some(pem),
+                    Ok(Some(ByteString(pem))) => Some(pem.into()),
                     Ok(None) => {
                         return Ok(Err(Usability::SecretNotFound(format!(
                             "{} {namespace}/{} has no key {}: add it, or correct spec.tls.caBundleRef",

@@ -173,7 +173,6 @@ pub async fn run(
     health: Health,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
-    let transport = Transport::new(EgressPolicy::new(args.allow_egress.clone(), api_server))?;
     let shared = Arc::new(Shared {
         index: Mutex::default(),
         watches: Queue::new(metrics.queue("taskwatch")),
@@ -183,6 +182,8 @@ pub async fn run(
     let guard = Guard::new(metrics.clone());
     let requests = (args.max_requests_per_second, args.max_requests_per_second_per_namespace);
     let tenancy = Shares::new(Parts::of(memory::limit()), requests, Instant::now());
+    let policy = EgressPolicy::new(args.allow_egress.clone(), api_server);
+    let transport = Transport::new(policy, tenancy.clone())?;
     let sink = Arc::clone(&shared) as Arc<dyn Sink>;
     let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard, tenancy);
     let controller = Arc::new(Controller {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use k8s_openapi::ByteString;
 use secrecy::SecretString;
 use url::Url;
@@ -30,7 +31,7 @@ pub struct Material {
     /// The data of the credential's Secret.
     pub secret: BTreeMap<String, ByteString>,
     /// The certificates of `spec.tls.caBundleRef`.
-    pub certificates: Option<Vec<u8>>,
+    pub certificates: Option<Bytes>,
 }
 
 /// The connection for the engine, and a number that differs when anything in it does.
@@ -49,10 +50,8 @@ pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Con
         .ok_or_else(|| invalid("spec.auth names no credential, or more than one: give exactly one"))?;
     let endpoint = url(provider.endpoint(), &format!("spec.provider.{}.endpoint", provider.name()))?;
     let ca_bundle = match &material.certificates {
-        Some(pem) => {
-            Some(String::from_utf8(pem.clone()).map_err(|_| invalid("spec.tls.caBundleRef does not hold PEM text"))?)
-        }
-        None => spec.tls.as_ref().and_then(|tls| tls.ca_bundle.clone()),
+        Some(pem) => Some(pem.clone()),
+        None => spec.tls.as_ref().and_then(|tls| tls.ca_bundle.clone()).map(Bytes::from),
     };
     let tls = TlsSettings { ca_bundle, server_name: spec.tls.as_ref().and_then(|tls| tls.server_name.clone()) };
     let credential = Reader { auth, material }.credential(provider)?;
@@ -76,7 +75,8 @@ pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Con
     };
     let mut hasher = DefaultHasher::new();
     // Debug of the specification has no secret in it; the Secret's data is hashed as it is.
-    format!("{:?}{:?}{tls:?}", spec.provider, spec.auth).hash(&mut hasher);
+    format!("{:?}{:?}", spec.provider, spec.auth).hash(&mut hasher);
+    tls.hash(&mut hasher);
     for (key, ByteString(value)) in &material.secret {
         (key, value).hash(&mut hasher);
     }

@@ -74,7 +74,13 @@ impl Listing {
         if more > 0 && timeout_at(self.deadline, self.lease.grow(more)).await.is_err() {
             return Err(self.fail("NoMemory", FailureClass::UpstreamUnavailable, NO_MEMORY));
         }
-        self.body.next().await
+        // The sieve's own lease is for what is held.
+        self.body.hold(0);
+        let part = self.body.next().await?;
+        if part.is_none() {
+            self.head.fault = self.body.take_fault();
+        }
+        Ok(part)
     }
 
     /// Takes a part in. `knows` says whether an entry of this print is known. Returns a document of its own where there is enough for one.

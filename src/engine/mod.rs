@@ -262,24 +262,27 @@ impl Engine {
     ///
     /// # Errors
     /// Where no request can be sent with this endpoint or TLS configuration; what was open stays so.
-    pub fn connect(&self, id: &ConnectionId, connection: Connection) -> Result<(), SettingsError> {
+    pub fn connect(&self, id: &ConnectionId, mut connection: Connection) -> Result<(), SettingsError> {
         let transport = &self.transport;
-        let channel = transport.channel(&connection.endpoint, &connection.tls)?;
+        let tenant = id.tenant();
+        let channel = transport.channel(&tenant, &connection.endpoint, &connection.tls)?;
         let token_channel = match connection.credential.token_request() {
             None => None,
             Some(request) if request.url.origin() == connection.endpoint.origin() => Some(channel.clone()),
             // The server name is the endpoint's; the authorities are trusted for both.
             Some(request) => {
                 let tls = TlsSettings { server_name: None, ..connection.tls.clone() };
-                Some(transport.channel(&transport::root(&request.url), &tls)?)
+                Some(transport.channel(&tenant, &transport::root(&request.url), &tls)?)
             }
         };
+        // The channels have it; kept by each connection, it would be most of what a connection takes up.
+        connection.tls.ca_bundle = None;
         let open = Arc::new(Open { connection, channel, token_channel });
         match self.inboxes().entry(id.clone()) {
             Entry::Occupied(inbox) => inbox.get().configure(open),
             Entry::Vacant(slot) => {
                 let inbox = Arc::clone(slot.insert(Arc::default()));
-                tokio::spawn(Actor::new(id.clone(), &id.tenant(), open, inbox, self.shared.clone()).run());
+                tokio::spawn(Actor::new(id.clone(), &tenant, open, inbox, self.shared.clone()).run());
             }
         }
         Ok(())

@@ -101,7 +101,8 @@ async fn open(errand: Errand, kind: &JobKind, scope: &Arc<str>) -> News {
 
 async fn whole(errand: Errand, kind: &JobKind) -> Whole {
     let Errand { channel, request, decoder, now, .. } = errand;
-    let answer = match channel.send(request).await {
+    // Held until the answer is decoded.
+    let (answer, _lease) = match channel.send(request).await {
         Ok(answer) => answer,
         Err(failure) => return Whole::failed(kind, decoder.clean_failure(failure)),
     };

@@ -3,23 +3,34 @@
 use std::{
     error::Error,
     io::{self, ErrorKind},
+    sync::Arc,
     time::Duration,
 };
 
-use rustls::CertificateError;
+use hyper_util::client::legacy;
 
-use super::{CONNECT_TIMEOUT, Denied, FailureClass, ResolveError};
-use crate::domain::failure::{BODY_TOO_LARGE, EGRESS_DENIED};
-use crate::domain::text;
+use super::{
+    client::MAX_HEAD,
+    connect::{CONNECT_TIMEOUT, ConnectError},
+    flood::{Flood, MAX_INFORMATIONAL, Traffic},
+    names::NameError,
+    tls,
+};
+use crate::domain::{
+    failure::{BODY_TOO_LARGE, EGRESS_DENIED, FailureClass},
+    text,
+};
+use crate::engine::egress::Denied;
 
 /// Longest foreign part of a message, in bytes.
 const FOREIGN: usize = 256;
 
-/// Why there is no answer.
+/// Why there is no answer, or no whole one.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Network {
     Denied(Denied),
-    Resolve(String),
+    Resolve(NameError),
+    NoShare(Duration),
     Timeout(Duration),
     ConnectTimeout,
     Refused,
@@ -27,38 +38,62 @@ pub(super) enum Network {
     Unreachable,
     Tls(rustls::Error),
     NotHttp,
+    HeadTooLarge,
+    UnknownCoding(String),
     BadEncoding,
     TooLarge(usize),
+    TooSlow,
+    Flooded(Flood),
     OtherHost,
     Other(String),
 }
 
-/// The cause that the chain of an error's sources names.
-pub(super) fn explain(error: &reqwest::Error) -> Network {
-    let mut timeout = false;
+/// Why a request of the client failed.
+pub(super) fn explain_request(error: &legacy::Error) -> Network {
+    let mut extensions = http::Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extensions);
+    }
+    explain(error, extensions.get::<Arc<Traffic>>().map(|traffic| &**traffic))
+}
+
+/// The cause that the chain of an error's sources names, of an error on a connection with this traffic.
+pub(super) fn explain(error: &(dyn Error + 'static), traffic: Option<&Traffic>) -> Network {
+    // HTTP/2 does not pass on why its socket was closed.
+    if let Some(flood) = traffic.and_then(Traffic::flooded) {
+        return Network::Flooded(flood);
+    }
+    let mut connecting = false;
     for cause in chain(error) {
-        if let Some(resolve) = cause.downcast_ref::<ResolveError>() {
-            return match resolve {
-                ResolveError::Denied(denied) => Network::Denied(denied.clone()),
-                ResolveError::OtherHost => Network::OtherHost,
-                other => Network::Resolve(text::clean(&other.to_string(), FOREIGN)),
-            };
+        if let Some(connect) = cause.downcast_ref::<ConnectError>() {
+            connecting = true;
+            match connect {
+                ConnectError::Denied(denied) => return Network::Denied(denied.clone()),
+                ConnectError::Name(name) => return Network::Resolve(name.clone()),
+                ConnectError::Timeout => return Network::ConnectTimeout,
+                ConnectError::Io(_) => {}
+            }
+        }
+        if let Some(flood) = cause.downcast_ref::<Flood>() {
+            return Network::Flooded(*flood);
         }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             return Network::Tls(tls.clone());
         }
         if let Some(hyper) = cause.downcast_ref::<hyper::Error>() {
+            if hyper.is_parse_too_large() {
+                return Network::HeadTooLarge;
+            }
             if hyper.is_parse() {
                 return Network::NotHttp;
             }
-            if hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed() {
+            if hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed() || hyper.is_timeout() {
                 return Network::Reset;
             }
-            timeout |= hyper.is_timeout();
         }
         if let Some(io) = cause.downcast_ref::<io::Error>()
             // One that wraps another error says less than that.
-            && io.get_ref().is_none_or(|inner| inner.source().is_none() && !inner.is::<rustls::Error>())
+            && io.get_ref().is_none_or(|inner| inner.source().is_none() && !inner.is::<rustls::Error>() && !inner.is::<Flood>())
         {
             match io.kind() {
                 ErrorKind::ConnectionRefused => return Network::Refused,
@@ -70,28 +105,32 @@ pub(super) fn explain(error: &reqwest::Error) -> Network {
                 ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
                     return Network::Unreachable;
                 }
-                ErrorKind::TimedOut => timeout = true,
-                ErrorKind::InvalidData | ErrorKind::InvalidInput if error.is_decode() => return Network::BadEncoding,
+                // Of a body: chunks that are none.
+                ErrorKind::InvalidData | ErrorKind::InvalidInput if !connecting => return Network::NotHttp,
+                ErrorKind::TimedOut => return if connecting { Network::ConnectTimeout } else { Network::Reset },
                 _ => {}
             }
         }
     }
-    if timeout || error.is_timeout() {
-        return if error.is_connect() { Network::ConnectTimeout } else { Network::Reset };
-    }
     Network::Other(innermost(error))
 }
 
-/// The text of the last source of an error: the one that names the cause, and no URL.
-pub(super) fn innermost(error: &reqwest::Error) -> String {
+/// The text of the last source of an error: the one that names the cause.
+fn innermost(error: &(dyn Error + 'static)) -> String {
     chain(error).last().map_or_else(|| "no cause given".to_owned(), |cause| text::clean(&cause.to_string(), FOREIGN))
 }
 
-/// The sources of an error, without itself (whose text has the URL); an `io::Error` is followed by the error that it wraps.
-fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |&cause| match cause.downcast_ref::<io::Error>() {
-        Some(io) => io.get_ref().map(|inner| inner as _),
-        None => cause.source(),
+/// An error and its sources; an `io::Error` is followed by the error that it wraps.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&cause| {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return io.get_ref().map(|inner| inner as _);
+        }
+        match cause.downcast_ref::<ConnectError>() {
+            // It shows the error within as itself.
+            Some(ConnectError::Io(io)) => Some(io as _),
+            _ => cause.source(),
+        }
     })
 }
 
@@ -104,8 +143,18 @@ impl Network {
                 (UpstreamUnavailable, EGRESS_DENIED, format!("{authority} is out of bounds: {denied}"))
             }
             Self::Resolve(reason) => {
+                let reason = text::clean(&reason.to_string(), FOREIGN);
                 (UpstreamUnavailable, "DNSFailure", format!("the host of {authority} cannot be resolved: {reason}"))
             }
+            Self::NoShare(timeout) => (
+                UpstreamUnavailable,
+                "Throttled",
+                format!(
+                    "the answer of {authority} was not read within {} s: answers to this namespace already take up its share of the \
+                     operator's memory",
+                    timeout.as_secs_f32()
+                ),
+            ),
             Self::Timeout(timeout) => {
                 let seconds = timeout.as_secs_f32();
                 (UpstreamUnavailable, "Timeout", format!("{authority} has not answered in full within {seconds} s"))
@@ -125,11 +174,26 @@ impl Network {
                 format!("{authority} has broken the connection off before the answer's end"),
             ),
             Self::Unreachable => (UpstreamUnavailable, "ConnectionFailed", format!("there is no route to {authority}")),
-            Self::Tls(error) => (UpstreamUnavailable, "TLSFailure", describe_tls(error, authority, private_ca)),
+            Self::Tls(error) => {
+                (UpstreamUnavailable, "TLSFailure", tls::explain::describe(error, authority, private_ca))
+            }
             Self::NotHttp => (
                 InvalidAnswer,
                 "NotHTTP",
                 format!("{authority} does not answer in HTTP; check port and scheme of the endpoint"),
+            ),
+            Self::HeadTooLarge => (
+                InvalidAnswer,
+                "HeaderTooLarge",
+                format!("the header fields of the answer of {authority} are larger than {} KiB", MAX_HEAD >> 10),
+            ),
+            Self::UnknownCoding(name) => (
+                InvalidAnswer,
+                "BadEncoding",
+                format!(
+                    "the answer of {authority} has a Content-Encoding that was not asked for and is not known: {}",
+                    text::clean(name, FOREIGN)
+                ),
             ),
             Self::BadEncoding => {
                 (InvalidAnswer, "BadEncoding", format!("the answer of {authority} cannot be decompressed"))
@@ -137,6 +201,23 @@ impl Network {
             Self::TooLarge(limit) => {
                 (InvalidAnswer, BODY_TOO_LARGE, format!("the answer of {authority} is larger than {limit} bytes"))
             }
+            Self::TooSlow => (
+                UpstreamUnavailable,
+                "TooSlow",
+                format!("the answer of {authority} comes too slowly: less than 16 KiB a second"),
+            ),
+            Self::Flooded(Flood::Informational) => (
+                UpstreamUnavailable,
+                "TooManyInformational",
+                format!("{authority} sent more than {MAX_INFORMATIONAL} informational (1xx) responses and no answer"),
+            ),
+            Self::Flooded(Flood::Control | Flood::Quiet) => (
+                UpstreamUnavailable,
+                "Flooded",
+                format!(
+                    "the connection to {authority} was closed: the server kept sending data that is no part of an answer"
+                ),
+            ),
             Self::OtherHost => (
                 InvalidRequest,
                 "OtherHost",
@@ -147,54 +228,4 @@ impl Network {
             }
         }
     }
-}
-
-fn describe_tls(error: &rustls::Error, authority: &str, private_ca: bool) -> String {
-    use CertificateError as C;
-    let certificate = match error {
-        rustls::Error::InvalidCertificate(certificate) => certificate,
-        rustls::Error::InvalidMessage(_) => {
-            return format!("{authority} does not speak TLS; check port and scheme of the endpoint");
-        }
-        other => {
-            return format!(
-                "the TLS handshake with {authority} has failed: {}",
-                text::clean(&other.to_string(), FOREIGN)
-            );
-        }
-    };
-    match certificate {
-        C::Expired | C::ExpiredContext { .. } => format!("the certificate of {authority} has expired"),
-        C::NotValidYet | C::NotValidYetContext { .. } => format!("the certificate of {authority} is not valid yet"),
-        C::UnknownIssuer | C::BadSignature if private_ca => {
-            format!("the certificate of {authority} is not from a CA in spec.tls.caBundle")
-        }
-        C::UnknownIssuer | C::BadSignature => format!(
-            "the certificate of {authority} is from an unknown issuer; if that is a private CA, give the CA in spec.tls.caBundle"
-        ),
-        C::NotValidForName => {
-            format!(
-                "the certificate of {authority} is for another name; if it is the right one, give it in spec.tls.serverName"
-            )
-        }
-        C::NotValidForNameContext { expected, presented } => {
-            let presented: Vec<_> = presented.iter().map(|name| bare(name)).collect();
-            let presented = match text::clean(&presented.join(", "), FOREIGN) {
-                names if names.is_empty() => "no name".to_owned(),
-                names => names,
-            };
-            format!(
-                "the certificate of {authority} is for {presented}, not for {}; if it is the right one, give its name in \
-                 spec.tls.serverName",
-                expected.to_str()
-            )
-        }
-        other => format!("the certificate of {authority} is not valid: {}", text::clean(&other.to_string(), FOREIGN)),
-    }
-}
-
-/// A name without the notation in which rustls presents it: `DnsName("a.example")`.
-fn bare(name: &str) -> &str {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-    inner.trim_matches('"')
 }

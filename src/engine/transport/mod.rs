@@ -1,48 +1,43 @@
 //! Sends requests to upstreams: guarded, bounded, and without a will of its own (no redirects, no retries, no proxy).
 
+mod body;
+mod client;
+mod coding;
+mod connect;
 mod explain;
+mod flood;
+mod frames;
+mod names;
+mod stream;
 mod tls;
 
 use std::{
     collections::HashMap,
-    fmt, io,
-    net::{IpAddr, SocketAddr},
+    fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::HOST};
-use reqwest::{
-    dns::{Addrs, Name, Resolve, Resolving},
-    redirect, retry,
-};
+use http::{HeaderMap, Method, StatusCode, uri::Authority};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
-use super::egress::{Denied, EgressPolicy};
+use super::egress::EgressPolicy;
 use crate::{
-    domain::failure::{Failure, FailureClass},
+    domain::failure::Failure,
     providers::Answer,
+    tenancy::{Tenant, pool::Lease, shares::Shares},
 };
-use explain::{Network, explain};
-use tls::Tls;
+pub use body::Body;
+use body::{Bounds, READ_AHEAD};
+use client::Client;
+use connect::Destination;
+use explain::Network;
+use flood::Traffic;
+use names::Names;
 pub use tls::TlsSettings;
-
-/// How long the resolver may take for a name.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may take to be ready, the name's resolution and the TLS handshake included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept. Polls are seconds to minutes apart; most load balancers end idle connections after a minute.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
-/// Most idle connections of a channel: as many as may be in flight (`maxInFlight` of the API). With fewer, those beyond would be
-/// closed after each answer and opened anew for the next request.
-const MAX_IDLE: usize = 256;
-/// How often a connection is probed. Without it, one that died silently would let each request on it run into its time-out.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Longest list of header fields of an answer, in bytes (HTTP/2; hyper bounds HTTP/1 by itself).
-const MAX_HEADERS: u32 = 64 << 10;
-const USER_AGENT: &str = concat!("taskwatch/", env!("CARGO_PKG_VERSION"));
+use tls::{Fingerprint, Tls};
 
 /// Makes channels to upstreams. Clones share their channels and so their connections.
 #[derive(Clone)]
@@ -50,26 +45,34 @@ pub struct Transport(Arc<Shared>);
 
 struct Shared {
     policy: Arc<EgressPolicy>,
+    shares: Shares,
+    names: Names,
     tls: Tls,
     // Weak: a channel, and its connections, end with the last one who uses it.
     channels: Mutex<HashMap<Key, Weak<Inner>>>,
 }
 
+/// What channels are told apart by: those of two tenants are never the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
+    tenant: Tenant,
     https: bool,
     host: Host,
     port: u16,
-    tls: TlsSettings,
+    ca_bundle: Option<Fingerprint>,
+    server_name: Option<String>,
 }
 
-/// The way to one endpoint: a pool of connections that all who use the same endpoint and TLS settings share. Cheap to clone.
+/// The way to one endpoint: a pool of connections that all of a tenant's who use the same endpoint and TLS settings share. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Channel(Arc<Inner>);
 
 struct Inner {
-    client: reqwest::Client,
-    policy: Arc<EgressPolicy>,
+    client: Client,
+    /// The endpoint's host, and its port where that is not the scheme's.
+    target: Authority,
+    shares: Shares,
     key: Key,
     // `host:port`, for messages.
     authority: String,
@@ -122,20 +125,21 @@ pub fn root(url: &Url) -> Url {
 }
 
 impl Transport {
-    /// A transport that leads only where `policy` lets it.
+    /// A transport that leads only where `policy` lets it, and works on the accounts of `shares`.
     ///
     /// # Errors
     /// The TLS implementation cannot be set up.
-    pub fn new(policy: EgressPolicy) -> Result<Self, SettingsError> {
-        Ok(Self(Arc::new(Shared { policy: Arc::new(policy), tls: Tls::new()?, channels: Mutex::default() })))
+    pub fn new(policy: EgressPolicy, shares: Shares) -> Result<Self, SettingsError> {
+        let (policy, names) = (Arc::new(policy), Names::of_system());
+        Ok(Self(Arc::new(Shared { policy, shares, names, tls: Tls::new()?, channels: Mutex::default() })))
     }
 
-    /// The channel to `endpoint`: the one that exists for the same scheme, host, port and TLS settings, or a new one. Nothing is
-    /// contacted.
+    /// The channel of `tenant` to `endpoint`: the one that exists for the same scheme, host, port and TLS settings, or a new one.
+    /// Nothing is contacted.
     ///
     /// # Errors
     /// What in the settings cannot be used.
-    pub fn channel(&self, endpoint: &Url, tls: &TlsSettings) -> Result<Channel, SettingsError> {
+    pub fn channel(&self, tenant: &Tenant, endpoint: &Url, tls: &TlsSettings) -> Result<Channel, SettingsError> {
         let https = match endpoint.scheme() {
             "https" => true,
             "http" => false,
@@ -148,65 +152,67 @@ impl Transport {
         let (Some(host), Some(port)) = (endpoint.host(), endpoint.port_or_known_default()) else {
             return Err(SettingsError::Endpoint);
         };
-        let tls = if https { tls.clone() } else { TlsSettings::default() };
-        let key = Key { https, host: host.to_owned(), port, tls };
+        let key = Key {
+            tenant: tenant.clone(),
+            https,
+            host: host.to_owned(),
+            port,
+            ca_bundle: tls.ca_bundle.as_deref().filter(|_| https).map(tls::fingerprint),
+            server_name: tls.server_name.clone().filter(|_| https),
+        };
         // Held over the making, so that a hundred connections that start together make one.
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(inner) = channels.get(&key).and_then(Weak::upgrade) {
             return Ok(Channel(inner));
         }
         channels.retain(|_, channel| channel.strong_count() > 0);
-        let inner = Arc::new(self.connect_by(key.clone())?);
+        let inner = Arc::new(self.connect_by(key.clone(), tls)?);
         channels.insert(key, Arc::downgrade(&inner));
         Ok(Channel(inner))
     }
 
-    fn connect_by(&self, key: Key) -> Result<Inner, SettingsError> {
-        let resolver = GuardedResolver {
-            asked: key.tls.server_name.clone().unwrap_or_else(|| key.host.to_string()),
+    fn connect_by(&self, key: Key, tls: &TlsSettings) -> Result<Inner, SettingsError> {
+        let tls = if key.https { Some(self.0.tls.connector(tls, &key.host)?) } else { None };
+        let authority = format!("{}:{}", key.host, key.port);
+        let Shared { policy, shares, names, .. } = &*self.0;
+        let destination = Destination {
             host: key.host.clone(),
             port: key.port,
-            policy: Arc::clone(&self.0.policy),
+            tenant: key.tenant.clone(),
+            names: names.clone(),
+            policy: Arc::clone(policy),
+            tls,
         };
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.0.tls.config(&key.tls)?)
-            .dns_resolver(Arc::new(resolver))
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .referer(false)
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .tcp_keepalive(KEEPALIVE)
-            .tcp_keepalive_interval(KEEPALIVE)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .http2_keep_alive_timeout(KEEPALIVE)
-            .http2_max_header_list_size(MAX_HEADERS)
-            .build()
-            .map_err(|error| SettingsError::Client(explain::innermost(&error)))?;
-        let authority = format!("{}:{}", key.host, key.port);
-        Ok(Inner { client, policy: Arc::clone(&self.0.policy), key, authority })
+        let meter = shares.cpu.meter(&key.tenant, &shares.usage.of(&key.tenant));
+        // As in URLs, where the port of the scheme is not written.
+        let known = if key.https { 443 } else { 80 };
+        let host = if key.port == known { key.host.to_string() } else { authority.clone() };
+        let target = Authority::try_from(host).map_err(|_| SettingsError::Endpoint)?;
+        Ok(Inner { client: client::new(destination, meter), target, shares: shares.clone(), key, authority })
     }
 }
 
 impl Channel {
-    /// Sends a request and reads the whole answer, whatever its status; a redirect is an answer like others.
+    /// Sends a request and reads the whole answer, whatever its status; a redirect is an answer like others. The lease is to be kept
+    /// until the answer is decoded.
     ///
-    /// An answer other than 2xx whose body is larger than the limit is cut there: its status and header fields are what matters.
+    /// Of an answer other than 2xx, status and header fields are what matters: a body that is larger than the limit is cut there, and
+    /// one that cannot be read makes it no failure ([`Answer::fault`]).
     ///
     /// # Errors
     /// There was no answer, or none that may be read. [`Failure::code`] then is one of `EgressDenied`, `DNSFailure`, `Timeout`,
-    /// `ConnectionRefused`, `ConnectionReset`, `ConnectionFailed`, `TLSFailure`, `TooLarge`, `NotHTTP`, `BadEncoding`, `OtherHost`.
-    pub async fn send(&self, request: Outgoing) -> Result<Answer, Failure> {
+    /// `ConnectionRefused`, `ConnectionReset`, `ConnectionFailed`, `TLSFailure`, `TooLarge`, `HeaderTooLarge`, `TooSlow`,
+    /// `TooManyInformational`, `Flooded`, `NotHTTP`, `BadEncoding`, `OtherHost`.
+    pub async fn send(&self, request: Outgoing) -> Result<(Answer, Lease), Failure> {
         let (mut answer, mut body) = self.open(request).await?;
-        let mut text = BytesMut::with_capacity(body.told());
+        body.expect_whole().await?;
+        let mut text = BytesMut::with_capacity(body.room());
         while let Some(part) = body.next().await? {
             text.extend_from_slice(&part);
         }
         answer.body = text.freeze();
-        Ok(answer)
+        answer.fault = body.take_fault();
+        Ok((answer, body.into_lease()))
     }
 
     /// Sends a request and reads the head of the answer; the body is to be read from what comes with it.
@@ -214,55 +220,41 @@ impl Channel {
     /// # Errors
     /// As [`Self::send`].
     pub async fn open(&self, request: Outgoing) -> Result<(Answer, Body), Failure> {
-        let this = &*self.0;
-        // A literal address is dialled without the resolver, and so without its check.
-        if let Some(ip) = this.key.ip() {
-            this.policy.check(ip, this.key.port).map_err(|denied| self.fail(&Network::Denied(denied), None))?;
-        }
         let (limit, timeout) = (request.body_limit, request.timeout);
         let deadline = Instant::now() + timeout;
         let request = self.prepare(request)?;
-        let sent = timeout_at(deadline, this.client.execute(request)).await;
+        let mut lease = self.0.shares.bodies.lease(&self.0.key.tenant);
+        let granted = timeout_at(deadline, lease.grow(READ_AHEAD)).await;
+        granted.map_err(|_| self.fail(&Network::NoShare(timeout), None))?;
+        let sent = timeout_at(deadline, client::send(&self.0.client, request)).await;
         let sent = sent.map_err(|_| self.fail(&Network::Timeout(timeout), None))?;
-        let mut response = sent.map_err(|error| self.fail(&explain(&error), None))?;
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let body = Body { channel: self.clone(), response, status, limit, left: limit, timeout, deadline };
+        let response = sent.map_err(|network| self.fail(&network, None))?;
+        let (head, incoming) = response.into_parts();
+        let traffic = head.extensions.get::<Arc<Traffic>>().cloned();
+        if let Some(traffic) = &traffic {
+            traffic.answered();
+        }
+        let (status, headers) = (head.status, head.headers);
+        let bounds = Bounds { limit, timeout, deadline, lease };
+        let body = Body::new(self.clone(), incoming, traffic, (status, &headers), bounds)?;
         Ok((Answer { status, headers, body: Bytes::new(), fault: None }, body))
     }
 
-    fn prepare(&self, request: Outgoing) -> Result<reqwest::Request, Failure> {
+    fn prepare(&self, request: Outgoing) -> Result<client::Request, Failure> {
         let key = &self.0.key;
-        let mut url = request.url;
+        let url = &request.url;
         let same = url.scheme() == if key.https { "https" } else { "http" }
             && url.host() == Some(key.host_ref())
             && url.port_or_known_default() == Some(key.port);
         if !same {
             return Err(self.fail(&Network::OtherHost, None));
         }
-        // These are no part of what was asked for; reqwest would send the user and password.
-        url.set_fragment(None);
-        let _ = url.set_username("").and_then(|()| url.set_password(None));
-        let mut headers = request.headers;
-        headers.remove(HOST);
-        if let Some(name) = &key.tls.server_name {
-            // TLS takes the name from the URL, which the resolver maps back to the endpoint; `Host` stays the endpoint's.
-            let host = match url.port() {
-                Some(port) => format!("{}:{port}", key.host),
-                None => key.host.to_string(),
-            };
-            headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| self.fail(&Network::OtherHost, None))?);
-            url.set_host(Some(name)).map_err(|_| self.fail(&Network::OtherHost, None))?;
-        }
-        let mut prepared = reqwest::Request::new(request.method, url);
-        *prepared.headers_mut() = headers;
-        if !request.body.is_empty() {
-            *prepared.body_mut() = Some(request.body.into());
-        }
-        Ok(prepared)
+        client::request(request, key.https, &self.0.target)
+            .map_err(|error| self.fail(&Network::Other(error.to_string()), None))
     }
 
     fn fail(&self, what: &Network, status: Option<StatusCode>) -> Failure {
-        let private_ca = self.0.key.tls.ca_bundle.is_some();
+        let private_ca = self.0.key.ca_bundle.is_some();
         let (class, code, message) = what.describe(&self.0.authority, private_ca);
         let mut failure = Failure::new(class, message);
         code.clone_into(&mut failure.code);
@@ -271,57 +263,7 @@ impl Channel {
     }
 }
 
-/// The body of an answer, decompressed; it must come within the time and the limit of its request.
-pub struct Body {
-    channel: Channel,
-    response: reqwest::Response,
-    status: StatusCode,
-    limit: usize,
-    left: usize,
-    timeout: Duration,
-    deadline: Instant,
-}
-
-impl Body {
-    /// The next part; none at the end.
-    ///
-    /// # Errors
-    /// As [`Channel::send`].
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        let fail = |what: &Network| self.channel.fail(what, Some(self.status));
-        if self.left == 0 && !self.status.is_success() {
-            // What an error says beyond the limit is not waited for.
-            return Ok(None);
-        }
-        let part = timeout_at(self.deadline, self.response.chunk()).await;
-        let part = part.map_err(|_| fail(&Network::Timeout(self.timeout)))?.map_err(|error| fail(&explain(&error)))?;
-        let Some(mut part) = part else { return Ok(None) };
-        if part.len() > self.left {
-            if self.status.is_success() {
-                return Err(fail(&Network::TooLarge(self.limit)));
-            }
-            part.truncate(self.left);
-        }
-        self.left -= part.len();
-        Ok(Some(part))
-    }
-
-    /// How large the answer says it is, within the limit; 0 where it does not say.
-    fn told(&self) -> usize {
-        let told = self.response.content_length().and_then(|length| usize::try_from(length).ok());
-        told.unwrap_or(0).min(self.limit)
-    }
-}
-
 impl Key {
-    fn ip(&self) -> Option<IpAddr> {
-        match self.host {
-            Host::Ipv4(ip) => Some(ip.into()),
-            Host::Ipv6(ip) => Some(ip.into()),
-            Host::Domain(_) => None,
-        }
-    }
-
     fn host_ref(&self) -> Host<&str> {
         match &self.host {
             Host::Ipv4(ip) => Host::Ipv4(*ip),
@@ -329,59 +271,6 @@ impl Key {
             Host::Domain(name) => Host::Domain(name),
         }
     }
-}
-
-/// Resolves the one name of a channel, to addresses that the policy has let pass; these are the ones that are dialled.
-struct GuardedResolver {
-    // What reqwest asks for: the server name where there is one.
-    asked: String,
-    // What is resolved instead.
-    host: Host,
-    port: u16,
-    policy: Arc<EgressPolicy>,
-}
-
-/// Why a name leads nowhere.
-#[derive(Debug, thiserror::Error)]
-enum ResolveError {
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    #[error("{0}")]
-    Lookup(#[from] io::Error),
-    #[error("no answer of the resolver within {} s", RESOLVE_TIMEOUT.as_secs())]
-    Timeout,
-    #[error("the name has no addresses")]
-    Nothing,
-    #[error("another name than the endpoint's")]
-    OtherHost,
-}
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let expected = name.as_str() == self.asked;
-        let (host, port, policy) = (self.host.clone(), self.port, Arc::clone(&self.policy));
-        Box::pin(async move {
-            if !expected {
-                return Err(ResolveError::OtherHost.into());
-            }
-            let addresses = addresses(&host, port).await?;
-            for address in &addresses {
-                policy.check(address.ip(), port).map_err(ResolveError::Denied)?;
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
-}
-
-async fn addresses(host: &Host, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
-    let name = match host {
-        Host::Ipv4(ip) => return Ok(vec![SocketAddr::new((*ip).into(), port)]),
-        Host::Ipv6(ip) => return Ok(vec![SocketAddr::new((*ip).into(), port)]),
-        Host::Domain(name) => name.as_str(),
-    };
-    let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port)));
-    let addresses: Vec<_> = found.await.map_err(|_| ResolveError::Timeout)??.collect();
-    if addresses.is_empty() { Err(ResolveError::Nothing) } else { Ok(addresses) }
 }
 
 impl fmt::Debug for Transport {

@@ -1,13 +1,18 @@
-use std::{io::Write, sync::atomic::AtomicUsize};
+use std::{io::Write, net::SocketAddr, sync::atomic::AtomicUsize};
 
 use flate2::{Compression, write::GzEncoder};
+use http::HeaderValue;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use super::*;
+use super::{client::USER_AGENT, *};
+use crate::{domain::failure::FailureClass, tenancy::memory::Parts};
 
+mod faults;
+mod floods;
+mod held;
 mod tls;
 
 const LIMIT: usize = 1000;
@@ -15,7 +20,20 @@ const SOON: Duration = Duration::from_millis(300);
 
 fn transport(allowed: &[&str], api_server: &[SocketAddr]) -> Transport {
     let allowed = allowed.iter().map(|net| net.parse().unwrap()).collect();
-    Transport::new(EgressPolicy::new(allowed, api_server.to_vec())).unwrap()
+    Transport::new(EgressPolicy::new(allowed, api_server.to_vec()), shares(64 << 20)).unwrap()
+}
+
+fn shares(bodies: usize) -> Shares {
+    let parts = Parts { bodies, objects: 0 };
+    Shares::new(parts, (f64::INFINITY, f64::INFINITY), Instant::now())
+}
+
+fn tenant() -> Tenant {
+    Tenant::namespace(&Arc::from("team-a"))
+}
+
+async fn sent(channel: &Channel, request: Outgoing) -> Result<Answer, Failure> {
+    channel.send(request).await.map(|(answer, _)| answer)
 }
 
 fn open() -> Transport {
@@ -34,8 +52,9 @@ fn outgoing(url: &str) -> Outgoing {
 }
 
 async fn get_by(transport: &Transport, url: &str) -> Result<Answer, Failure> {
-    let channel = transport.channel(&Url::parse(url).unwrap().join("/").unwrap(), &TlsSettings::default()).unwrap();
-    channel.send(outgoing(url)).await
+    let channel =
+        transport.channel(&tenant(), &Url::parse(url).unwrap().join("/").unwrap(), &TlsSettings::default()).unwrap();
+    sent(&channel, outgoing(url)).await
 }
 
 async fn get(url: &str) -> Result<Answer, Failure> {
@@ -112,12 +131,13 @@ async fn sends_what_it_is_given_and_reads_the_answer() {
     })
     .await;
     let url = format!("http://{address}/v3/tasks/a%2Fb?limit=1&q=x%20y#fragment");
-    let channel = open().channel(&format!("http://{address}").parse().unwrap(), &TlsSettings::default()).unwrap();
+    let channel =
+        open().channel(&tenant(), &format!("http://{address}").parse().unwrap(), &TlsSettings::default()).unwrap();
     let mut request = outgoing(&url);
     request.method = Method::POST;
     request.headers.insert("x-auth-token", HeaderValue::from_static("secret"));
     request.body = Bytes::from_static(b"ping");
-    let answer = channel.send(request).await.unwrap();
+    let answer = sent(&channel, request).await.unwrap();
     assert_eq!(answer.status, StatusCode::CREATED);
     assert_eq!(answer.headers["x-subject-token"], "t");
     let sent = String::from_utf8_lossy(&answer.body).into_owned();
@@ -191,16 +211,16 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn slow_answers_run_into_the_time_out() {
-    for (sent, status) in [("", None), ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Some(200))] {
+    for (reply, status) in [("", None), ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Some(200))] {
         let address = server(move |mut stream, _| async move {
-            let _ = stream.write_all(sent.as_bytes()).await;
+            let _ = stream.write_all(reply.as_bytes()).await;
             tokio::time::sleep(Duration::from_mins(1)).await;
         })
         .await;
         let url = format!("http://{address}/");
-        let channel = open().channel(&url.parse().unwrap(), &TlsSettings::default()).unwrap();
+        let channel = open().channel(&tenant(), &url.parse().unwrap(), &TlsSettings::default()).unwrap();
         let start = Instant::now();
-        let result = channel.send(Outgoing { timeout: SOON, ..outgoing(&url) }).await;
+        let result = sent(&channel, Outgoing { timeout: SOON, ..outgoing(&url) }).await;
         assert!(start.elapsed() < SOON * 5);
         assert_eq!(result.as_ref().unwrap_err().http_status, status);
         assert_failure(result, FailureClass::UpstreamUnavailable, "Timeout", "within 0.3 s");
@@ -274,9 +294,10 @@ async fn the_guard_holds_for_addresses_and_for_names() {
 #[tokio::test]
 async fn a_request_cannot_leave_its_endpoint() {
     let address = answering(http("200 OK", "", b"")).await;
-    let channel = open().channel(&format!("http://{address}").parse().unwrap(), &TlsSettings::default()).unwrap();
+    let channel =
+        open().channel(&tenant(), &format!("http://{address}").parse().unwrap(), &TlsSettings::default()).unwrap();
     for url in [format!("https://{address}/"), "http://localhost/".to_owned(), "http://127.0.0.1:1/".to_owned()] {
-        let result = channel.send(outgoing(&url)).await;
+        let result = sent(&channel, outgoing(&url)).await;
         assert_failure(result, FailureClass::InvalidRequest, "OtherHost", &address.to_string());
     }
 }
@@ -284,12 +305,17 @@ async fn a_request_cannot_leave_its_endpoint() {
 #[tokio::test]
 async fn the_same_endpoint_and_settings_share_a_channel_while_it_is_used() {
     let transport = open();
-    let channel = |endpoint: &str, tls: &TlsSettings| transport.channel(&endpoint.parse().unwrap(), tls).unwrap();
+    let channel =
+        |endpoint: &str, tls: &TlsSettings| transport.channel(&tenant(), &endpoint.parse().unwrap(), tls).unwrap();
     let plain = TlsSettings::default();
     let named = TlsSettings { server_name: Some("api.example.test".to_owned()), ..TlsSettings::default() };
     let one = channel("https://a.example/one", &plain);
     assert!(Arc::ptr_eq(&one.0, &channel("https://A.example:443/two", &plain).0));
+    // Another tenant's is never the same.
+    let foreign = Tenant::namespace(&Arc::from("team-b"));
+    let foreign = transport.channel(&foreign, &"https://a.example".parse().unwrap(), &plain).unwrap();
     for other in [
+        foreign,
         channel("https://a.example:444", &plain),
         channel("http://a.example", &plain),
         channel("https://b.example", &plain),
@@ -305,7 +331,8 @@ async fn the_same_endpoint_and_settings_share_a_channel_while_it_is_used() {
 #[test]
 fn settings_that_cannot_be_used_are_refused_at_once() {
     let transport = open();
-    let try_open = |endpoint: &str, tls: TlsSettings| transport.channel(&endpoint.parse().unwrap(), &tls).err();
+    let try_open =
+        |endpoint: &str, tls: TlsSettings| transport.channel(&tenant(), &endpoint.parse().unwrap(), &tls).err();
     for endpoint in ["ftp://a.example", "https://user@a.example", "https://:pw@a.example", "https://a.example/?x=1"] {
         assert_eq!(try_open(endpoint, TlsSettings::default()), Some(SettingsError::Endpoint), "{endpoint}");
     }
@@ -318,8 +345,9 @@ fn settings_that_cannot_be_used_are_refused_at_once() {
         ("garbage", "holds no certificate"),
         ("-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n", "certificate 1 is not well-formed PEM"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "certificate 1 is not an X.509 certificate"),
+        (&"x".repeat(70_000), "at most 65536 are allowed"),
     ] {
-        let tls = TlsSettings { ca_bundle: Some(pem.to_owned()), server_name: None };
+        let tls = TlsSettings { ca_bundle: Some(Bytes::copy_from_slice(pem.as_bytes())), server_name: None };
         let error = try_open("https://a.example", tls).unwrap().to_string();
         assert!(error.starts_with("spec.tls.caBundle") && error.contains(says), "{error}");
     }
