@@ -10,6 +10,8 @@ pub const KEY: usize = 253;
 pub const WORD: usize = 256;
 /// Values of outputs and error details.
 pub const VALUE: usize = 512;
+/// Texts of a sub-task that is shown.
+pub const SUBTASK_TEXT: usize = 64;
 /// Messages of an upstream.
 pub const MESSAGE: usize = 1024;
 /// Messages of conditions: an upstream's message and what to do about it.

@@ -52,6 +52,12 @@ pub struct TaskConnectionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::scopes")]
     pub allowed_scopes: Vec<String>,
+    /// Names of further results that `status.outputs` of the TaskWatches shows, as `private_ip` or `network.cidr`. Identifiers, names
+    /// and URIs are shown unasked. Passwords, tokens, keys and the like never are, whether they are named here or not. At most 32; none
+    /// by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::outputs")]
+    pub outputs: Vec<String>,
 }
 
 /// A connection that is shared with the namespaces that it allows.

@@ -48,6 +48,16 @@ pub(super) fn scopes(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Names of results.
+pub(super) fn outputs(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": super::bounds::OUTPUTS,
+        "x-kubernetes-list-type": "set",
+        "items": {"type": "string", "minLength": 1, "maxLength": WORD},
+    })
+}
+
 pub(super) fn url(_: &mut SchemaGenerator) -> Schema {
     patterned(
         URL,

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bounds::{ANNOTATION, ERROR_DETAILS, IDENTIFIER, MESSAGE, OUTPUTS, STATE_DETAILS, SUBTASKS, VALUE, WORD},
+    bounds::{
+        ANNOTATION, ERROR_DETAILS, IDENTIFIER, MESSAGE, OUTPUTS, STATE_DETAILS, SUBTASK_TEXT, SUBTASKS, VALUE, WORD,
+    },
     schema,
 };
 
@@ -39,8 +41,8 @@ pub struct TaskWatchStatus {
     /// The error of the task itself, as the upstream tells it. Errors in asking the upstream are in the condition Synced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorStatus>,
-    /// What the task made: identifiers of results by name, such as `volume_id` (Huawei Cloud `entities`, Cloud.ru `response`,
-    /// Astra `resourceURI`); at most 32.
+    /// What the task made: identifiers, names and URIs of results, such as `volume_id` (Huawei Cloud `entities`, Cloud.ru `response`,
+    /// Astra `resourceURI`), and those that the connection names in `spec.outputs`; at most 32. What looks like a secret is left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "outputs_schema")]
     pub outputs: BTreeMap<String, String>,
@@ -167,7 +169,7 @@ pub struct SubtasksStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub cancelled: Option<i32>,
-    /// At most 32 of the parts: the failed ones first, then in the upstream's order.
+    /// At most 32 of the parts: the failed ones first, then in the upstream's order. Absent where the whole status would be too large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = SUBTASKS), extend("x-kubernetes-list-type" = "atomic"))]
     pub items: Vec<SubtaskStatus>,
@@ -179,19 +181,19 @@ pub struct SubtasksStatus {
 pub struct SubtaskStatus {
     /// The part's identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = WORD))]
+    #[schemars(length(max = SUBTASK_TEXT))]
     pub id: Option<String>,
     /// The part's name, or its kind of work where it has no name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = WORD))]
+    #[schemars(length(max = SUBTASK_TEXT))]
     pub name: Option<String>,
     /// The part's state, in the words of `status.state`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = WORD))]
+    #[schemars(length(max = SUBTASK_TEXT))]
     pub state: Option<String>,
     /// The upstream's own word for the state, as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = WORD))]
+    #[schemars(length(max = SUBTASK_TEXT))]
     pub upstream_state: Option<String>,
     /// How much of it is done, in percent, rounded down: 0 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,11 +201,11 @@ pub struct SubtaskStatus {
     pub percent: Option<i32>,
     /// The upstream's code of what went wrong, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = WORD))]
+    #[schemars(length(max = SUBTASK_TEXT))]
     pub error_code: Option<String>,
     /// What went wrong, in the upstream's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = VALUE))]
+    #[schemars(length(max = SUBTASK_TEXT))]
     pub error_message: Option<String>,
 }
 

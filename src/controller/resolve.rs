@@ -82,8 +82,8 @@ pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Con
     }
     let identity = hasher.finish();
     let request_timeout = spec.request_timeout();
-    format!("{bounds:?}{request_timeout:?}").hash(&mut hasher);
-    let provider = registry::for_spec(provider);
+    format!("{bounds:?}{request_timeout:?}{:?}", spec.outputs).hash(&mut hasher);
+    let provider = registry::for_spec(provider, &spec.outputs);
     Ok((Connection { provider, endpoint, credential, tls, bounds, request_timeout, identity }, hasher.finish()))
 }
 

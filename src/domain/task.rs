@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::subtasks::Subtasks;
+
 /// Where a task lives upstream. Two `TaskWatch` objects that name the same one share its polls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskRef {
@@ -49,7 +51,8 @@ impl TaskState {
     }
 }
 
-/// One upstream task as observed. Every text is already cleaned and bounded (see [`super::text`]).
+/// One upstream task as observed. Every text is already cleaned and bounded (see [`super::text`]); however large an answer was, what is
+/// kept of one task takes at most [`TASK_BYTES`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Task {
     /// The upstream's identifier.
@@ -84,20 +87,27 @@ pub struct Task {
     pub completion_time: Option<Timestamp>,
     /// Why it failed, or what it complains of.
     pub error: Option<Box<TaskError>>,
-    /// Identifiers of results; at most [`MAX_OUTPUTS`]. Of two with one name the last counts.
+    /// Identifiers of results; at most [`MAX_OUTPUTS`] and [`OUTPUT_BYTES`] (see
+    /// [`super::outputs`]). Of two with one name the last counts.
     pub outputs: Vec<(String, String)>,
     /// Why it is in this state (Astra `stateDetails`); at most [`MAX_STATE_DETAILS`].
     pub state_details: Vec<StateDetail>,
-    /// Its parts in their order, each without parts of its own.
-    pub subtasks: Vec<Task>,
+    /// Its parts.
+    pub subtasks: Subtasks,
 }
 
 // As many as the schema lets there be.
 pub use crate::api::bounds::{
     ERROR_DETAILS as MAX_ERROR_DETAILS, OUTPUTS as MAX_OUTPUTS, STATE_DETAILS as MAX_STATE_DETAILS,
 };
-/// Most sub-tasks that are kept of one task; more are neither counted nor shown.
-pub const MAX_SUBTASKS: usize = 1000;
+/// Most bytes of memory that one task takes with all that it holds.
+pub const TASK_BYTES: usize = 32 << 10;
+/// Most bytes that the names and values of one task's outputs take together.
+pub const OUTPUT_BYTES: usize = 3 << 10;
+/// Most bytes that the texts of one task's [`Task::state_details`] take together.
+pub const STATE_DETAIL_BYTES: usize = 3 << 10;
+/// Most bytes that the texts of one error's [`TaskError::details`] take together.
+pub const ERROR_DETAIL_BYTES: usize = 2 << 10;
 
 impl Task {
     /// A task of which nothing but its identity and state is known.
@@ -122,16 +132,35 @@ impl Task {
             error: None,
             outputs: Vec::new(),
             state_details: Vec::new(),
-            subtasks: Vec::new(),
+            subtasks: Subtasks::default(),
         }
     }
 
-    /// Takes `children` in as its sub-tasks, in their order, at most [`MAX_SUBTASKS`].
-    pub fn adopt(&mut self, mut children: Vec<Task>) {
-        children.sort_by(|a, b| (a.order, &a.start_time, &a.id).cmp(&(b.order, &b.start_time, &b.id)));
-        children.truncate(MAX_SUBTASKS);
-        self.subtasks = children;
+    /// Takes `parts` in as its sub-tasks.
+    pub fn adopt(&mut self, parts: Vec<Task>) {
+        self.subtasks = Subtasks::of(parts);
     }
+
+    /// Leaves out the last of what has no room: see [`STATE_DETAIL_BYTES`] and [`ERROR_DETAIL_BYTES`].
+    pub fn fit(&mut self) {
+        within(&mut self.state_details, STATE_DETAIL_BYTES, |detail| {
+            detail.kind.len() + detail.title.len() + detail.detail.len()
+        });
+        if let Some(error) = &mut self.error {
+            within(&mut error.details, ERROR_DETAIL_BYTES, |detail| detail.kind.len() + detail.value.len());
+        }
+    }
+}
+
+/// Keeps the first of `items` that have `room` together.
+fn within<T>(items: &mut Vec<T>, mut room: usize, size: fn(&T) -> usize) {
+    items.retain(|item| {
+        room.checked_sub(size(item)).is_some_and(|left| {
+            room = left;
+            true
+        })
+    });
+    items.shrink_to_fit();
 }
 
 /// The error of a task (not of a poll).

@@ -17,7 +17,8 @@ use super::{
 use crate::domain::{
     cadence,
     failure::{BODY_TOO_LARGE, Failure, FailureClass},
-    task::{MAX_SUBTASKS, Task, TaskRef},
+    subtasks::MAX_SUBTASKS,
+    task::{Task, TaskRef},
 };
 use crate::providers::{Cursor, Page, Reader};
 

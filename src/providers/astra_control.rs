@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use super::{
     Answer, Cursor, PAGE_TASKS, Page, Provider, Reader, Request,
     wire::{
+        any,
         envelope::{self, Form},
         failure::{Asked, Dialect},
         list::{self, Entry},
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::domain::{
     failure::{Failure, FailureClass},
+    outputs::{Outputs, looks_secret},
     task::{ErrorDetail, MAX_ERROR_DETAILS, MAX_STATE_DETAILS, StateDetail, Task, TaskError, TaskRef, TaskState},
     text::{MESSAGE, VALUE, WORD, clean, clean_option},
 };
@@ -106,13 +108,20 @@ const DIALECT: Dialect = Dialect {
 #[derive(Clone, Debug)]
 pub struct AstraControl {
     account_id: String,
+    outputs: Outputs,
 }
 
 impl AstraControl {
     /// For the tasks of `account_id`, unless a task names another account.
     #[must_use]
     pub fn new(account_id: impl Into<String>) -> Self {
-        Self { account_id: account_id.into() }
+        Self { account_id: account_id.into(), outputs: Outputs::default() }
+    }
+
+    /// The same, with these results shown.
+    #[must_use]
+    pub fn showing(self, outputs: Outputs) -> Self {
+        Self { outputs, ..self }
     }
 }
 
@@ -134,7 +143,7 @@ impl Provider for AstraControl {
         let text = text(answer);
         let body = DIALECT.parse(asked, answer, &text)?;
         let entry = Entry::of(FIELDS, &body);
-        match read(&entry) {
+        match read(&entry, &self.outputs) {
             Some(found) if !same(&found.id, &task.id) => {
                 Err(DIALECT.invalid(asked, answer, &format!("answered with another task, {}", found.id)))
             }
@@ -179,7 +188,7 @@ impl Provider for AstraControl {
             let parent = parent.as_deref().filter(|id| *id != NIL);
             let fits = tasks.len() < PAGE_TASKS && other_account(entry, scope).is_none();
             if fits && reader.wants(&id, parent, entry.print()) {
-                tasks.extend(read(entry).map(Arc::new));
+                tasks.extend(read(entry, &self.outputs).map(Arc::new));
             }
         });
         let listing = listing.map_err(|error| DIALECT.unreadable(asked, answer, &text, &error))?;
@@ -222,7 +231,7 @@ fn other_account(entry: &Entry<'_, '_>, scope: &str) -> Option<String> {
 }
 
 /// A task; none without an identifier and a state.
-fn read(entry: &Entry<'_, '_>) -> Option<Task> {
+fn read(entry: &Entry<'_, '_>, outputs: &Outputs) -> Option<Task> {
     let word = |field| entry.get(field).text().and_then(|text| clean_option(&text, WORD));
     let reference = |field| word(field).filter(|id| id != NIL);
     let upstream_state = word("state")?;
@@ -231,7 +240,7 @@ fn read(entry: &Entry<'_, '_>) -> Option<Task> {
         .find(|(name, _)| upstream_state.eq_ignore_ascii_case(name))
         .map_or(TaskState::Running, |(_, state)| *state);
     let metadata = entry.get("metadata");
-    let (uri, id) = (word("resourceURI"), reference("resourceID"));
+    let (uri, id) = (word("resourceURI").filter(|uri| !looks_secret(uri)), reference("resourceID"));
 
     let mut task = Task::new(word("id")?, state, upstream_state);
     task.name = word("name");
@@ -250,13 +259,15 @@ fn read(entry: &Entry<'_, '_>) -> Option<Task> {
         let cancelled = || (state == TaskState::Cancelled).then(|| entry.get("cancelTime").time()).flatten();
         task.completion_time = entry.get("endTime").time().or_else(cancelled);
     }
-    task.outputs.extend(uri.map(|uri| ("resourceURI".to_owned(), uri)));
-    task.outputs.extend(id.map(|id| ("resourceID".to_owned(), id)));
+    let results = [("resourceURI", &uri), ("resourceID", &id)];
+    let results = results.into_iter().filter_map(|(key, value)| Some((key.into(), value.as_deref()?.into())));
+    task.outputs = outputs.of(results);
     task.state_details =
         entry.get("stateDetails").items().iter().filter_map(state_detail).take(MAX_STATE_DETAILS).collect();
     if state == TaskState::Failed {
         task.error = error(entry.get("stateDetails").items()).map(Box::new);
     }
+    task.fit();
     Some(task)
 }
 
@@ -289,7 +300,7 @@ fn error(nodes: &[Node<'_>]) -> Option<TaskError> {
         if !more.is_zero() {
             error
                 .details
-                .push(ErrorDetail { kind: "additionalDetails".to_owned(), value: clean(&more.compact(), VALUE) });
+                .push(ErrorDetail { kind: "additionalDetails".to_owned(), value: clean(&any::compact(more), VALUE) });
         }
     }
     error.details.truncate(MAX_ERROR_DETAILS);

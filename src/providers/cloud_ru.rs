@@ -19,7 +19,8 @@ use super::{
 };
 use crate::domain::{
     failure::{Failure, FailureClass},
-    task::{MAX_OUTPUTS, Task, TaskError, TaskRef, TaskState},
+    outputs::Outputs,
+    task::{Task, TaskError, TaskRef, TaskState},
     text::{MESSAGE, WORD, clean_option},
 };
 
@@ -190,6 +191,7 @@ pub struct CloudRu {
     prefix: String,
     error_decides: bool,
     response_decides: bool,
+    outputs: Outputs,
 }
 
 impl CloudRu {
@@ -216,7 +218,14 @@ impl CloudRu {
             prefix: normal(&vocabulary.prefix),
             error_decides: vocabulary.error_decides,
             response_decides: vocabulary.response_decides,
+            outputs: Outputs::default(),
         }
+    }
+
+    /// The same, with these results shown.
+    #[must_use]
+    pub fn showing(self, outputs: Outputs) -> Self {
+        Self { outputs, ..self }
     }
 
     /// What a word means; none where it is unknown.
@@ -261,7 +270,9 @@ impl CloudRu {
         task.modified_time = either("modifiedAt", "modified_at").time();
         task.resource = [&metadata, &response].into_iter().flatten().find_map(resource);
         task.error = error.map(Box::new);
-        task.outputs.extend(response.into_iter().flat_map(|response| response.fields).take(MAX_OUTPUTS));
+        let results = response.iter().flat_map(|response| &response.fields);
+        task.outputs = self.outputs.of(results.map(|(key, value)| (key.into(), value.into())));
+        task.fit();
         task
     }
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::domain::{
     failure::Failure,
+    subtasks::Subtask,
     task::{Task, TaskError, TaskRef},
 };
 
@@ -109,7 +110,19 @@ pub fn task_json(task: &Task) -> Value {
             Value::Object(object.0)
         }),
     );
-    object.list("subtasks", task.subtasks.iter().map(task_json));
+    object.list("subtasks", task.subtasks.items().iter().map(subtask_json));
+    Value::Object(object.0)
+}
+
+fn subtask_json(part: &Subtask) -> Value {
+    let mut object = Object::default();
+    object.put("id", Some(part.id.as_str()));
+    object.put("name", part.name.as_deref());
+    object.put("state", Some(part.state.as_str()));
+    object.put("upstreamState", part.upstream_state.as_deref());
+    object.put("percent", part.percent);
+    object.put("errorCode", part.error_code.as_deref());
+    object.put("errorMessage", part.error_message.as_deref());
     Value::Object(object.0)
 }
 

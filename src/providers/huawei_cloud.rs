@@ -1,6 +1,8 @@
 //! Huawei Cloud EVS jobs, and the jobs of every service with the same shape: ECS, BMS, SDRS, EIP, VPC, IMS, Open Telekom Cloud,
 //! FlexibleEngine (upstreams.md §2).
 
+use std::borrow::Cow;
+
 use super::{
     Answer, Page, Provider, Reader, Request,
     wire::{
@@ -14,7 +16,9 @@ use super::{
 };
 use crate::domain::{
     failure::{Failure, FailureClass},
-    task::{ErrorDetail, MAX_OUTPUTS, MAX_SUBTASKS, Task, TaskError, TaskRef, TaskState},
+    outputs::{Outputs, is_plain},
+    subtasks::MAX_SUBTASKS,
+    task::{ErrorDetail, Task, TaskError, TaskRef, TaskState},
     text::{MESSAGE, VALUE, WORD, clean, clean_option},
 };
 
@@ -182,13 +186,20 @@ const EXPIRED: &str = "The token has expired, was invalidated, or comes from the
 #[derive(Clone, Debug)]
 pub struct HuaweiCloud {
     project_id: String,
+    outputs: Outputs,
 }
 
 impl HuaweiCloud {
     /// For the jobs of `project_id`, unless a task names another project.
     #[must_use]
     pub fn new(project_id: impl Into<String>) -> Self {
-        Self { project_id: project_id.into() }
+        Self { project_id: project_id.into(), outputs: Outputs::default() }
+    }
+
+    /// The same, with these results shown.
+    #[must_use]
+    pub fn showing(self, outputs: Outputs) -> Self {
+        Self { outputs, ..self }
     }
 }
 
@@ -212,7 +223,7 @@ impl Provider for HuaweiCloud {
         let text = text(answer);
         let body = DIALECT.parse(asked, answer, &text)?;
         let job = job_of(&body, &task.id);
-        let Some(mut found) = is_job(job).then(|| read(job)).flatten() else {
+        let Some(mut found) = is_job(job).then(|| read(job, &self.outputs)).flatten() else {
             // ECS puts the error of the query into the place of the job, also with 200 and 202 (upstreams.md §2.1, §2.4).
             return Err(match envelope::read(job).or_else(|| envelope::read(&body)) {
                 Some(error) => DIALECT.failure(asked, answer, Some(error)),
@@ -228,7 +239,8 @@ impl Provider for HuaweiCloud {
             return Err(DIALECT.invalid(asked, answer, &format!("answered with another job, {}", found.id)));
         }
         let id = found.id.clone();
-        let children: Vec<_> = sub_jobs(job).enumerate().map(|(index, child)| read_child(child, index, &id)).collect();
+        let children: Vec<_> =
+            sub_jobs(job).enumerate().map(|(index, child)| read_child(child, index, &id, &self.outputs)).collect();
         inherit(&mut found, &children);
         found.adopt(children);
         Ok(found)
@@ -262,7 +274,7 @@ fn is_job(node: &Node<'_>) -> bool {
 }
 
 /// A job without its sub-jobs; none without a status. The identifier may be empty.
-fn read(node: &Node<'_>) -> Option<Task> {
+fn read(node: &Node<'_>, shown: &Outputs) -> Option<Task> {
     let word = |keys| node.first(keys).text().and_then(|text| clean_option(&text, WORD));
     let entities = node.get("entities");
     let upstream_state = word(&["status"])?;
@@ -283,16 +295,17 @@ fn read(node: &Node<'_>) -> Option<Task> {
     // Relatives of the shape set the end of a job that runs, and an error code on one that succeeded (upstreams.md §2.4).
     task.completion_time = state.is_finished().then(|| node.first(key::ENDED).time()).flatten();
     task.error = (state == TaskState::Failed).then(|| error(node, entities)).flatten().map(Box::new);
-    task.outputs.extend(outputs(entities).take(MAX_OUTPUTS));
+    task.outputs = shown.of(outputs(entities));
     task.resource = outputs(entities)
-        .find(|(key, _)| key.ends_with("_id") && !key::NO_RESOURCE.contains(&key.as_str()))
-        .map(|(_, value)| value);
+        .find(|(key, value)| key.ends_with("_id") && !key::NO_RESOURCE.contains(&key.as_ref()) && is_plain(key, value))
+        .and_then(|(_, value)| clean_option(&value, VALUE));
+    task.fit();
     Some(task)
 }
 
 /// A sub-job; one without a status counts as running, one without an identifier is named by its place.
-fn read_child(node: &Node<'_>, index: usize, parent: &str) -> Task {
-    let mut task = read(node).unwrap_or_else(|| {
+fn read_child(node: &Node<'_>, index: usize, parent: &str, shown: &Outputs) -> Task {
+    let mut task = read(node, shown).unwrap_or_else(|| {
         let id = node.first(key::ID).text().map(|id| clean(&id, WORD));
         Task::new(id.unwrap_or_default(), TaskState::Running, "")
     });
@@ -311,14 +324,11 @@ fn sub_jobs<'n, 'a>(job: &'n Node<'a>) -> impl Iterator<Item = &'n Node<'a>> {
     found.iter().filter(|child| child.is_map()).take(MAX_SUBTASKS)
 }
 
-/// The scalars of `entities` that name results.
-fn outputs(entities: &Node<'_>) -> impl Iterator<Item = (String, String)> {
+/// The scalars of `entities` that may be results.
+fn outputs<'n>(entities: &'n Node<'_>) -> impl Iterator<Item = (Cow<'n, str>, Cow<'n, str>)> + Clone {
     let no_output = |key: &str| [key::NO_OUTPUT, key::PERCENT, key::REASON].iter().any(|keys| keys.contains(&key));
-    entities
-        .entries()
-        .iter()
-        .filter(move |(key, _)| !no_output(key))
-        .filter_map(|(key, value)| Some((clean_option(key, WORD)?, clean_option(&value.text()?, VALUE)?)))
+    let fields = entities.entries().iter().filter(move |(key, _)| !no_output(key));
+    fields.filter_map(|(key, value)| Some((Cow::Borrowed(key.as_ref()), value.text()?)))
 }
 
 /// What a failed job says of its failure: first itself, then its entities (IMS and ECS sub-jobs, upstreams.md §2.1).
@@ -342,7 +352,7 @@ fn error(node: &Node<'_>, entities: &Node<'_>) -> Option<TaskError> {
 
 /// A text that says something; zeros and `"null"` do not.
 fn said(node: &Node<'_>) -> Option<String> {
-    node.text().filter(|text| !envelope::is_zero(text) && text.as_ref() != "null").map(std::borrow::Cow::into_owned)
+    node.text().filter(|text| !envelope::is_zero(text) && text.as_ref() != "null").map(Cow::into_owned)
 }
 
 /// What a parent leaves to its parts to say: why it failed, and, where there is only one part, what came of it.

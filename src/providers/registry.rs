@@ -8,7 +8,10 @@ use super::{
     cloud_ru::{CloudRu, Vocabulary},
     huawei_cloud::HuaweiCloud,
 };
-use crate::api::{CloudRuStates, ProviderRef};
+use crate::{
+    api::{CloudRuStates, ProviderRef},
+    domain::outputs::Outputs,
+};
 
 /// The names, as in the API's union.
 pub const NAMES: &[&str] = &["huaweiCloud", "cloudRu", "astraControl"];
@@ -24,15 +27,16 @@ pub fn by_name(name: &str) -> Option<Box<dyn Provider>> {
     }
 }
 
-/// The provider that a connection names.
+/// The provider that a connection names; `outputs` are the results that it shows beside identifiers, names and URIs.
 #[must_use]
-pub fn for_spec(spec: ProviderRef<'_>) -> Arc<dyn Provider> {
+pub fn for_spec(spec: ProviderRef<'_>, outputs: &[String]) -> Arc<dyn Provider> {
+    let outputs = Outputs::with(outputs);
     match spec {
-        ProviderRef::HuaweiCloud(spec) => Arc::new(HuaweiCloud::new(&spec.project_id)),
-        ProviderRef::AstraControl(spec) => Arc::new(AstraControl::new(&spec.account_id)),
+        ProviderRef::HuaweiCloud(spec) => Arc::new(HuaweiCloud::new(&spec.project_id).showing(outputs)),
+        ProviderRef::AstraControl(spec) => Arc::new(AstraControl::new(&spec.account_id).showing(outputs)),
         ProviderRef::CloudRu(spec) => {
             let vocabulary = spec.states.as_ref().map_or_else(Vocabulary::default, vocabulary);
-            Arc::new(CloudRu::new(&spec.service_instance_id, &vocabulary))
+            Arc::new(CloudRu::new(&spec.service_instance_id, &vocabulary).showing(outputs))
         }
     }
 }

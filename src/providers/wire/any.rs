@@ -4,7 +4,10 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::node::Node;
-use crate::domain::text::{VALUE, WORD, clean, clean_option};
+use crate::domain::{
+    outputs::{HIDDEN, is_secret},
+    text::{VALUE, WORD, clean, clean_option},
+};
 
 /// Keys that hold the type.
 const TYPES: &[&str] = &["@type", "typeUrl", "type_url"];
@@ -18,9 +21,10 @@ const MAX_FIELDS: usize = 32;
 pub struct Any {
     /// Name or URL of its type; empty where unknown.
     pub kind: String,
-    /// Its scalars by name, nested ones as `outer.inner`, in the order of the document; `value` for the text of a bare value.
+    /// Its scalars by name, nested ones as `outer.inner`, in the order of the document; `value` for the text of a bare value. Those that
+    /// must not be shown (see [`is_secret`]) are left out.
     pub fields: Vec<(String, String)>,
-    /// All of it as text.
+    /// All of it as text, without what must not be shown.
     pub text: String,
 }
 
@@ -42,18 +46,18 @@ pub fn read(node: &Node<'_>) -> Option<Any> {
             [(key, Node::Text(value))] if key == "value" => decode_value(value, &mut fields),
             [(key, value @ Node::Map(_))] if key == "value" => {
                 flatten(value, "", MAX_DEPTH, &mut fields);
-                value.compact()
+                compact(value)
             }
             [] => String::new(),
             _ => {
                 let content = Node::Map(content);
                 flatten(&content, "", MAX_DEPTH, &mut fields);
-                content.compact()
+                compact(&content)
             }
         }
     } else {
         flatten(node, "value", MAX_DEPTH, &mut fields);
-        node.compact()
+        compact(node)
     };
     Some(Any { kind, fields, text: clean(&text, VALUE) })
 }
@@ -69,7 +73,36 @@ fn decode_value(value: &str, fields: &mut Vec<(String, String)>) -> String {
         let name = if index == 0 { "value".to_owned() } else { format!("value{}", index + 1) };
         push(fields, &name, text);
     }
-    texts.join(" ")
+    texts.iter().map(|text| compact(&Node::Text(text.into()))).collect::<Vec<_>>().join(" ")
+}
+
+/// A value as compact JSON, or its text, with [`HIDDEN`] in the place of what must not be shown.
+#[must_use]
+pub fn compact(node: &Node<'_>) -> String {
+    hide("", node).compact()
+}
+
+fn hide<'n>(name: &str, node: &'n Node<'_>) -> Node<'n> {
+    // JSON within a text has names of its own.
+    if let Node::Text(text) = node
+        && text.trim_start().starts_with(['{', '['])
+        && let Ok(inner) = Node::parse(text)
+    {
+        return Node::Text(hide(name, &inner).compact().into());
+    }
+    match node {
+        Node::Map(entries) => {
+            let hidden =
+                entries.iter().map(|(key, value)| (key.as_ref().into(), hide(&format!("{name}.{key}"), value)));
+            Node::Map(hidden.collect())
+        }
+        Node::List(items) => Node::List(items.iter().map(|item| hide(name, item)).collect()),
+        Node::Null => Node::Null,
+        scalar => match scalar.text() {
+            Some(text) if is_secret(name, &text) => Node::Text(HIDDEN.into()),
+            _ => scalar.borrowed(),
+        },
+    }
 }
 
 /// The readable texts in decoded bytes: the bytes themselves, or the strings of a protobuf message.
@@ -143,6 +176,7 @@ fn flatten(node: &Node<'_>, name: &str, depth: usize, fields: &mut Vec<(String, 
 /// Keeps one field, cleaned and within the bounds.
 fn push(fields: &mut Vec<(String, String)>, name: &str, text: &str) {
     if fields.len() < MAX_FIELDS
+        && !is_secret(name, text)
         && let (Some(name), Some(text)) = (clean_option(name, WORD), clean_option(text, VALUE))
     {
         fields.push((name, text));

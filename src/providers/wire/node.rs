@@ -55,6 +55,19 @@ impl<'a> Node<'a> {
         Ok(node)
     }
 
+    /// A scalar whose text is that of this one; [`Node::Null`] for arrays and objects.
+    #[must_use]
+    pub fn borrowed(&self) -> Node<'_> {
+        match self {
+            Self::Bool(value) => Node::Bool(*value),
+            Self::Int(value) => Node::Int(*value),
+            Self::Large(value) => Node::Large(*value),
+            Self::Float(value) => Node::Float(*value),
+            Self::Text(text) => Node::Text(Cow::Borrowed(text)),
+            Self::Null | Self::List(_) | Self::Map(_) => Node::Null,
+        }
+    }
+
     /// The same with texts of its own.
     #[must_use]
     pub fn into_owned<'o>(self) -> Node<'o> {

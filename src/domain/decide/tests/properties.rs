@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::{super::Poll, ConnectionState, FailureClass, News, TaskState, World, at, task};
 use crate::{
     api::{OnNotFound, ReadyWhen, crds},
-    domain::task::{ErrorDetail, StateDetail, Task, TaskError},
+    domain::{
+        subtasks::Subtasks,
+        task::{ErrorDetail, StateDetail, Task, TaskError},
+    },
 };
 
 const STATES: [TaskState; 6] = [
@@ -73,7 +76,7 @@ fn a_task() -> impl Strategy<Value = Task> {
                 percent,
                 resource: Some(text.clone()),
                 error: Some(Box::new(error.clone())),
-                subtasks: parts.into_iter().map(part).collect(),
+                subtasks: Subtasks::of(parts.into_iter().map(part).collect()),
                 outputs: (0..many).map(|n| (format!("{n}{text}"), text.clone())).collect(),
                 state_details: vec![
                     StateDetail { kind: text.clone(), title: text.clone(), detail: text.clone() };

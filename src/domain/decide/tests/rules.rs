@@ -419,7 +419,7 @@ fn events_tell_transitions() {
 #[test]
 fn the_mirror_counts_and_orders_sub_tasks() {
     let mut whole = task(TaskState::Running);
-    whole.subtasks = (0..40)
+    let parts = (0..40)
         .map(|n| {
             let state = match n {
                 0..10 => TaskState::Succeeded,
@@ -429,9 +429,10 @@ fn the_mirror_counts_and_orders_sub_tasks() {
                 12..20 => TaskState::Pending,
                 _ => TaskState::Running,
             };
-            Task { id: n.to_string(), kind: Some("extend".into()), ..task(state) }
+            Task { id: n.to_string(), order: n, kind: Some("extend".into()), ..task(state) }
         })
         .collect();
+    whole.adopt(parts);
     let mut world = World::new();
     world.then(1, News::Seen(whole));
     let status = world.status.unwrap();
@@ -445,6 +446,23 @@ fn the_mirror_counts_and_orders_sub_tasks() {
     let progress = status.progress.unwrap();
     assert_eq!((progress.percent, progress.display.as_deref()), (Some(30), Some("30%")), "12 of 40, rounded down");
     assert_eq!(progress.source.as_deref(), Some("Derived"));
+}
+
+#[test]
+fn a_task_of_many_hostile_texts_is_written_once_and_small() {
+    let text = |n: usize| "<&>".repeat(n);
+    let part = |n: i64| Task { order: n, display_name: Some(text(80)), ..task(TaskState::Failed) };
+    let mut hostile = Task { display_name: Some(text(80)), ..task(TaskState::Running) };
+    hostile.adopt((0..1000).map(part).collect());
+    hostile.outputs = (0..32).map(|n| (format!("o{n}"), text(170))).collect();
+    hostile.state_details = vec![StateDetail { detail: text(170), ..StateDetail::default() }; 8];
+    let mut world = World::new();
+    world.then(1, News::Seen(hostile.clone()));
+    let status = world.status.clone().unwrap();
+    assert!(crate::domain::stored::size(&status) <= 32 << 10);
+    assert_eq!(status.subtasks.unwrap().total, Some(1000));
+    world.news = News::Seen(hostile);
+    assert_eq!(world.decide().status, None, "a restart writes nothing");
 }
 
 #[test]
@@ -471,7 +489,7 @@ fn the_mirror_shows_ends_as_they_are() {
 #[test]
 fn a_failure_is_told_in_the_upstreams_words_wherever_they_are() {
     let mut in_a_part = Task { error: None, ..task(TaskState::Failed) };
-    in_a_part.subtasks = vec![task(TaskState::Succeeded), task(TaskState::Failed)];
+    in_a_part.adopt(vec![task(TaskState::Succeeded), task(TaskState::Failed)]);
     let mut in_a_detail = Task { error: None, ..task(TaskState::Failed) };
     in_a_detail.state_details = vec![StateDetail { detail: "The bucket is gone.".into(), ..StateDetail::default() }];
     let nowhere = Task { error: None, ..task(TaskState::Failed) };
