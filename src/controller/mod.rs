@@ -11,6 +11,7 @@
 //! | [`status`], [`events`] | what is written |
 
 pub mod access;
+mod apiserver;
 mod connections;
 mod events;
 pub mod index;
@@ -183,7 +184,10 @@ pub async fn run(
     let requests = (args.max_requests_per_second, args.max_requests_per_second_per_namespace);
     let tenancy = Shares::new(Parts::of(memory::limit()), requests, Instant::now());
     let policy = EgressPolicy::new(args.allow_egress.clone(), api_server);
-    let transport = Transport::new(policy, tenancy.clone())?;
+    let policy = policy.with(args.deny_egress.clone(), args.allow_http);
+    tokio::spawn(apiserver::follow(client.clone(), policy.clone(), stop.clone()));
+    let proxy = args.upstream_proxy.clone().map(|proxy| proxy.except(args.upstream_no_proxy.clone()));
+    let transport = Transport::new(policy, proxy, tenancy.clone())?;
     let sink = Arc::clone(&shared) as Arc<dyn Sink>;
     let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard, tenancy);
     let controller = Arc::new(Controller {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::failure::{EGRESS_DENIED, Failure, FailureClass};
+use super::failure::{Failure, FailureClass};
 use crate::api::{ConnectionStatus, WatchCounts, bounds};
 
 /// All that the decision rests on.
@@ -153,7 +153,7 @@ fn says(input: &Input<'_>) -> Says {
         },
         Situation::Failing { failure } => Says {
             ready: "False",
-            reason: if failure.code == EGRESS_DENIED { EGRESS_DENIED } else { failure.class.as_str() },
+            reason: failure.by_policy().unwrap_or(failure.class.as_str()),
             message: failure.message.clone(),
             abnormal: Some(if passes(failure) { RECONCILING } else { STALLED }),
         },
@@ -191,6 +191,6 @@ fn step(stretch: f64) -> u64 {
 /// Whether this trouble may pass by itself.
 fn passes(failure: &Failure) -> bool {
     let class = failure.class;
-    failure.code != EGRESS_DENIED
+    failure.by_policy().is_none()
         && matches!(class, FailureClass::UpstreamUnavailable | FailureClass::RateLimited | FailureClass::InvalidAnswer)
 }

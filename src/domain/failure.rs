@@ -54,6 +54,9 @@ pub const DEFECT: &str = "Defect";
 /// [`Failure::code`] of a request that the operator's administrator does not let out.
 pub const EGRESS_DENIED: &str = "EgressDenied";
 
+/// [`Failure::code`] of a request that would have sent a credential unprotected.
+pub const INSECURE_ENDPOINT: &str = "InsecureEndpoint";
+
 /// A failed request, in words that may be shown: cleaned, bounded, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}: {message}", class.as_str(), if code.is_empty() { String::new() } else { format!(" ({code})") })]
@@ -73,6 +76,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The code, where the operator's administrator does not let the request out: then it will not be let out at the next try either.
+    #[must_use]
+    pub fn by_policy(&self) -> Option<&'static str> {
+        [EGRESS_DENIED, INSECURE_ENDPOINT].into_iter().find(|code| self.code == *code)
+    }
+
     /// A failure with no more than a class and a message.
     #[must_use]
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {

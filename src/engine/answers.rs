@@ -11,7 +11,7 @@ use super::{
     tasks::TaskId,
 };
 use crate::domain::{
-    failure::{EGRESS_DENIED, Failure, FailureClass},
+    failure::{Failure, FailureClass},
     task::Task,
 };
 use crate::providers::Page;
@@ -100,7 +100,7 @@ impl Planner {
         }
         let was_probing = self.hold.is_probing();
         // What the administrator does not let out will not be let out at the next try.
-        let decisive = is_token || failure.code == EGRESS_DENIED;
+        let decisive = is_token || failure.by_policy().is_some();
         if self.hold.failed(failure, job.asked, decisive, retry_after, now) {
             self.spread_trouble(failure, now);
         }

@@ -1,14 +1,40 @@
 //! Where connections may lead (design §4). Pure: an address goes in, a verdict comes out.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Which addresses upstreams may have: public ones, and those that the operator's administrator allows.
+use crate::{ops::allowance::Allowance, tenancy::Tenant};
+
+/// Which addresses upstreams may have: public ones, and those that the operator's administrator allows. Clones are the same policy.
 #[derive(Clone, Debug, Default)]
-pub struct EgressPolicy {
-    allowed: Vec<IpNet>,
+pub struct EgressPolicy(Arc<Rules>);
+
+#[derive(Debug, Default)]
+struct Rules {
+    allowed: Vec<Allowance>,
+    denied: Vec<IpNet>,
+    allow_http: bool,
+    /// Those that the operator itself speaks to.
     api_server: Vec<SocketAddr>,
+    /// Those that are known to be behind them.
+    endpoints: RwLock<Vec<SocketAddr>>,
+}
+
+/// Where a connection is about to lead, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The address that is dialled.
+    pub ip: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// Whether it is protected by TLS.
+    pub https: bool,
+    /// On whose account.
+    pub tenant: &'a Tenant,
 }
 
 /// An address that no connection may lead to. The text says what to do about it.
@@ -32,16 +58,32 @@ pub enum Denied {
     },
     /// It is of a kind that must be allowed.
     #[error(
-        "{ip} is {kind}, which the operator does not connect to; if it is the right one, add {} or its network to the operator's \
-         --allow-egress",
+        "{ip} is {kind}, which the operator does not connect to at port {port} for this namespace; if it is the right one, add {} or \
+         its network to the operator's --allow-egress",
         IpNet::from(*ip)
     )]
     NotAllowed {
         /// The address.
         ip: IpAddr,
+        /// The port.
+        port: u16,
         /// What it is, as "a private address".
         kind: &'static str,
     },
+    /// The administrator has ruled it out.
+    #[error("{ip} is ruled out by the operator's --deny-egress")]
+    Listed {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// It is public, and the connection is not protected.
+    #[error("http:// to a public address needs the operator's --allow-http")]
+    Insecure,
+    /// It is a name of the cluster or the machine, which a proxy must not resolve.
+    #[error(
+        "it is a name of the cluster's or the machine's own, which is not asked of a proxy; --upstream-no-proxy reaches it directly"
+    )]
+    LocalName,
     /// Nobody can be there.
     #[error("{ip} is {kind}, which cannot be an upstream")]
     Never {
@@ -53,36 +95,82 @@ pub enum Denied {
 }
 
 impl EgressPolicy {
-    /// Allows public addresses and those in `allowed`, but at no time those of `api_server`.
+    /// Allows public addresses by `https` and those in `allowed`, but at no time those of `api_server`.
     #[must_use]
-    pub fn new(allowed: Vec<IpNet>, api_server: Vec<SocketAddr>) -> Self {
-        let api_server = api_server.into_iter().map(|at| SocketAddr::new(effective(at.ip()), at.port())).collect();
-        Self { allowed, api_server }
+    pub fn new(allowed: Vec<Allowance>, api_server: Vec<SocketAddr>) -> Self {
+        let api_server = api_server.into_iter().map(canonical).collect();
+        Self(Arc::new(Rules { allowed, api_server, ..Rules::default() }))
     }
 
-    /// Whether a connection may be made to `port` of `ip`. An IPv6 address that stands for an IPv4 one is judged as that one.
+    /// The same, without the addresses in `denied`, and with `http` to public addresses where `allow_http`.
+    #[must_use]
+    pub fn with(self, denied: Vec<IpNet>, allow_http: bool) -> Self {
+        let Rules { allowed, api_server, .. } = &*self.0;
+        let (allowed, api_server) = (allowed.clone(), api_server.clone());
+        Self(Arc::new(Rules { allowed, denied, allow_http, api_server, endpoints: RwLock::default() }))
+    }
+
+    /// Replaces the addresses behind that of the API server.
+    pub fn set_api_server_endpoints(&self, endpoints: Vec<SocketAddr>) {
+        let endpoints = endpoints.into_iter().map(canonical).collect();
+        *self.0.endpoints.write().unwrap_or_else(PoisonError::into_inner) = endpoints;
+    }
+
+    /// Whether a connection may be made. An IPv6 address that stands for an IPv4 one is judged as that one.
     ///
     /// # Errors
     /// Why it may not.
-    pub fn check(&self, ip: IpAddr, port: u16) -> Result<(), Denied> {
-        let ip = effective(ip);
+    pub fn check(&self, target: Target<'_>) -> Result<(), Denied> {
+        let Target { port, https, tenant, .. } = target;
+        let (ip, rules) = (effective(target.ip), &*self.0);
         if let Some(kind) = never(ip) {
             return Err(Denied::Never { ip, kind });
         }
-        // All loopback addresses lead to the same machine, whichever the API server is known by.
-        let same = |at: &SocketAddr| at.ip() == ip || (at.ip().is_loopback() && ip.is_loopback());
-        if self.api_server.iter().any(|at| at.port() == port && same(at)) {
+        if self.is_api_server(ip, port) {
             return Err(Denied::ApiServer { address: SocketAddr::new(ip, port) });
         }
+        if rules.denied.iter().any(|net| net.contains(&ip)) {
+            return Err(Denied::Listed { ip });
+        }
         if METADATA.contains(&ip) {
-            let exact = self.allowed.contains(&IpNet::from(ip));
+            let exact = rules.allowed.iter().any(|allowance| allowance.names(ip, port, tenant));
             return if exact { Ok(()) } else { Err(Denied::Metadata { ip }) };
         }
         match special(ip) {
-            Some(kind) if !self.allowed.iter().any(|net| net.contains(&ip)) => Err(Denied::NotAllowed { ip, kind }),
+            Some(kind) if !rules.allowed.iter().any(|allowance| allowance.covers(ip, port, tenant)) => {
+                Err(Denied::NotAllowed { ip, port, kind })
+            }
+            None if !https && !rules.allow_http => Err(Denied::Insecure),
             _ => Ok(()),
         }
     }
+
+    /// Whether a connection may be made to a host that somebody else is to resolve: this cluster's own names are ruled out, and names
+    /// count as public.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn check_name(&self, name: &str, https: bool) -> Result<(), Denied> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let within = |zone: &str| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        // As `api`, `api.team-b.svc` or `api.team-b.svc.cluster.local`.
+        if !name.contains('.') || ["localhost", "svc", "cluster.local", "internal"].into_iter().any(within) {
+            return Err(Denied::LocalName);
+        }
+        if https || self.0.allow_http { Ok(()) } else { Err(Denied::Insecure) }
+    }
+
+    fn is_api_server(&self, ip: IpAddr, port: u16) -> bool {
+        // All loopback addresses lead to the same machine, whichever the API server is known by.
+        let same =
+            |at: &SocketAddr| at.port() == port && (at.ip() == ip || (at.ip().is_loopback() && ip.is_loopback()));
+        let endpoints = self.0.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        self.0.api_server.iter().chain(&*endpoints).any(same)
+    }
+}
+
+fn canonical(at: SocketAddr) -> SocketAddr {
+    SocketAddr::new(effective(at.ip()), at.port())
 }
 
 /// Services that give credentials or start-up data to whoever asks from the machine.
@@ -207,8 +295,13 @@ mod tests {
         EgressPolicy::new(allowed, api_server.iter().map(|at| at.parse().unwrap()).collect())
     }
 
+    fn check_at(policy: &EgressPolicy, ip: IpAddr, port: u16) -> Result<(), Denied> {
+        let tenant = Tenant::namespace(&Arc::from("team-a"));
+        policy.check(Target { ip, port, https: true, tenant: &tenant })
+    }
+
     fn check(policy: &EgressPolicy, ip: &str) -> Result<(), Denied> {
-        policy.check(ip.parse().unwrap(), 443)
+        check_at(policy, ip.parse().unwrap(), 443)
     }
 
     const PUBLIC: [&str; 14] = [
@@ -314,9 +407,9 @@ mod tests {
     fn metadata_services_must_be_named_exactly() {
         let open = policy(&["0.0.0.0/0", "::/0", "169.254.169.254/31"], &[]);
         for ip in METADATA {
-            assert_eq!(open.check(ip, 80), Err(Denied::Metadata { ip }));
-            let exact = EgressPolicy::new(vec![IpNet::from(ip)], vec![]);
-            assert_eq!(exact.check(ip, 80), Ok(()));
+            assert_eq!(check_at(&open, ip, 80), Err(Denied::Metadata { ip }));
+            let exact = policy(&[&IpNet::from(ip).to_string()], &[]);
+            assert_eq!(check_at(&exact, ip, 80), Ok(()));
         }
         for ip in ["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::"] {
             assert!(matches!(check(&open, ip), Err(Denied::Metadata { .. })), "{ip}");
@@ -336,10 +429,77 @@ mod tests {
             ("127.0.0.1", 8080, true),
             ("8.8.8.8", 443, false),
         ] {
-            let verdict = policy.check(ip.parse().unwrap(), port);
+            let verdict = check_at(&policy, ip.parse().unwrap(), port);
             assert_eq!(verdict.is_ok(), allowed, "{ip}:{port}");
             assert!(allowed || matches!(verdict, Err(Denied::ApiServer { .. })), "{ip}:{port}");
         }
+    }
+
+    #[test]
+    fn what_is_ruled_out_is_so_whatever_is_allowed() {
+        let policy = policy(&["0.0.0.0/0", "10.1.2.3"], &[])
+            .with(vec!["10.1.0.0/16".parse().unwrap(), "8.8.8.0/24".parse().unwrap()], true);
+        for ip in ["10.1.2.3", "::ffff:10.1.9.9", "8.8.8.8", "64:ff9b::8.8.8.8"] {
+            assert!(matches!(check(&policy, ip), Err(Denied::Listed { .. })), "{ip}");
+        }
+        assert_eq!(check(&policy, "10.2.0.1"), Ok(()));
+        assert_eq!(check(&policy, "8.8.4.4"), Ok(()));
+    }
+
+    #[test]
+    fn http_is_for_private_addresses_unless_it_is_allowed() {
+        let tenant = Tenant::namespace(&Arc::from("team-a"));
+        let closed = policy(&["10.0.0.0/8"], &[]);
+        let http = |policy: &EgressPolicy, ip: &str| {
+            policy.check(Target { ip: ip.parse().unwrap(), port: 80, https: false, tenant: &tenant })
+        };
+        assert_eq!(http(&closed, "8.8.8.8"), Err(Denied::Insecure));
+        assert_eq!(http(&closed, "10.1.2.3"), Ok(()));
+        assert_eq!(http(&closed.clone().with(vec![], true), "8.8.8.8"), Ok(()));
+    }
+
+    #[test]
+    fn an_allowance_may_be_for_some_ports_and_namespaces() {
+        let policy = policy(&["10.0.0.0/8:443+8443@team-a", "10.9.0.0/16:10250@team-a"], &[]);
+        let check = |ip: &str, port: u16, namespace: &str| {
+            let tenant = Tenant::namespace(&Arc::from(namespace));
+            policy.check(Target { ip: ip.parse().unwrap(), port, https: true, tenant: &tenant }).is_ok()
+        };
+        assert!(check("10.0.0.1", 443, "team-a") && check("10.9.0.1", 10_250, "team-a"));
+        assert!(
+            !check("10.0.0.1", 444, "team-a")
+                && !check("10.0.0.1", 443, "team-b")
+                && !check("10.0.0.1", 10_250, "team-a")
+        );
+    }
+
+    #[test]
+    fn the_endpoints_of_the_api_server_are_out_of_reach_once_they_are_known() {
+        let policy = policy(&["0.0.0.0/0"], &["10.96.0.1:443"]);
+        let other = policy.clone();
+        assert_eq!(check_at(&policy, [203, 0, 113, 7].into(), 6443), Ok(()));
+        other.set_api_server_endpoints(vec!["[::ffff:203.0.113.7]:6443".parse().unwrap()]);
+        assert!(matches!(check_at(&policy, [203, 0, 113, 7].into(), 6443), Err(Denied::ApiServer { .. })));
+        assert!(matches!(check_at(&policy, [10, 96, 0, 1].into(), 443), Err(Denied::ApiServer { .. })));
+        other.set_api_server_endpoints(vec![]);
+        assert_eq!(check_at(&policy, [203, 0, 113, 7].into(), 6443), Ok(()));
+    }
+
+    #[test]
+    fn names_that_a_proxy_resolves_are_no_names_of_the_cluster() {
+        let policy = policy(&[], &[]);
+        for name in [
+            "kubernetes",
+            "kubernetes.default.svc",
+            "a.b.SVC.cluster.local.",
+            "localhost",
+            "x.localhost",
+            "metadata.google.internal",
+        ] {
+            assert_eq!(policy.check_name(name, true), Err(Denied::LocalName), "{name}");
+        }
+        assert_eq!(policy.check_name("api.example.com", true), Ok(()));
+        assert_eq!(policy.check_name("api.example.com", false), Err(Denied::Insecure));
     }
 
     #[test]
@@ -347,8 +507,8 @@ mod tests {
         let closed = policy(&[], &[]);
         assert_eq!(
             check(&closed, "::ffff:10.0.0.5").unwrap_err().to_string(),
-            "10.0.0.5 is a private address, which the operator does not connect to; if it is the right one, add 10.0.0.5/32 or \
-             its network to the operator's --allow-egress"
+            "10.0.0.5 is a private address, which the operator does not connect to at port 443 for this namespace; if it is the right \
+             one, add 10.0.0.5/32 or its network to the operator's --allow-egress"
         );
         let metadata = check(&closed, "169.254.169.254").unwrap_err().to_string();
         assert!(metadata.ends_with("only when its --allow-egress names exactly 169.254.169.254/32"), "{metadata}");

@@ -10,6 +10,11 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
+use super::{
+    allowance::{Allowance, cidr},
+    upstream_proxy::{Direct, UpstreamProxy},
+};
+
 /// The namespace of the Secrets of cluster-scoped connections where neither the flag nor `POD_NAMESPACE` says otherwise.
 pub const DEFAULT_NAMESPACE: &str = "taskwatch-system";
 
@@ -60,14 +65,44 @@ pub struct RunArgs {
     #[arg(long, env = "TASKWATCH_CLUSTER_RESOURCE_NAMESPACE", value_name = "NAME")]
     pub cluster_resource_namespace: Option<String>,
 
-    /// Let connections reach this address range, as 10.1.0.0/16 or 10.1.2.3; repeat it, or separate several by commas
-    /// [default: public addresses only]
+    /// Let connections reach this address range, as 10.1.0.0/16, 10.1.2.3 or 10.1.0.0/16:443@team-a; repeat it, or separate several
+    /// by commas [default: public addresses only]
     ///
-    /// Without it, connections reach neither private, loopback, link-local nor reserved addresses. The address of the Kubernetes
-    /// API server stays out of reach whatever is named, and so do the metadata services of clouds unless one is named exactly
-    /// (169.254.169.254/32).
-    #[arg(long, env = "TASKWATCH_ALLOW_EGRESS", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
-    pub allow_egress: Vec<IpNet>,
+    /// Without it, connections reach neither private, loopback, link-local nor reserved addresses.
+    /// PORTS are numbers and ranges joined by +, as 10.1.0.0/16:443+8000-8443, or [fd00::/8]:443 for IPv6. Without them, all ports are
+    /// open but those of kubelet and etcd (2379, 2380, 10250, 10255), which have to be named.
+    /// NAMESPACES are names and patterns joined by +, as 10.1.0.0/16@team-a+infra-*; a ClusterTaskConnection is named as
+    /// clustertaskconnection/NAME. Without them, it is for all.
+    /// The addresses of the Kubernetes API server stay out of reach whatever is named, and so do the metadata services of clouds
+    /// unless one is named exactly (169.254.169.254/32).
+    #[arg(long, env = "TASKWATCH_ALLOW_EGRESS", value_name = "CIDR[:PORTS][@NAMESPACES]", value_delimiter = ',')]
+    pub allow_egress: Vec<Allowance>,
+
+    /// Never let a connection reach this address range, public or not, whatever --allow-egress says; repeat it, or separate several
+    /// by commas
+    ///
+    /// For nodes, pods and API servers with public addresses.
+    #[arg(long, env = "TASKWATCH_DENY_EGRESS", value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
+    pub deny_egress: Vec<IpNet>,
+
+    /// Let connections to public addresses use http://, which shows their credentials to everybody on the way
+    ///
+    /// Private addresses that --allow-egress names can be reached by http:// without it.
+    #[arg(long, env = "TASKWATCH_ALLOW_HTTP")]
+    pub allow_http: bool,
+
+    /// Reach upstreams through this HTTP proxy, http://[USER:PASSWORD@]HOST[:PORT] [default: directly]
+    ///
+    /// https:// endpoints are reached by CONNECT, http:// ones by forwarded requests. The proxy resolves their names, so the egress
+    /// policy judges literal addresses only, and rules out the cluster's own names. HTTPS_PROXY and the like are for the Kubernetes
+    /// API server alone.
+    #[arg(long, env = "TASKWATCH_UPSTREAM_PROXY", value_name = "URL", hide_env_values = true)]
+    pub upstream_proxy: Option<UpstreamProxy>,
+
+    /// Reach these upstreams without the proxy, as .example.com, example.com, 10.0.0.0/8 or HOST:PORT, by the rules of NO_PROXY;
+    /// repeat it, or separate several by commas
+    #[arg(long, env = "TASKWATCH_UPSTREAM_NO_PROXY", value_name = "HOST", value_delimiter = ',')]
+    pub upstream_no_proxy: Vec<Direct>,
 
     /// Where /metrics is served, as address:port; port 0 takes a free one and logs it
     #[arg(long, env = "TASKWATCH_HTTP_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080")]
@@ -215,14 +250,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A range, or a single address.
-fn cidr(text: &str) -> Result<IpNet, String> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-        .map(|net| net.trunc())
-        .map_err(|_| "give an address range such as 10.1.0.0/16, or one address".to_owned())
-}
-
 fn seconds<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if (MIN..=MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
@@ -309,7 +336,7 @@ mod tests {
     fn lists_are_repeated_or_separated_by_commas() {
         let args = run(&["--namespace", "a,b", "--namespace", "c", "--allow-egress", "10.1.2.3/16,::1"]);
         assert_eq!(args.namespaces, ["a", "b", "c"]);
-        assert_eq!(args.allow_egress, ["10.1.0.0/16".parse().unwrap(), "::1/128".parse().unwrap()]);
+        assert_eq!(args.allow_egress, ["10.1.0.0/16".parse::<Allowance>().unwrap(), "::1/128".parse().unwrap()]);
     }
 
     #[test]
@@ -326,6 +353,9 @@ mod tests {
     fn what_cannot_be_used_is_a_usage_error_that_says_what_to_give() {
         for (args, hint) in [
             (["run", "--allow-egress", "ten"], "10.1.0.0/16"),
+            (["run", "--upstream-proxy", "socks5://proxy"], "http://HOST:PORT"),
+            (["run", "--upstream-no-proxy", "a b"], ".example.com"),
+            (["run", "--deny-egress", "10.0.0.0/8:443"], "10.1.0.0/16"),
             (["run", "--progress-min-points", "0"], "1..=100"),
             (["run", "--drain-timeout-seconds", "301"], "0 to 300"),
             (["run", "--log-level", "taskwatch=loud"], "invalid"),

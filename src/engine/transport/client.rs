@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, Uri,
-    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT as USER_AGENT_FIELD},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+        USER_AGENT as USER_AGENT_FIELD,
+    },
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::Full;
@@ -71,11 +74,16 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executo
     }
 }
 
-/// The request for `target`, with the header fields that every request has.
+/// The request for `target`, with the header fields that every request has, and what `proxy` has to be shown.
 ///
 /// # Errors
 /// The URL has characters that no request can have.
-pub(super) fn request(outgoing: Outgoing, https: bool, target: &Authority) -> Result<Request, http::Error> {
+pub(super) fn request(
+    outgoing: Outgoing,
+    https: bool,
+    target: &Authority,
+    proxy: Option<&HeaderValue>,
+) -> Result<Request, http::Error> {
     let Outgoing { method, url, mut headers, body, .. } = outgoing;
     let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
     // Without user, password and fragment.
@@ -86,6 +94,10 @@ pub(super) fn request(outgoing: Outgoing, https: bool, target: &Authority) -> Re
     }
     headers.insert(USER_AGENT_FIELD, HeaderValue::from_static(USER_AGENT));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.remove(PROXY_AUTHORIZATION);
+    if let Some(value) = proxy {
+        headers.insert(PROXY_AUTHORIZATION, value.clone());
+    }
     headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     let mut request = http::Request::builder().method(method).uri(uri).body(Full::new(body))?;
     *request.headers_mut() = headers;

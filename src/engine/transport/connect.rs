@@ -1,4 +1,5 @@
-//! Makes the connections of a channel: the name is resolved, every address is checked, and exactly one of those is dialled.
+//! Makes the connections of a channel: the name is resolved, every address is checked, and exactly one of those is dialled. Where the
+//! administrator has set a proxy, that is what is dialled, and the proxy resolves the name.
 
 use std::{
     io,
@@ -24,9 +25,11 @@ use url::Host;
 use super::{
     names::{NameError, Names},
     stream::{Paced, Stream},
+    tunnel::{self, TunnelError},
 };
 use crate::{
-    engine::egress::{Denied, EgressPolicy},
+    engine::egress::{Denied, EgressPolicy, Target},
+    ops::upstream_proxy::UpstreamProxy,
     tenancy::Tenant,
 };
 
@@ -46,6 +49,11 @@ pub(super) enum ConnectError {
     Name(#[from] NameError),
     #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// Of the dial to the proxy.
+    #[error("the proxy cannot be reached: {0}")]
+    Proxy(#[source] io::Error),
     /// Of the dial, or of the TLS handshake.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -57,9 +65,11 @@ pub(super) struct Destination {
     pub(super) port: u16,
     pub(super) tenant: Tenant,
     pub(super) names: Names,
-    pub(super) policy: Arc<EgressPolicy>,
+    pub(super) policy: EgressPolicy,
     /// None for `http`.
     pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// Through which it is reached; none for directly.
+    pub(super) proxy: Option<Arc<UpstreamProxy>>,
 }
 
 /// Makes connections to one destination, whatever it is asked for: hyper's client asks for the URL of a request, and a channel has
@@ -87,19 +97,45 @@ impl Service<Uri> for Connector {
 
 impl Destination {
     async fn connect(&self) -> Result<Stream, ConnectError> {
-        let addresses = self.addresses().await?;
-        for address in &*addresses {
-            self.policy.check(*address, self.port)?;
-        }
-        let tcp = Paced::new(dial(&addresses, self.port).await?);
-        match &self.tls {
-            None => Ok(Stream::plain(tcp, false)),
-            Some((tls, name)) => Ok(Stream::tls(tls.connect(name.clone(), tcp).await?)),
+        let mut tcp = match &self.proxy {
+            None => {
+                let addresses = self.addresses(&self.host).await?;
+                self.check(&addresses)?;
+                dial(&addresses, self.port).await?
+            }
+            Some(proxy) => {
+                self.check_unresolved()?;
+                // The administrator's own: the policy is for what tenants name.
+                dial(&self.addresses(proxy.host()).await?, proxy.port()).await.map_err(ConnectError::Proxy)?
+            }
+        };
+        match (&self.tls, &self.proxy) {
+            (None, proxy) => Ok(Stream::plain(Paced::new(tcp), proxy.is_some())),
+            (Some((tls, name)), proxy) => {
+                if let Some(proxy) = proxy {
+                    tunnel::open(&mut tcp, &self.host, self.port, proxy.authorization()).await?;
+                }
+                Ok(Stream::tls(tls.connect(name.clone(), Paced::new(tcp)).await?))
+            }
         }
     }
 
-    async fn addresses(&self) -> Result<Arc<[IpAddr]>, NameError> {
+    fn check(&self, addresses: &[IpAddr]) -> Result<(), Denied> {
+        let (port, https, tenant) = (self.port, self.tls.is_some(), &self.tenant);
+        addresses.iter().try_for_each(|ip| self.policy.check(Target { ip: *ip, port, https, tenant }))
+    }
+
+    /// What can be checked of a host that the proxy is to resolve.
+    fn check_unresolved(&self) -> Result<(), Denied> {
         match &self.host {
+            Host::Ipv4(ip) => self.check(&[(*ip).into()]),
+            Host::Ipv6(ip) => self.check(&[(*ip).into()]),
+            Host::Domain(name) => self.policy.check_name(name, self.tls.is_some()),
+        }
+    }
+
+    async fn addresses(&self, host: &Host) -> Result<Arc<[IpAddr]>, NameError> {
+        match host {
             Host::Ipv4(ip) => Ok(Arc::new([(*ip).into()])),
             Host::Ipv6(ip) => Ok(Arc::new([(*ip).into()])),
             Host::Domain(name) => self.names.resolve(name, &self.tenant).await,

@@ -17,7 +17,7 @@ use super::{
     tls,
 };
 use crate::domain::{
-    failure::{BODY_TOO_LARGE, EGRESS_DENIED, FailureClass},
+    failure::{BODY_TOO_LARGE, EGRESS_DENIED, FailureClass, INSECURE_ENDPOINT},
     text,
 };
 use crate::engine::egress::Denied;
@@ -33,6 +33,7 @@ pub(super) enum Network {
     NoShare(Duration),
     Timeout(Duration),
     ConnectTimeout,
+    Proxy(String),
     Refused,
     Reset,
     Unreachable,
@@ -71,6 +72,9 @@ pub(super) fn explain(error: &(dyn Error + 'static), traffic: Option<&Traffic>) 
                 ConnectError::Denied(denied) => return Network::Denied(denied.clone()),
                 ConnectError::Name(name) => return Network::Resolve(name.clone()),
                 ConnectError::Timeout => return Network::ConnectTimeout,
+                ConnectError::Tunnel(_) | ConnectError::Proxy(_) => {
+                    return Network::Proxy(text::clean(&connect.to_string(), FOREIGN));
+                }
                 ConnectError::Io(_) => {}
             }
         }
@@ -136,12 +140,32 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 impl Network {
     /// The class, the code and the message of a failure on the way to `authority`.
+    #[allow(clippy::too_many_lines, reason = "one sentence for each cause")]
     pub(super) fn describe(&self, authority: &str, private_ca: bool) -> (FailureClass, &'static str, String) {
         use FailureClass::{InvalidAnswer, InvalidRequest, UpstreamUnavailable};
         match self {
-            Self::Denied(denied) => {
-                (UpstreamUnavailable, EGRESS_DENIED, format!("{authority} is out of bounds: {denied}"))
-            }
+            Self::Denied(Denied::Insecure) => (
+                UpstreamUnavailable,
+                INSECURE_ENDPOINT,
+                format!(
+                    "{authority} is not connected to by http://, which would show the credential to everybody on the way: use https:// \
+                     in the endpoint, or have the operator's administrator set --allow-http"
+                ),
+            ),
+            // Neither the address nor what it is: a name of the inside is nothing that a tenant is to learn of.
+            Self::Denied(_) => (
+                UpstreamUnavailable,
+                EGRESS_DENIED,
+                format!(
+                    "connections to {authority} are not allowed by the operator's egress policy; the operator's administrator can allow \
+                     them with --allow-egress, and finds the reason in the operator's log"
+                ),
+            ),
+            Self::Proxy(reason) => (
+                UpstreamUnavailable,
+                "ProxyFailure",
+                format!("{authority} cannot be reached through the operator's proxy: {reason}"),
+            ),
             Self::Resolve(reason) => {
                 let reason = text::clean(&reason.to_string(), FOREIGN);
                 (UpstreamUnavailable, "DNSFailure", format!("the host of {authority} cannot be resolved: {reason}"))

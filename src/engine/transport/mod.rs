@@ -10,6 +10,7 @@ mod frames;
 mod names;
 mod stream;
 mod tls;
+mod tunnel;
 
 use std::{
     collections::HashMap,
@@ -19,13 +20,15 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, uri::Authority};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::Authority};
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 use url::{Host, Url};
 
-use super::egress::EgressPolicy;
+use super::egress::{Denied, EgressPolicy};
 use crate::{
     domain::failure::Failure,
+    ops::upstream_proxy::UpstreamProxy,
     providers::Answer,
     tenancy::{Tenant, pool::Lease, shares::Shares},
 };
@@ -44,7 +47,8 @@ use tls::{Fingerprint, Tls};
 pub struct Transport(Arc<Shared>);
 
 struct Shared {
-    policy: Arc<EgressPolicy>,
+    policy: EgressPolicy,
+    proxy: Option<Arc<UpstreamProxy>>,
     shares: Shares,
     names: Names,
     tls: Tls,
@@ -72,7 +76,11 @@ struct Inner {
     client: Client,
     /// The endpoint's host, and its port where that is not the scheme's.
     target: Authority,
+    /// What is shown to a proxy that forwards the requests.
+    forwarded: Option<HeaderValue>,
     shares: Shares,
+    /// What was last logged of the egress policy.
+    refused: Mutex<Option<Denied>>,
     key: Key,
     // `host:port`, for messages.
     authority: String,
@@ -125,13 +133,14 @@ pub fn root(url: &Url) -> Url {
 }
 
 impl Transport {
-    /// A transport that leads only where `policy` lets it, and works on the accounts of `shares`.
+    /// A transport that leads only where `policy` lets it, through `proxy` as far as that serves, and works on the accounts of
+    /// `shares`.
     ///
     /// # Errors
     /// The TLS implementation cannot be set up.
-    pub fn new(policy: EgressPolicy, shares: Shares) -> Result<Self, SettingsError> {
-        let (policy, names) = (Arc::new(policy), Names::of_system());
-        Ok(Self(Arc::new(Shared { policy, shares, names, tls: Tls::new()?, channels: Mutex::default() })))
+    pub fn new(policy: EgressPolicy, proxy: Option<UpstreamProxy>, shares: Shares) -> Result<Self, SettingsError> {
+        let (proxy, names) = (proxy.map(Arc::new), Names::of_system());
+        Ok(Self(Arc::new(Shared { policy, proxy, shares, names, tls: Tls::new()?, channels: Mutex::default() })))
     }
 
     /// The channel of `tenant` to `endpoint`: the one that exists for the same scheme, host, port and TLS settings, or a new one.
@@ -174,21 +183,25 @@ impl Transport {
     fn connect_by(&self, key: Key, tls: &TlsSettings) -> Result<Inner, SettingsError> {
         let tls = if key.https { Some(self.0.tls.connector(tls, &key.host)?) } else { None };
         let authority = format!("{}:{}", key.host, key.port);
-        let Shared { policy, shares, names, .. } = &*self.0;
+        let Shared { policy, proxy, shares, names, .. } = &*self.0;
+        let proxy = proxy.clone().filter(|proxy| proxy.serves(&key.host, key.port));
         let destination = Destination {
             host: key.host.clone(),
             port: key.port,
             tenant: key.tenant.clone(),
             names: names.clone(),
-            policy: Arc::clone(policy),
+            policy: policy.clone(),
             tls,
+            proxy: proxy.clone(),
         };
         let meter = shares.cpu.meter(&key.tenant, &shares.usage.of(&key.tenant));
         // As in URLs, where the port of the scheme is not written.
         let known = if key.https { 443 } else { 80 };
         let host = if key.port == known { key.host.to_string() } else { authority.clone() };
         let target = Authority::try_from(host).map_err(|_| SettingsError::Endpoint)?;
-        Ok(Inner { client: client::new(destination, meter), target, shares: shares.clone(), key, authority })
+        let forwarded = if key.https { None } else { proxy.and_then(|proxy| proxy.authorization().cloned()) };
+        let client = client::new(destination, meter);
+        Ok(Inner { client, target, forwarded, shares: shares.clone(), refused: Mutex::default(), key, authority })
     }
 }
 
@@ -200,7 +213,8 @@ impl Channel {
     /// one that cannot be read makes it no failure ([`Answer::fault`]).
     ///
     /// # Errors
-    /// There was no answer, or none that may be read. [`Failure::code`] then is one of `EgressDenied`, `DNSFailure`, `Timeout`,
+    /// There was no answer, or none that may be read. [`Failure::code`] then is one of `EgressDenied`,
+    /// `InsecureEndpoint`, `DNSFailure`, `ProxyFailure`, `Throttled`, `Timeout`,
     /// `ConnectionRefused`, `ConnectionReset`, `ConnectionFailed`, `TLSFailure`, `TooLarge`, `HeaderTooLarge`, `TooSlow`,
     /// `TooManyInformational`, `Flooded`, `NotHTTP`, `BadEncoding`, `OtherHost`.
     pub async fn send(&self, request: Outgoing) -> Result<(Answer, Lease), Failure> {
@@ -228,7 +242,7 @@ impl Channel {
         granted.map_err(|_| self.fail(&Network::NoShare(timeout), None))?;
         let sent = timeout_at(deadline, client::send(&self.0.client, request)).await;
         let sent = sent.map_err(|_| self.fail(&Network::Timeout(timeout), None))?;
-        let response = sent.map_err(|network| self.fail(&network, None))?;
+        let response = sent.map_err(|network| self.refuse(&network))?;
         let (head, incoming) = response.into_parts();
         let traffic = head.extensions.get::<Arc<Traffic>>().cloned();
         if let Some(traffic) = &traffic {
@@ -249,8 +263,31 @@ impl Channel {
         if !same {
             return Err(self.fail(&Network::OtherHost, None));
         }
-        client::request(request, key.https, &self.0.target)
+        client::request(request, key.https, &self.0.target, self.0.forwarded.as_ref())
             .map_err(|error| self.fail(&Network::Other(error.to_string()), None))
+    }
+
+    /// Whether what is sent to this endpoint, credentials included, can be read on the way: `http` to another machine.
+    #[must_use]
+    pub fn is_insecure(&self) -> bool {
+        let local = match &self.0.key.host {
+            Host::Ipv4(ip) => ip.is_loopback(),
+            Host::Ipv6(ip) => ip.is_loopback(),
+            Host::Domain(name) => name.trim_end_matches('.') == "localhost",
+        };
+        !self.0.key.https && !local
+    }
+
+    /// A failure before there is an answer. The administrator is told why the policy is against it, once for each reason.
+    fn refuse(&self, what: &Network) -> Failure {
+        if let Network::Denied(denied) = what {
+            let mut refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            if refused.as_ref() != Some(denied) {
+                warn!(tenant = %self.0.key.tenant, endpoint = self.0.authority, "connections are not allowed: {denied}");
+                *refused = Some(denied.clone());
+            }
+        }
+        self.fail(what, None)
     }
 
     fn fail(&self, what: &Network, status: Option<StatusCode>) -> Failure {

@@ -27,7 +27,7 @@ fn request(address: SocketAddr) -> Outgoing {
 async fn stalled_answers_of_one_tenant_hold_no_more_than_its_share() {
     let shares = shares(4 << 20);
     let policy = EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![]);
-    let transport = Transport::new(policy, shares.clone()).unwrap();
+    let transport = Transport::new(policy, None, shares.clone()).unwrap();
     let address = stalling(1 << 20).await;
     let greedy = channel_of(&transport, "greedy", address);
     let hung: Vec<_> = (0..20)
@@ -59,7 +59,7 @@ async fn stalled_answers_of_one_tenant_hold_no_more_than_its_share() {
 async fn whoever_reads_says_what_it_still_holds() {
     let shares = shares(4 << 20);
     let policy = EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![]);
-    let transport = Transport::new(policy, shares.clone()).unwrap();
+    let transport = Transport::new(policy, None, shares.clone()).unwrap();
     let address = answering(http("200 OK", "", &vec![b'x'; 3 << 20])).await;
     let (_, mut body) = channel_of(&transport, "a", address).open(request(address)).await.unwrap();
     let mut read = 0;

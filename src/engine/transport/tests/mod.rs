@@ -13,6 +13,7 @@ use crate::{domain::failure::FailureClass, tenancy::memory::Parts};
 mod faults;
 mod floods;
 mod held;
+mod proxies;
 mod tls;
 
 const LIMIT: usize = 1000;
@@ -20,7 +21,7 @@ const SOON: Duration = Duration::from_millis(300);
 
 fn transport(allowed: &[&str], api_server: &[SocketAddr]) -> Transport {
     let allowed = allowed.iter().map(|net| net.parse().unwrap()).collect();
-    Transport::new(EgressPolicy::new(allowed, api_server.to_vec()), shares(64 << 20)).unwrap()
+    Transport::new(EgressPolicy::new(allowed, api_server.to_vec()), None, shares(64 << 20)).unwrap()
 }
 
 fn shares(bodies: usize) -> Shares {
@@ -277,7 +278,12 @@ async fn the_guard_holds_for_addresses_and_for_names() {
     for host in hosts {
         let url = format!("http://{host}:{port}/");
         let result = get_by(&closed, &url).await;
-        assert_failure(result, FailureClass::UpstreamUnavailable, "EgressDenied", "--allow-egress");
+        assert_failure(
+            result,
+            FailureClass::UpstreamUnavailable,
+            "EgressDenied",
+            "not allowed by the operator's egress policy",
+        );
         assert_eq!(get_by(&open, &url).await.unwrap().status, StatusCode::OK, "{host}");
     }
     // The API server may not be asked, even where its network is allowed; another port of its machine may.
@@ -285,7 +291,7 @@ async fn the_guard_holds_for_addresses_and_for_names() {
     for host in hosts {
         let url = format!("http://{host}:{port}/");
         let result = get_by(&transport(&["0.0.0.0/0", "::/0"], &[api_server]), &url).await;
-        assert_failure(result, FailureClass::UpstreamUnavailable, "EgressDenied", "API server");
+        assert_failure(result, FailureClass::UpstreamUnavailable, "EgressDenied", "--allow-egress");
         let other = SocketAddr::new(address.ip(), port ^ 1);
         assert!(get_by(&transport(&["127.0.0.0/8", "::1/128"], &[other]), &url).await.is_ok());
     }
