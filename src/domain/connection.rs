@@ -194,3 +194,17 @@ fn passes(failure: &Failure) -> bool {
     failure.by_policy().is_none()
         && matches!(class, FailureClass::UpstreamUnavailable | FailureClass::RateLimited | FailureClass::InvalidAnswer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::working;
+
+    #[test]
+    fn what_delays_a_connection_that_works_is_said() {
+        assert_eq!(working(1.0, false), "The upstream answers");
+        assert!(working(3.0, false).contains("up to 4 times as long as wanted"));
+        let both = working(3.0, true);
+        assert!(both.contains("rateLimit allows") && both.contains("more processing time than its share"), "{both}");
+        assert!(working(1.0, true).starts_with("The upstream answers. Its requests are delayed"));
+    }
+}

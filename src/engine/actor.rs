@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::{
     ConnectionHealth, ConnectionId, Delivery, Open, Sink,
     decoding::{Decoder, Workbench},
+    gate::Gate,
     inbox::Inbox,
     job::{Job, JobKind, JobResult},
     listing::Listing,
@@ -65,8 +66,7 @@ pub(super) struct Actor {
     sent: FuturesUnordered<BoxFuture<'static, Sent>>,
     /// Leave to read a list.
     lists: Arc<Semaphore>,
-    /// The tenant has spent its share of requests until then.
-    spent_until: Option<Instant>,
+    gate: Gate,
     told: Option<ConnectionHealth>,
     /// When the tasks were last counted by state.
     counted: Option<Instant>,
@@ -83,8 +83,6 @@ const COUNTED: [(Option<TaskState>, &str); 4] = [
 ];
 /// So many lists of a connection are read at a time: each holds memory.
 const LISTS: usize = 2;
-/// What wakes up within this time may be sent together with what is due.
-const SOON: Duration = Duration::from_millis(20);
 
 impl Actor {
     /// An actor that has yet to run, on the account of `tenant`.
@@ -110,7 +108,7 @@ impl Actor {
             usage,
             sent: FuturesUnordered::new(),
             lists: Arc::new(Semaphore::new(LISTS)),
-            spent_until: None,
+            gate: Gate::new(shared.shares.requests.clone(), tenant),
             told: None,
             counted: None,
             shared,
@@ -126,11 +124,11 @@ impl Actor {
     async fn serve(mut self) {
         loop {
             let now = Instant::now();
-            while let Some(job) = self.next(now) {
+            while let Some(job) = self.gate.next(&mut self.planner, now) {
                 self.send(job);
             }
             self.tell();
-            let wake = self.planner.wake_at(now).map(|wake| self.spent_until.map_or(wake, |until| until.max(wake)));
+            let wake = self.gate.wake_at(&self.planner, now);
             tokio::select! {
                 () = self.inbox.news() => {
                     if self.take_orders() {
@@ -168,26 +166,6 @@ impl Actor {
             }
         }
         wanted.closed
-    }
-
-    /// The next job, where there is one and the tenant may send a request.
-    fn next(&mut self, now: Instant) -> Option<Job> {
-        if self.spent_until.is_some_and(|until| until > now) {
-            return None;
-        }
-        self.spent_until = None;
-        // Who has nothing to send takes nobody's turn.
-        self.planner.wake_at(now).filter(|at| *at <= now + SOON)?;
-        let (requests, tenant) = (&self.shared.shares.requests, &self.bench.tenant);
-        if let Err(again) = requests.take(tenant, now) {
-            self.spent_until = Some(again);
-            return None;
-        }
-        let job = self.planner.next(now);
-        if job.is_none() {
-            requests.give_back(tenant);
-        }
-        job
     }
 
     fn send(&mut self, job: Job) {

@@ -15,7 +15,7 @@
 //! | [`sieve`] | lets go of what is known of a list, while it arrives |
 //! | [`transport`], [`egress`] | requests over HTTP: bounded, and only to where the operator lets them go |
 //! | [`actor`], `inbox` | runs a planner: sends its jobs, delivers the reports; what it is to do |
-//! | `sending`, `listing` | one job on its way; a list that is being read |
+//! | `gate`, `sending`, `listing` | when a job may be sent; one job on its way; a list that is being read |
 //! | `decoding`, `secrets` | from an answer to what it says, guarded; what must not be in it |
 //! | [`health`] | how a connection fares |
 
@@ -27,6 +27,7 @@ pub mod coalesce;
 mod decoding;
 pub mod egress;
 pub mod entry;
+mod gate;
 pub mod health;
 pub mod hold;
 mod inbox;

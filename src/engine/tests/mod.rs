@@ -6,5 +6,5 @@ mod model;
 mod random;
 mod reading;
 mod redaction;
-mod rig;
+pub(super) mod rig;
 mod sieve;
