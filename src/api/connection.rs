@@ -143,16 +143,25 @@ pub enum CaBundleKind {
 /// How much may be asked.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.requests) == has(self.periodSeconds)").message("give requests and periodSeconds together, such as 200 requests in 300 seconds, or neither"))]
 pub struct RateLimit {
-    /// Requests per second, on average. Default: 5.
+    /// Requests per second, on average; does not count where `requests` and `periodSeconds` are given. Default: 5.
     #[serde(default = "default_requests_per_second")]
     #[schemars(range(min = 1, max = 1000))]
     pub requests_per_second: i32,
+    /// Requests in each `periodSeconds`, on average: for an API that allows less than one in a second, or states its limit so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub requests: Option<i32>,
+    /// The period of `requests`, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub period_seconds: Option<i32>,
     /// Requests that may follow one another at once after a pause. Default: 10.
     #[serde(default = "default_burst")]
     #[schemars(range(min = 1, max = 1000))]
     pub burst: i32,
-    /// Requests that may be under way at a time. Default: 8.
+    /// Requests that may be under way at a time; of lists, at most two. Default: 8.
     #[serde(default = "default_max_in_flight")]
     #[schemars(range(min = 1, max = 256))]
     pub max_in_flight: i32,
@@ -162,6 +171,8 @@ impl Default for RateLimit {
     fn default() -> Self {
         Self {
             requests_per_second: default_requests_per_second(),
+            requests: None,
+            period_seconds: None,
             burst: default_burst(),
             max_in_flight: default_max_in_flight(),
         }
@@ -235,6 +246,17 @@ fn default_request_timeout() -> i32 {
 
 fn default_ca_key() -> String {
     "ca.crt".to_owned()
+}
+
+impl RateLimit {
+    /// Requests per second, on average; may be below one.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        match (self.requests, self.period_seconds) {
+            (Some(requests), Some(period)) => f64::from(requests.max(1)) / f64::from(period.max(1)),
+            _ => f64::from(self.requests_per_second.max(1)),
+        }
+    }
 }
 
 impl ConnectionPoll {

@@ -75,7 +75,7 @@ impl Events {
                 finished.notify_one();
             }
         });
-        let first_observations = Budget::new(FIRST_OBSERVATIONS.0, FIRST_OBSERVATIONS.1, Instant::now());
+        let first_observations = Budget::new(f64::from(FIRST_OBSERVATIONS.0), FIRST_OBSERVATIONS.1, Instant::now());
         Self { queue: Mutex::new(Some(queue)), first_observations: Mutex::new(first_observations), finished, metrics }
     }
 

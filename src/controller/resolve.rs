@@ -58,7 +58,7 @@ pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Con
     let limit = &spec.rate_limit;
     let positive = |figure: i32| u32::try_from(figure).unwrap_or(0).max(1);
     let bounds = Settings {
-        requests_per_second: positive(limit.requests_per_second),
+        requests_per_second: limit.per_second(),
         burst: positive(limit.burst),
         max_in_flight: usize::try_from(limit.max_in_flight).unwrap_or(0).max(1),
         min_period: spec.poll.min_period().max(Duration::from_secs(1)),

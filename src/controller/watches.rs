@@ -28,6 +28,7 @@ use crate::{
     },
     engine::{ConnectionId, Report, Watch, WatchKey},
     ops::metrics::StatusWrite,
+    tenancy::Tenant,
 };
 
 /// The first wait after a failed write; doubles.
@@ -144,7 +145,8 @@ impl Controller {
         let age = now.duration_since(unchanged_since(&object, stored.as_ref()));
         let (age, ticket) = (Duration::try_from(age).unwrap_or_default(), entry.ticket);
         let wanted = standing.task(&object.spec).filter(|_| decision.poll == Poll::Keep);
-        let wanted = wanted.map(|task| Watch { task, period, max_period, age, known, ticket });
+        let tenant = Tenant::namespace(object.identity.namespace.as_ref().unwrap_or(&object.identity.name));
+        let wanted = wanted.map(|task| Watch { tenant, task, period, max_period, age, known, ticket });
         self.register(entry, key, &connection, wanted, now);
         let confirmed = match (&decision.status, entry.unconfirmed.take().map(|told| *told)) {
             (None, Some((status, events))) if entry.status.as_ref() == Some(&status) => events,

@@ -88,6 +88,12 @@ impl Access {
         self.proven |= id >= self.first_job && matches!(self.state, State::Open(_));
     }
 
+    /// Whether the job `id` was sent with another credential or token than the present one: its refusal says nothing of that.
+    #[must_use]
+    pub fn is_outdated(&self, id: u64) -> bool {
+        self.exchanges && (id < self.first_job || !matches!(self.state, State::Open(_)))
+    }
+
     /// The upstream refused what the job `id` was sent with. Returns whether a new token may cure it, so that the request is simply
     /// sent again; else the credential itself is refused.
     pub fn refused(&mut self, id: u64, now: Instant) -> bool {

@@ -8,6 +8,7 @@ use super::{
     entry::{Entry, Place},
     job::{JobKind, JobResult},
     planner::{Planner, Running, Step},
+    refusals::Consequence,
     tasks::TaskId,
 };
 use crate::domain::{
@@ -28,14 +29,18 @@ impl Planner {
             }
             return self.ask_again(job.kind, now);
         }
-        let again = match result.failure() {
+        let consequence = match result.failure() {
             Some(failure) => self.refused(id, &job, failure, retry_after, now),
-            None if job.kind == JobKind::Authenticate => false,
+            None if job.kind == JobKind::Authenticate => Consequence::Told,
             None => {
-                self.succeeded(id, job.asked, now);
-                false
+                self.succeeded(id, &job, now);
+                Consequence::Told
             }
         };
+        if consequence == Consequence::Open {
+            return;
+        }
+        let again = consequence == Consequence::AskAgain;
         match (job.kind, result) {
             (JobKind::Authenticate, JobResult::Token(Ok(life))) => self.access.opened(life, self.next_job, now),
             (JobKind::Authenticate, _) => self.access.denied(),
@@ -43,7 +48,12 @@ impl Planner {
                 let Some(id) = self.tasks.id(&task) else { return };
                 match result {
                     Ok(found) => self.found(id, found, job.poll, body, now),
-                    Err(failure) => self.failed(id, &failure, again, job.poll, now),
+                    Err(failure) => {
+                        self.failed(id, &failure, again, job.poll, now);
+                        if let Some(wait) = retry_after {
+                            self.not_before(id, now + wait);
+                        }
+                    }
                 }
             }
             (JobKind::Subtasks(task), JobResult::Page(page)) => {
@@ -61,6 +71,9 @@ impl Planner {
 
     /// The answers to what is in flight will not come: it is asked for anew.
     pub fn abandon_all(&mut self, now: Instant) {
+        for refused in self.doubt.close() {
+            self.settle_refused(&refused, true, now);
+        }
         for (_, job) in std::mem::take(&mut self.jobs) {
             if job.kind == JobKind::Authenticate {
                 self.access.denied();
@@ -69,7 +82,7 @@ impl Planner {
         }
     }
 
-    /// What a failure means for the connection. Returns whether the request itself should simply be sent again later.
+    /// What a failure means for the connection, and for what was asked.
     fn refused(
         &mut self,
         id: u64,
@@ -77,47 +90,59 @@ impl Planner {
         failure: &Failure,
         retry_after: Option<Duration>,
         now: Instant,
-    ) -> bool {
-        let is_token = job.kind == JobKind::Authenticate;
+    ) -> Consequence {
+        let Some(subject) = self.subject(&job.kind) else { return self.no_token(job, failure, retry_after, now) };
         match failure.class {
-            FailureClass::NotFound if !is_token && retry_after.is_none() => {
-                self.succeeded(id, job.asked, now);
-                return false;
+            FailureClass::NotFound => {
+                self.succeeded(id, job, now);
+                return Consequence::Told;
             }
-            FailureClass::PermissionDenied | FailureClass::ScopeNotFound | FailureClass::InvalidRequest
-                if !is_token =>
-            {
+            FailureClass::AuthenticationFailed => {
+                return self.credential_refused(id, job, failure, retry_after, now);
+            }
+            FailureClass::PermissionDenied | FailureClass::ScopeNotFound | FailureClass::InvalidRequest => {
+                // A plain answer, if not a welcome one: how long to wait is that task's or scope's affair.
                 self.access.took(id);
+                self.held(&subject, failure, job, None, now);
+                return Consequence::Told;
             }
-            FailureClass::AuthenticationFailed if !is_token && self.access.refused(id, now) => {
-                if let Some(wait) = retry_after {
-                    self.hold.silence(now + wait);
-                    self.paused = true;
-                }
-                return true;
-            }
-            _ => {}
+            FailureClass::RateLimited | FailureClass::UpstreamUnavailable | FailureClass::InvalidAnswer => {}
         }
+        let is_own = !self.is_good(&subject) && self.has_good_beside(&subject);
+        self.held(&subject, failure, job, retry_after, now);
+        if failure.class == FailureClass::RateLimited && !is_own { Consequence::AskAgain } else { Consequence::Told }
+    }
+
+    /// The exchange of the credential for a token failed: nothing can be asked without one.
+    fn no_token(
+        &mut self,
+        job: &Running,
+        failure: &Failure,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Consequence {
         let was_probing = self.hold.is_probing();
-        // What the administrator does not let out will not be let out at the next try.
-        let decisive = is_token || failure.by_policy().is_some();
-        if self.hold.failed(failure, job.asked, decisive, retry_after, now) {
+        if self.hold.failed(failure, job.asked, (true, true), retry_after, now) {
             self.spread_trouble(failure, now);
         }
         self.paused |= self.hold.until(now).is_some() || was_probing && !self.hold.is_probing();
-        matches!(failure.class, FailureClass::AuthenticationFailed | FailureClass::RateLimited)
+        Consequence::AskAgain
     }
 
-    fn succeeded(&mut self, id: u64, asked: Instant, now: Instant) {
+    fn succeeded(&mut self, id: u64, job: &Running, now: Instant) {
         let was_probing = self.hold.is_probing();
-        self.hold.succeeded(asked);
+        self.hold.succeeded(job.asked);
         self.paused |= was_probing && !self.hold.is_probing();
+        if !self.hold.is_probing() && self.hold.until(now).is_none() {
+            self.held_for = None;
+        }
         self.last_success = Some(now);
         self.access.took(id);
+        self.is_proven(id, &job.kind, now);
     }
 
     /// Tells every watcher of a trouble of the connection: while it lasts, hardly anything is polled.
-    fn spread_trouble(&mut self, failure: &Failure, now: Instant) {
+    pub(super) fn spread_trouble(&mut self, failure: &Failure, now: Instant) {
         let failure = Arc::new(failure.clone());
         for entry in self.tasks.values_mut().filter(|entry| entry.place != Place::Done) {
             entry.troubled(&failure, self.next_job, now, &mut self.out);
@@ -133,7 +158,7 @@ impl Planner {
         }
         if asks_subtasks && !entry.watchers.is_empty() {
             let kind = JobKind::Subtasks(Arc::clone(&entry.task));
-            self.steps.push_back(Step { kind, partial: Some(found), poll });
+            self.schedule.put_step(&entry.lane.clone(), Step { kind, partial: Some(found), poll });
         } else {
             self.observe(id, Arc::new(found), poll, now);
         }
@@ -172,7 +197,7 @@ impl Planner {
     }
 
     /// A poll of one task failed. `again`: for want of a token, or by a rate limit.
-    fn failed(&mut self, id: TaskId, failure: &Failure, again: bool, poll: u64, now: Instant) {
+    pub(super) fn failed(&mut self, id: TaskId, failure: &Failure, again: bool, poll: u64, now: Instant) {
         if again {
             return self.settle(id, true, now);
         }
@@ -181,8 +206,9 @@ impl Planner {
             if failure.class == FailureClass::NotFound {
                 entry.missing(failure, poll, self.next_job, now, &mut self.out);
             } else {
-                // Whether an absent upstream is back is for the hold to find out; the task is not to blame.
-                entry.failures += u32::from(failure.class != FailureClass::UpstreamUnavailable);
+                // Whether an absent upstream is back is for the hold to find out: the task is not to blame, unless others are answered.
+                let is_others = failure.class == FailureClass::UpstreamUnavailable && self.last_success < entry.asked;
+                entry.failures += u32::from(!is_others);
                 entry.troubled(&Arc::new(failure.clone()), poll, now, &mut self.out);
             }
         }
@@ -198,7 +224,7 @@ impl Planner {
             self.put(id, Place::Done);
         } else if self.is_owing(id) {
             // Registered while this was in flight: not for it.
-            self.put_first(id);
+            self.look_soon(id, now);
         } else if again {
             self.put(id, Place::Due(now));
         } else {

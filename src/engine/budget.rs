@@ -15,10 +15,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A full budget. Both figures count as at least 1.
+    /// The longest time between two requests.
+    const LONGEST: Duration = Duration::from_hours(24);
+
+    /// A full budget. A rate counts as at least one request a day, a burst as at least 1.
     #[must_use]
-    pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
-        let interval = Duration::from_secs(1) / per_second.max(1);
+    pub fn new(per_second: f64, burst: u32, now: Instant) -> Self {
+        let interval = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Self::LONGEST).min(Self::LONGEST);
         Self { interval, tolerance: interval * burst.max(1).saturating_sub(1), arrival: now }
     }
 
@@ -55,7 +58,7 @@ impl Budget {
     }
 
     /// Takes over new figures without granting a burst anew: as many requests may be sent at once as before, at most.
-    pub fn resize(&mut self, per_second: u32, burst: u32, now: Instant) {
+    pub fn resize(&mut self, per_second: f64, burst: u32, now: Instant) {
         let room = |budget: &Self| budget.tolerance.div_duration_f64(budget.interval);
         let used = self.arrival.saturating_duration_since(now).div_duration_f64(self.interval);
         let left = room(self) - used;
@@ -71,7 +74,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn sends_a_burst_and_then_evenly() {
         let start = Instant::now();
-        let mut budget = Budget::new(5, 3, start);
+        let mut budget = Budget::new(5.0, 3, start);
         let mut sent = Vec::new();
         while start.elapsed() < Duration::from_secs(2) {
             while budget.take(Instant::now()) {
@@ -83,9 +86,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_rate_may_be_below_one_a_second() {
+        let start = Instant::now();
+        let mut budget = Budget::new(200.0 / 300.0, 1, start);
+        assert!(budget.take(start) && !budget.take(start));
+        assert_eq!(budget.ready_at(start), start + Duration::from_millis(1500));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_drained_budget_has_no_burst() {
         let now = Instant::now();
-        let mut budget = Budget::new(5, 10, now);
+        let mut budget = Budget::new(5.0, 10, now);
         budget.drain(now);
         assert!(budget.take(now));
         assert!(!budget.take(now));
@@ -95,13 +106,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn new_figures_grant_no_burst() {
         let now = Instant::now();
-        let mut budget = Budget::new(5, 10, now);
+        let mut budget = Budget::new(5.0, 10, now);
         budget.drain(now);
-        budget.resize(100, 50, now);
+        budget.resize(100.0, 50, now);
         assert!(budget.take(now));
         assert!(!budget.take(now));
-        let mut rested = Budget::new(5, 3, now);
-        rested.resize(5, 10, now);
+        let mut rested = Budget::new(5.0, 3, now);
+        rested.resize(5.0, 10, now);
         assert_eq!(std::iter::repeat_with(|| rested.take(now)).take(10).filter(|sent| *sent).count(), 3);
     }
 }

@@ -9,10 +9,13 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Delivery, Report, Watch, WatchKey};
-use crate::domain::{
-    cadence::{self, Bounds},
-    failure::{Failure, FailureClass},
-    task::{Task, TaskRef, TaskState},
+use crate::{
+    domain::{
+        cadence::{self, Bounds},
+        failure::{Failure, FailureClass},
+        task::{Task, TaskRef, TaskState},
+    },
+    tenancy::Tenant,
 };
 
 /// Where an entry waits for its next poll. It is in exactly one place.
@@ -35,6 +38,8 @@ pub enum Place {
 pub struct Watcher {
     /// Who.
     pub key: WatchKey,
+    /// On whose account.
+    pub tenant: Tenant,
     /// What to echo.
     pub ticket: u64,
     /// Answers to jobs with a smaller number were asked for before this watch existed.
@@ -67,10 +72,18 @@ pub enum Reading {
 pub struct Entry {
     /// Which.
     pub task: Arc<TaskRef>,
-    /// Never empty.
+    /// Empty only until the first comes, and while an answer is awaited after the last has gone.
     pub watchers: Vec<Watcher>,
     /// Where it waits.
     pub place: Place,
+    /// In whose turn.
+    pub lane: Tenant,
+    /// When it was last asked for by itself.
+    pub asked: Option<Instant>,
+    /// The job whose answer last showed that the credential is good for it; 0 for none.
+    pub good: u64,
+    /// Refusals of the credential in a row that were its own.
+    pub refusals: u32,
     /// Missing from its scope's list: asked for by itself until a list shows it again.
     pub solo: bool,
     /// The first job that was asked after the last applied answer had come. An answer to an older one may show an older state, in
@@ -97,11 +110,15 @@ pub struct Entry {
 impl Entry {
     /// A new entry without watchers, whose task has not changed for `age`.
     #[must_use]
-    pub fn new(task: Arc<TaskRef>, age: Duration, now: Instant) -> Self {
+    pub fn new(task: Arc<TaskRef>, tenant: &Tenant, age: Duration, now: Instant) -> Self {
         Self {
             task,
             watchers: Vec::new(),
             place: Place::Done,
+            lane: tenant.clone(),
+            asked: None,
+            good: 0,
+            refusals: 0,
             solo: false,
             applied: 0,
             failures: 0,
@@ -133,7 +150,8 @@ impl Entry {
         let (ticket, from_job) = (watch.ticket, next_job);
         // Nearly always the only one.
         self.watchers.reserve_exact(1);
-        self.watchers.push(Watcher { key, ticket, from_job, owed: true, settled: false, period, max_period });
+        let tenant = watch.tenant.clone();
+        self.watchers.push(Watcher { key, tenant, ticket, from_job, owed: true, settled: false, period, max_period });
         true
     }
 
@@ -141,6 +159,18 @@ impl Entry {
     #[must_use]
     pub fn is_read_by(&self, poll: u64) -> bool {
         self.reading.is_some_and(|(list, _)| list == poll)
+    }
+
+    /// On whose account it is asked for: that of its first watcher.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.watchers.first().map(|watcher| &watcher.tenant)
+    }
+
+    /// Whether it has been seen at all.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        self.state.is_some()
     }
 
     /// The state that was seen last.

@@ -33,6 +33,9 @@ pub struct Hold {
     streak: u32,
     /// Failures in a row that look as if nobody were there.
     absences: u32,
+    /// Whether one of the failures in a row was of what had been good; and one of those that look as if nobody were there.
+    witnessed: bool,
+    absence_witnessed: bool,
     /// Holds in a row without a success between.
     attempts: u32,
     /// Refusals of the credential, and when the last one came.
@@ -65,7 +68,7 @@ impl Hold {
     /// What the connection should say is wrong with it.
     #[must_use]
     pub fn trouble(&self) -> Option<&Trouble> {
-        self.trouble.as_ref().filter(|_| self.attempts > 0 || self.streak >= FAILING_STREAK)
+        self.trouble.as_ref().filter(|_| self.attempts > 0 || self.witnessed && self.streak >= FAILING_STREAK)
     }
 
     /// An answer came that was of use; `asked` is when it was asked for. One that was asked for before a hold does not end it.
@@ -76,22 +79,30 @@ impl Hold {
         }
     }
 
+    /// Whether it looks as if nobody were there, but only what has never been good was asked for.
+    #[must_use]
+    pub fn wants_witness(&self) -> bool {
+        self.absences >= OUTAGE_STREAK && !self.absence_witnessed
+    }
+
     /// A request failed; `asked` is when it was sent. Returns whether a hold began. A `decisive` failure needs no repetition to be
-    /// believed: nothing can be polled without what was asked for.
+    /// believed: nothing can be polled without what was asked for. An outage is believed only where one of the failures is that of a
+    /// `witness`: of what had been good before, or where nothing has been good yet.
     ///
     /// A failure of a request that was sent before the present hold ended says nothing new, unless it asks for a longer wait.
     pub fn failed(
         &mut self,
         failure: &Failure,
         asked: Instant,
-        decisive: bool,
+        (decisive, witness): (bool, bool),
         retry_after: Option<Duration>,
         now: Instant,
     ) -> bool {
+        self.witnessed |= witness;
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
         self.trouble = Some(Trouble { failure: failure.clone(), since });
         let is_news = self.until.is_none_or(|until| asked >= until);
-        let wait = if is_news { self.wait_after(failure.class, decisive, retry_after, now) } else { None };
+        let wait = if is_news { self.wait_after(failure.class, (decisive, witness), retry_after, now) } else { None };
         if let Some(wait) = wait {
             self.attempts += 1;
             self.extend(now + wait);
@@ -106,7 +117,7 @@ impl Hold {
     fn wait_after(
         &mut self,
         class: FailureClass,
-        decisive: bool,
+        (decisive, witness): (bool, bool),
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Option<Duration> {
@@ -128,12 +139,13 @@ impl Hold {
                 if !decisive =>
             {
                 // A plain answer, if not a welcome one: the upstream is there, and others may fare better.
-                (self.absences, self.attempts, self.probing) = (0, 0, false);
+                (self.absences, self.attempts, self.probing, self.absence_witnessed) = (0, 0, false, false);
                 None
             }
             _ => {
                 self.absences += 1;
-                self.probing |= decisive || self.absences >= OUTAGE_STREAK;
+                self.absence_witnessed |= witness;
+                self.probing |= decisive || self.absence_witnessed && self.absences >= OUTAGE_STREAK;
                 self.probing.then(|| doubled(OUTAGE, self.attempts))
             }
         }
@@ -157,7 +169,13 @@ impl Hold {
         *self = Self { until: self.retry_at, retry_at: self.retry_at, ..Self::default() };
     }
 
-    fn extend(&mut self, until: Instant) {
+    /// One request may be sent at once, unless the upstream itself asked for silence.
+    pub fn probe_now(&mut self) {
+        (self.until, self.probing) = (self.retry_at, true);
+    }
+
+    /// Nothing is to be sent before then.
+    pub fn extend(&mut self, until: Instant) {
         self.until = self.until.max(Some(until));
     }
 }
@@ -177,7 +195,7 @@ mod tests {
         let mut hold = Hold::default();
         let mut waits = Vec::new();
         for _ in 0..6 {
-            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, false, None, now));
+            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now));
             let until = hold.until(now).unwrap();
             waits.push((until - now).as_secs());
             now = until;
@@ -195,7 +213,7 @@ mod tests {
         let now = Instant::now();
         let mut hold = Hold::default();
         for _ in 0..8 {
-            hold.failed(&failure(FailureClass::AuthenticationFailed), now, false, None, now);
+            hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now);
         }
         assert_eq!(hold.until(now), Some(now + Duration::from_mins(1)));
     }
@@ -205,14 +223,14 @@ mod tests {
         let now = Instant::now();
         let mut hold = Hold::default();
         for _ in 0..4 {
-            assert!(!hold.failed(&failure(FailureClass::UpstreamUnavailable), now, false, None, now));
+            assert!(!hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now));
         }
         assert!(hold.trouble().is_some(), "the connection shows it before it holds");
-        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), now, false, None, now));
+        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now));
         assert_eq!(hold.until(now), Some(now + Duration::from_secs(2)));
         let probe = now + Duration::from_secs(2);
         assert!(hold.until(probe).is_none() && hold.is_probing());
-        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), probe, false, None, probe));
+        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), probe, (false, true), None, probe));
         assert_eq!(hold.until(probe), Some(probe + Duration::from_secs(4)));
     }
 
@@ -224,8 +242,8 @@ mod tests {
             retry_after: Some(RetryAfter::After(Duration::from_secs(30))),
             ..failure(FailureClass::RateLimited)
         };
-        hold.failed(&limited, now, false, Some(Duration::from_secs(30)), now);
-        hold.failed(&failure(FailureClass::UpstreamUnavailable), now, false, None, now);
+        hold.failed(&limited, now, (false, true), Some(Duration::from_secs(30)), now);
+        hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now);
         hold.forgive();
         assert_eq!(hold.until(now), Some(now + Duration::from_secs(30)));
     }
@@ -237,7 +255,7 @@ mod tests {
         let mut refusals = Vec::new();
         for _ in 0..12 {
             refusals.push(now);
-            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, false, None, now));
+            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now));
             now = hold.until(now).unwrap();
             hold.succeeded(now);
         }
@@ -249,7 +267,7 @@ mod tests {
         let now = Instant::now();
         let mut hold = Hold::default();
         for _ in 0..100 {
-            assert!(!hold.failed(&failure(FailureClass::PermissionDenied), now, false, None, now));
+            assert!(!hold.failed(&failure(FailureClass::PermissionDenied), now, (false, true), None, now));
         }
         assert!(hold.trouble().is_some() && hold.until(now).is_none());
     }

@@ -10,10 +10,10 @@ use crate::domain::{
 use crate::providers::{Cursor, Page};
 
 /// The bounds of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Requests per second in the long run, at least 1.
-    pub requests_per_second: u32,
+    /// Requests per second in the long run; may be below one.
+    pub requests_per_second: f64,
     /// Requests that may be sent at once after a rest.
     pub burst: u32,
     /// Requests in flight at a time, at least 1.

@@ -1,26 +1,24 @@
 //! The part of the planner that serves all tasks of a scope from one list.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    coalesce::{Costs, Mode, ModeChoice},
+    coalesce::{Mode, ModeChoice},
     entry::{Entry, Place, Reading},
-    planner::{Item, Planner, Step},
+    planner::{Planner, Step},
+    schedule::Item,
+    scope::{Run, Scope},
     tasks::TaskId,
 };
 use crate::domain::{
     cadence,
     failure::{BODY_TOO_LARGE, Failure, FailureClass},
-    subtasks::MAX_SUBTASKS,
-    task::{Task, TaskRef},
+    task::TaskRef,
 };
-use crate::providers::{Cursor, Page, Reader};
+use crate::providers::{Page, Reader};
+use crate::tenancy::Tenant;
 
 /// Most pages of one list; an upstream whose pages never end is not followed further.
 const MAX_PAGES: u32 = 200;
@@ -32,87 +30,12 @@ const PAGING_REFUSED: Duration = Duration::from_mins(10);
 const LIST_SPACING: Duration = Duration::from_secs(1);
 /// A list of which nothing could be taken, for want of room, is read again after this time.
 const NO_ROOM: Duration = Duration::from_secs(3);
+/// Most lists of a connection that are read at a time: each may hold megabytes of an upstream's text.
+const LISTS_AT_A_TIME: usize = 2;
+/// A list that has to wait for others is looked at again after this time.
+const LIST_TURN: Duration = Duration::from_millis(250);
 /// So many answers in a row that are no list, and the scope is polled by single requests.
 const UNREADABLE_LISTS: u32 = 3;
-
-/// The container of tasks that one list shows.
-#[derive(Debug)]
-pub struct Scope {
-    /// How its tasks are polled.
-    pub mode: Mode,
-    /// How many tasks of it are polled at all.
-    pub members: usize,
-    /// What either way costs.
-    pub costs: Costs,
-    listed: HashSet<TaskId>,
-    /// Whose entry of the list was last applied with this print; what is not so any more may still stand here.
-    prints: HashMap<u64, TaskId>,
-    due: Option<Instant>,
-    run: Option<Run>,
-    began: Option<Instant>,
-    /// The upstream offers further pages but refuses to give them (Astra tasks, upstreams.md §3.3).
-    paging_refused_until: Option<Instant>,
-    /// Answers in a row that were no list.
-    failures: u32,
-    /// Since the last list, a task of the scope could be asked for: if lists fail, the list itself is at fault.
-    pub gets_work: bool,
-    demand: f64,
-    runs: u64,
-}
-
-/// A list in progress.
-#[derive(Debug, Default)]
-struct Run {
-    pages: u32,
-    bytes: usize,
-    found: Vec<Arc<Task>>,
-    children: HashMap<String, Vec<Arc<Task>>>,
-    cursors: HashSet<Cursor>,
-    /// So many have been applied.
-    applied: usize,
-    /// Entries were left to the next list, for want of room.
-    left: bool,
-}
-
-impl Scope {
-    fn new(requests_per_get: u32) -> Self {
-        Self {
-            mode: Mode::Get,
-            members: 0,
-            costs: Costs::new(requests_per_get),
-            listed: HashSet::new(),
-            prints: HashMap::new(),
-            due: None,
-            run: None,
-            began: None,
-            paging_refused_until: None,
-            failures: 0,
-            gets_work: false,
-            demand: 0.0,
-            runs: 0,
-        }
-    }
-
-    /// Whether a task waits for the list.
-    #[must_use]
-    pub fn is_awaited(&self) -> bool {
-        !self.listed.is_empty()
-    }
-}
-
-impl Run {
-    fn take(&mut self, tasks: Vec<Arc<Task>>) {
-        for task in &tasks {
-            if let Some(parent) = &task.parent_id {
-                let siblings = self.children.entry(parent.clone()).or_default();
-                if siblings.len() < MAX_SUBTASKS && siblings.iter().all(|sibling| sibling.id != task.id) {
-                    siblings.push(Arc::clone(task));
-                }
-            }
-        }
-        self.found.extend(tasks);
-    }
-}
 
 /// Reads the list of a scope for a planner: what is as it was need not be decoded.
 pub struct ListReader<'p> {
@@ -199,16 +122,27 @@ impl Planner {
         ListReader { planner: self, poll, sought, served: 0, room: room.saturating_sub(found) }
     }
 
-    /// Keeps the scope's counts in step with a move of one of its tasks.
-    pub(super) fn placed(&mut self, id: TaskId, task: &TaskRef, old: Place, new: Place) {
+    /// Keeps the scope's counts in step with a move of one of its tasks, from a place in a tenant's turn to another.
+    pub(super) fn placed(&mut self, id: TaskId, task: &TaskRef, (old, old_lane): (Place, Tenant), new: Place) {
         let requests_per_get = 1 + u32::from(self.settings.subtasks);
+        let lane = self.tasks.get(id).map_or_else(|| old_lane.clone(), |entry| entry.lane.clone());
         if !self.scopes.contains_key(task.scope.as_str()) {
-            self.scopes.insert(Arc::from(task.scope.as_str()), Scope::new(requests_per_get));
+            self.scopes.insert(Arc::from(task.scope.as_str()), Scope::new(requests_per_get, lane.clone()));
         }
         let Some(scope) = self.scopes.get_mut(task.scope.as_str()) else { return };
         match (old == Place::Done, new == Place::Done) {
-            (true, false) => scope.members += 1,
-            (false, true) => scope.members -= 1,
+            (true, false) => {
+                scope.members += 1;
+                scope.count(&lane, true);
+            }
+            (false, true) => {
+                scope.members -= 1;
+                scope.count(&old_lane, false);
+            }
+            (false, false) if lane != old_lane => {
+                scope.count(&old_lane, false);
+                scope.count(&lane, true);
+            }
             _ => {}
         }
         if new == Place::Listed {
@@ -269,7 +203,11 @@ impl Planner {
     pub(super) fn leave_to_list(&mut self, id: TaskId, now: Instant) -> bool {
         let Some(entry) = self.tasks.get(id) else { return false };
         let Some((name, scope)) = self.scopes.get_key_value(entry.task.scope.as_str()) else { return false };
-        if scope.mode != Mode::List || scope.failures > 0 || entry.solo || self.fresh.len() < FRESH_BY_GET {
+        if scope.mode != Mode::List
+            || scope.failures > 0
+            || entry.solo
+            || self.schedule.new_len(&entry.lane) < FRESH_BY_GET
+        {
             return false;
         }
         let soonest = scope.began.map_or(now, |began| now.max(began + LIST_SPACING));
@@ -288,30 +226,56 @@ impl Planner {
             return;
         }
         if let Some(old) = state.due.replace(at) {
-            self.queue.remove(&(old, Item::Scope(Arc::clone(scope))));
+            self.schedule.remove_due(&state.lane, old, Item::Scope(Arc::clone(scope)));
         }
-        self.queue.insert((at, Item::Scope(Arc::clone(scope))));
+        let lane = state.tenant();
+        if lane != state.lane {
+            self.demand.add(&state.lane, -state.demand);
+            self.demand.add(&lane, state.demand);
+            state.lane = lane;
+        }
+        self.schedule.put_due(&state.lane, at, Item::Scope(Arc::clone(scope)));
     }
 
     /// Takes the scope's list out of the queue.
     fn list_never(&mut self, scope: &str) {
-        let Some((name, due)) = self.scopes.get_key_value(scope).map(|(name, state)| (Arc::clone(name), state.due))
-        else {
-            return;
-        };
-        if let Some(due) = due {
-            self.queue.remove(&(due, Item::Scope(name)));
+        self.unschedule_list(scope);
+        if let Some(state) = self.scopes.get_mut(scope) {
+            self.demand.add(&state.lane, -std::mem::take(&mut state.demand));
         }
+    }
+
+    fn unschedule_list(&mut self, scope: &str) {
+        let Some(name) = self.scopes.get_key_value(scope).map(|(name, _)| Arc::clone(name)) else { return };
+        if let Some(state) = self.scopes.get_mut(scope)
+            && let Some(due) = state.due.take()
+        {
+            self.schedule.remove_due(&state.lane, due, Item::Scope(name));
+        }
+    }
+
+    /// Whether the scope's list has to wait for others that are being read; it is looked at again soon.
+    pub(super) fn put_off_list(&mut self, scope: &Arc<str>, now: Instant) -> bool {
+        let waits = self.scopes.values().filter(|state| state.run.is_some()).count() >= LISTS_AT_A_TIME;
+        if waits {
+            self.put_off_list_until(scope, now + LIST_TURN);
+        }
+        waits
+    }
+
+    /// The scope's list, whose turn it was, is due at `at` instead.
+    pub(super) fn put_off_list_until(&mut self, scope: &Arc<str>, at: Instant) {
         if let Some(state) = self.scopes.get_mut(scope) {
             state.due = None;
-            self.demand -= std::mem::take(&mut state.demand);
         }
+        self.list_at(scope, at);
     }
 
     /// The scope's list is about to be asked for.
     pub(super) fn begin_run(&mut self, scope: &Arc<str>, now: Instant) {
+        self.unschedule_list(scope);
         if let Some(state) = self.scopes.get_mut(scope) {
-            (state.due, state.run, state.began) = (None, Some(Run::default()), Some(now));
+            (state.run, state.began) = (Some(Run::default()), Some(now));
         }
     }
 
@@ -332,7 +296,7 @@ impl Planner {
         (run.pages, run.bytes) = (run.pages + 1, run.bytes + body);
         match next {
             Some(next) if may_go_on && run.pages < MAX_PAGES && run.cursors.insert(next.clone()) => {
-                self.steps.push_back(Step::page(scope, next, poll));
+                self.schedule.put_step(&state.lane, Step::page(scope, next, poll));
             }
             _ => {
                 state.costs.list_took(run.pages, run.bytes);
@@ -470,14 +434,16 @@ impl Planner {
         let period = listed().map(|entry| entry.period(floor, ceiling, now)).min().unwrap_or(ceiling);
         let period = period.saturating_mul(1 << state.failures.min(6)).min(ceiling.max(period));
         let demand = f64::from(pages) / period.as_secs_f64();
-        let awaited = state.failures == 0 && listed().any(Entry::is_owing);
-        let (began, runs) = (state.began, state.runs);
-        self.demand += demand - state.demand;
-        let next = cadence::stretched(period, self.stretch(), cadence::seed(scope), runs);
+        let owing = |is_seen: bool| listed().any(|entry| entry.is_owing() && entry.is_seen() == is_seen);
+        let (awaited, requested) = (state.failures == 0 && owing(false), state.failures == 0 && owing(true));
+        let (began, runs, lane) = (state.began, state.runs, state.lane.clone());
+        self.demand.add(&lane, demand - state.demand);
+        let next = cadence::stretched(period, self.stretch_of(&lane), cadence::seed(scope), runs);
         let spacing = match run.left {
             true if run.applied > 0 => LIST_SPACING,
             true => next.min(NO_ROOM),
             false if awaited => LIST_SPACING,
+            false if requested => next.min(floor),
             false => next,
         };
         let at = began.map_or(now, |began| now.max(began + spacing));

@@ -7,6 +7,9 @@
 //! | [`lists`] | the part of the planner that serves a scope from one list |
 //! | `answers` | the part of the planner that takes answers in |
 //! | [`tasks`], [`entry`] | the polled tasks; one of them and its watchers |
+//! | `scope` | a container of tasks, and how it is polled |
+//! | `schedule` | what is next, and whose turn it is |
+//! | `refusals`, `doubt` | the part of the planner that finds out whose fault a failure is |
 //! | [`job`] | what a planner is told, what it asks, what comes back |
 //! | [`access`] | the token: when one is needed, and what a refusal means |
 //! | [`hold`] | when to be silent: `Retry-After`, outages, refused credentials |
@@ -25,6 +28,7 @@ mod answers;
 pub mod budget;
 pub mod coalesce;
 mod decoding;
+mod doubt;
 pub mod egress;
 pub mod entry;
 mod gate;
@@ -36,6 +40,9 @@ mod listing;
 pub mod lists;
 pub mod planner;
 mod planted;
+mod refusals;
+mod schedule;
+pub mod scope;
 mod secrets;
 mod sending;
 pub mod sieve;
@@ -83,6 +90,8 @@ impl fmt::Display for WatchKey {
 /// What a watcher asks of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
+    /// On whose account.
+    pub tenant: Tenant,
     /// What to poll.
     pub task: TaskRef,
     /// The period at the start.

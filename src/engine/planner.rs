@@ -1,14 +1,9 @@
 //! What a connection asks next, and what an answer means for its queue: sans-IO, so that the invariants of design §3 can be tested
 //! with any schedule. The actor sends what [`Planner::next`] gives and hands the answers to [`Planner::done`].
 //!
-//! Lanes, first to last: what continues a poll that has begun (sub-tasks, further pages), new watches, what is due. Every fourth
-//! turn goes to what is due, so that a stream of new watches starves nobody.
+//! What comes first is [`super::schedule`]'s, whose fault a refusal is [`super::doubt`]'s.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -18,9 +13,11 @@ use super::{
     access::Access,
     budget::Budget,
     coalesce::Mode,
+    doubt::{Doubt, Subject},
     entry::{Entry, Place},
     hold::{Hold, Trouble},
-    lists::Scope,
+    schedule::{Demand, Item, Next, Schedule},
+    scope::Scope,
     tasks::{TaskId, Tasks},
 };
 use crate::domain::{
@@ -28,6 +25,7 @@ use crate::domain::{
     task::{Task, TaskState},
 };
 use crate::providers::Cursor;
+use crate::tenancy::Tenant;
 
 /// What comes due within this time is sent together, as far as the budget's burst allows: to wake up for each request costs more than
 /// the request does.
@@ -42,6 +40,8 @@ pub(super) struct Running {
     pub(super) partial: Option<Task>,
     /// The number of the poll's first job: what was asked first tells how old the answer is.
     pub(super) poll: u64,
+    /// For whom; none for a token.
+    pub(super) tenant: Option<Tenant>,
 }
 
 /// What continues a poll that has begun.
@@ -50,13 +50,6 @@ pub(super) struct Step {
     pub(super) kind: JobKind,
     pub(super) partial: Option<Task>,
     pub(super) poll: u64,
-}
-
-/// What waits for its time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Item {
-    Task(TaskId),
-    Scope(Arc<str>),
 }
 
 /// The state of a connection's queue.
@@ -69,11 +62,15 @@ pub struct Planner {
     pub(super) tasks: Tasks,
     keys: HashMap<WatchKey, TaskId>,
     pub(super) scopes: HashMap<Arc<str>, Scope>,
-    pub(super) queue: BTreeSet<(Instant, Item)>,
-    /// In the order of their coming.
-    pub(super) fresh: BTreeMap<u64, TaskId>,
-    arrivals: u64,
-    pub(super) steps: VecDeque<Step>,
+    pub(super) schedule: Schedule,
+    pub(super) demand: Demand,
+    pub(super) doubt: Doubt,
+    /// What is asked for before all else, to find out whether a failure is the connection's.
+    pub(super) ask_first: Option<Subject>,
+    /// What the connection's present hold comes from: it is not what is asked first afterwards.
+    pub(super) held_for: Option<Subject>,
+    /// Whose refusal alone it comes from, where nothing of another tenant could be asked for.
+    pub(super) unconfirmed: Option<Tenant>,
     pub(super) jobs: HashMap<u64, Running>,
     pub(super) next_job: u64,
     /// The first job since the credential, or what it is sent to, last changed.
@@ -82,11 +79,28 @@ pub struct Planner {
     pub(super) paused: bool,
     /// When something was last sent.
     sent: Option<Instant>,
-    turn: u8,
-    pub(super) demand: f64,
     pub(super) subtasks_refused: bool,
     pub(super) last_success: Option<Instant>,
     pub(super) out: Vec<Delivery<Instant>>,
+}
+
+/// Who may have one more request in flight.
+struct Places<'p> {
+    jobs: &'p HashMap<u64, Running>,
+    is_shared: bool,
+    limit: usize,
+}
+
+impl Places<'_> {
+    /// Where there are several tenants, each may have as many in flight as are free: so none of them fills all places with requests that
+    /// are not answered.
+    fn are_free_for(&self, tenant: &Tenant) -> bool {
+        if !self.is_shared || self.jobs.is_empty() {
+            return true;
+        }
+        let own = self.jobs.values().filter(|job| job.tenant.as_ref() == Some(tenant)).count();
+        own < self.limit.saturating_sub(self.jobs.len()).max(1)
+    }
 }
 
 impl Planner {
@@ -101,17 +115,17 @@ impl Planner {
             tasks: Tasks::default(),
             keys: HashMap::new(),
             scopes: HashMap::new(),
-            queue: BTreeSet::new(),
-            fresh: BTreeMap::new(),
-            arrivals: 0,
-            steps: VecDeque::new(),
+            schedule: Schedule::default(),
+            demand: Demand::default(),
+            doubt: Doubt::default(),
+            ask_first: None,
+            held_for: None,
+            unconfirmed: None,
             jobs: HashMap::new(),
             next_job: 1,
             renewed: 0,
             paused: false,
             sent: None,
-            turn: 0,
-            demand: 0.0,
             subtasks_refused: false,
             last_success: None,
             out: Vec::new(),
@@ -125,10 +139,15 @@ impl Planner {
         self.settings = settings;
         if renewed {
             self.hold.forgive();
+            (self.held_for, self.ask_first, self.unconfirmed) = (None, None, None);
+            self.doubt.forget();
+            for refused in self.doubt.close() {
+                self.settle_refused(&refused, true, now);
+            }
             self.access = Access::new(self.settings.exchanges, self.next_job);
             self.renewed = self.next_job;
             self.subtasks_refused = false;
-            for step in std::mem::take(&mut self.steps) {
+            for step in self.schedule.take_steps(|_| false) {
                 self.ask_again(step.kind, now);
             }
             self.requeue_all(now);
@@ -140,14 +159,18 @@ impl Planner {
         if self.keys.get(&key).is_some_and(|id| self.tasks.id(&watch.task) != Some(*id)) {
             self.forget(&key);
         }
-        let id = self.tasks.id_or_insert(&watch.task, |task| Entry::new(task, watch.age, now));
+        let id = self.tasks.id_or_insert(&watch.task, |task| Entry::new(task, &watch.tenant, watch.age, now));
         let next_job = self.next_job;
         let Some(entry) = self.tasks.get_mut(id) else { return };
         let is_first = entry.watchers.is_empty();
         let owed = entry.watch(key.clone(), watch, next_job, now);
+        if owed {
+            self.newcomer_bears_witness(id, now);
+        }
         if owed
             && self.hold.until(now).is_some()
             && let Some(trouble) = self.hold.trouble()
+            && let Some(entry) = self.tasks.get_mut(id)
         {
             // Nothing is asked for the time being: the newcomer is told why, as the others were.
             entry.troubled(&Arc::new(trouble.failure.clone()), next_job, now, &mut self.out);
@@ -159,7 +182,7 @@ impl Planner {
         if is_first && watch.known {
             self.spread(id, now);
         } else {
-            self.put_first(id);
+            self.look_soon(id, now);
         }
         self.review(&watch.task.scope, now);
     }
@@ -177,35 +200,40 @@ impl Planner {
 
     /// The next request that may be sent now; none when all that is left must wait.
     pub fn next(&mut self, now: Instant) -> Option<Job> {
-        if self.hold.until(now).is_some() || self.jobs.len() >= self.in_flight_limit() || self.access.is_waiting() {
+        if self.hold.until(now).is_some() || self.is_occupied() {
             return None;
         }
         if std::mem::take(&mut self.paused) {
             self.budget.drain(now);
         }
         self.drop_unneeded_steps(now);
-        if self.budget.ready_at(now) > now || self.work_at(now).is_none_or(|at| at > now) {
+        if self.budget.ready_at(now) > now {
             return None;
         }
         let id = self.next_job;
-        let (step, lag) = if self.access.needs_token(now) {
+        let (step, tenant, lag) = if self.work_at(now).is_none_or(|at| at > now) {
+            return None;
+        } else if self.access.needs_token(now) {
             self.access.asks(id);
-            (Step::first(JobKind::Authenticate), Duration::ZERO)
+            (Step::first(JobKind::Authenticate), None, Duration::ZERO)
+        } else if let Some((step, tenant)) = self.witness_step(now) {
+            (step, Some(tenant), Duration::ZERO)
         } else {
-            self.pick(now)?
+            let (step, tenant, lag) = self.pick(now)?;
+            (step, Some(tenant), lag)
         };
         self.budget.take(now);
         self.sent = Some(now);
         self.next_job += 1;
         let poll = if step.poll == 0 { id } else { step.poll };
-        self.jobs.insert(id, Running { kind: step.kind.clone(), asked: now, partial: step.partial, poll });
+        self.jobs.insert(id, Running { kind: step.kind.clone(), asked: now, partial: step.partial, poll, tenant });
         Some(Job { id, kind: step.kind, lag })
     }
 
     /// When [`Self::next`] should be asked again; none when only an answer or a new watch can change anything.
     #[must_use]
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        if self.jobs.len() >= self.in_flight_limit() || self.access.is_waiting() {
+        if self.is_occupied() {
             return None;
         }
         let mut work = self.work_at(now)?.max(self.budget.ready_at(now));
@@ -225,7 +253,12 @@ impl Planner {
     /// By how much the periods are stretched because the demand exceeds the budget; 1 is not at all.
     #[must_use]
     pub fn stretch(&self) -> f64 {
-        (self.demand / self.budget.rate()).max(1.0)
+        self.demand.stretch(self.budget.rate())
+    }
+
+    /// The same for one tenant.
+    pub(super) fn stretch_of(&self, tenant: &Tenant) -> f64 {
+        self.demand.stretch_of(tenant, self.budget.rate())
     }
 
     /// What is wrong with the whole connection.
@@ -253,61 +286,87 @@ impl Planner {
         self.tasks.values().filter(|entry| entry.place != Place::Done && entry.state() == state).count()
     }
 
+    /// Whether nothing more can be sent before an answer comes.
+    fn is_occupied(&self) -> bool {
+        self.jobs.len() >= self.in_flight_limit() || self.access.is_waiting()
+    }
+
     fn in_flight_limit(&self) -> usize {
-        let is_careful = self.hold.is_probing() || !self.access.is_proven();
-        if is_careful { 1 } else { self.settings.max_in_flight.max(1) }
+        let limit = self.settings.max_in_flight.max(1);
+        if self.ask_first.is_some() {
+            return limit;
+        }
+        let is_careful = self.hold.is_probing() || !self.access.is_proven() || self.doubt.is_open();
+        if is_careful { 1 } else { limit }
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { jobs: &self.jobs, is_shared: self.schedule.tenants() > 1, limit: self.in_flight_limit() }
     }
 
     /// What continues a poll that nobody wants any more is not asked.
     fn drop_unneeded_steps(&mut self, now: Instant) {
-        while let Some(step) = self.steps.front() {
-            let is_needed = match &step.kind {
-                JobKind::Subtasks(task) => self.tasks.id(task).is_some_and(|id| !self.is_settled(id)),
-                JobKind::List(scope, _) => self.scopes.get(scope).is_some_and(Scope::is_awaited),
-                JobKind::Authenticate | JobKind::Get(_) => true,
-            };
-            if is_needed {
-                return;
+        if !self.schedule.has_steps() {
+            return;
+        }
+        let (tasks, scopes) = (&self.tasks, &self.scopes);
+        let is_needed = |step: &Step| match &step.kind {
+            JobKind::Subtasks(task) => {
+                tasks.id(task).and_then(|id| tasks.get(id)).is_some_and(|entry| !entry.is_settled())
             }
-            if let Some(step) = self.steps.pop_front() {
-                self.ask_again(step.kind, now);
-            }
+            JobKind::List(scope, _) => scopes.get(scope).is_some_and(Scope::is_awaited),
+            JobKind::Authenticate | JobKind::Get(_) => true,
+        };
+        for step in self.schedule.take_steps(is_needed) {
+            self.ask_again(step.kind, now);
         }
     }
 
     /// When there is something to ask, but for budget and holds.
     fn work_at(&self, now: Instant) -> Option<Instant> {
-        if self.steps.is_empty() && self.fresh.is_empty() { self.queue.first().map(|(at, _)| *at) } else { Some(now) }
+        if self.ask_first.is_some() {
+            return Some(now);
+        }
+        let places = self.places();
+        self.schedule.next_at(now, |tenant| places.are_free_for(tenant))
     }
 
-    fn pick(&mut self, now: Instant) -> Option<(Step, Duration)> {
-        if let Some(step) = self.steps.pop_front() {
-            return Some((step, Duration::ZERO));
-        }
-        self.turn = (self.turn + 1) % 4;
-        let is_due = self.queue.first().is_some_and(|(at, _)| *at <= now);
-        if !(self.turn == 0 && is_due) {
-            while let Some((_, id)) = self.fresh.pop_first() {
-                if !self.leave_to_list(id, now) {
-                    return Some((self.get(id)?, Duration::ZERO));
+    fn pick(&mut self, now: Instant) -> Option<(Step, Tenant, Duration)> {
+        loop {
+            let limit = self.in_flight_limit();
+            let places = Places { jobs: &self.jobs, is_shared: self.schedule.tenants() > 1, limit };
+            let (tenant, next) = self.schedule.take(now, |tenant| places.are_free_for(tenant))?;
+            match next {
+                Next::Step(step) => return Some((step, tenant, Duration::ZERO)),
+                Next::New(id) => {
+                    if self.put_off(id, now) || self.leave_to_list(id, now) {
+                        continue;
+                    }
+                    return Some((self.get(id, now)?, tenant, Duration::ZERO));
                 }
-            }
-        }
-        let (at, item) = self.queue.first().filter(|(at, _)| *at <= now).cloned()?;
-        let lag = now - at;
-        match item {
-            Item::Task(id) => Some((self.get(id)?, lag)),
-            Item::Scope(scope) => {
-                self.queue.pop_first();
-                self.begin_run(&scope, now);
-                Some((Step::first(JobKind::List(scope, None)), lag))
+                Next::Due(at, Item::Task(id)) => {
+                    if self.put_off(id, now) {
+                        continue;
+                    }
+                    return Some((self.get(id, now)?, tenant, now - at));
+                }
+                Next::Due(at, Item::Scope(scope)) => {
+                    if self.put_off_list(&scope, now) || self.put_off_doubtful_list(&scope, now) {
+                        continue;
+                    }
+                    self.begin_run(&scope, now);
+                    return Some((Step::first(JobKind::List(scope, None)), tenant, now - at));
+                }
             }
         }
     }
 
     /// Has a task asked for by itself.
-    fn get(&mut self, id: TaskId) -> Option<Step> {
+    pub(super) fn get(&mut self, id: TaskId, now: Instant) -> Option<Step> {
         self.put(id, Place::InFlight);
+        if let Some(entry) = self.tasks.get_mut(id) {
+            entry.asked = Some(now);
+        }
         let task = Arc::clone(&self.tasks.get(id)?.task);
         Some(Step::first(JobKind::Get(task)))
     }
@@ -338,9 +397,10 @@ impl Planner {
         }
         let (seed, turn) = entry.next_turn();
         let requests = 1.0 + f64::from(u8::from(self.settings.subtasks && !self.subtasks_refused));
-        self.demand += requests / period.as_secs_f64() - entry.demand;
-        entry.demand = requests / period.as_secs_f64();
-        let due = now + cadence::stretched(period, self.stretch(), seed, turn);
+        let (tenant, demand) = (entry.lane.clone(), requests / period.as_secs_f64());
+        self.demand.add(&tenant, demand - entry.demand);
+        entry.demand = demand;
+        let due = now + cadence::stretched(period, self.stretch_of(&tenant), seed, turn);
         self.put(id, Place::Due(due));
     }
 
@@ -358,7 +418,7 @@ impl Planner {
         self.tasks.get(id).map_or(Place::Done, |entry| entry.place)
     }
 
-    /// Moves an entry; keeps the queue, the scope's count and the demand in step.
+    /// Moves an entry; keeps the schedule, the scope's count and the demand in step.
     pub(super) fn put(&mut self, id: TaskId, place: Place) {
         let Some(entry) = self.tasks.get_mut(id) else { return };
         if (entry.place, place) == (Place::Listed, Place::Listed) {
@@ -366,25 +426,40 @@ impl Planner {
             return;
         }
         let old = std::mem::replace(&mut entry.place, place);
+        let old_lane = entry.lane.clone();
         match old {
-            Place::Due(at) => drop(self.queue.remove(&(at, Item::Task(id)))),
-            Place::Fresh(arrival) => drop(self.fresh.remove(&arrival)),
+            Place::Due(at) => self.schedule.remove_due(&old_lane, at, Item::Task(id)),
+            Place::Fresh(arrival) => self.schedule.remove_new(&old_lane, arrival),
             Place::Listed | Place::InFlight | Place::Done => {}
         }
-        match place {
-            Place::Due(at) => drop(self.queue.insert((at, Item::Task(id)))),
-            Place::Fresh(arrival) => drop(self.fresh.insert(arrival, id)),
-            Place::Listed | Place::Done => self.demand -= std::mem::take(&mut entry.demand),
-            Place::InFlight => {}
+        // Whose turn it takes is looked at anew where it waits anew.
+        let lane = entry.tenant().unwrap_or(&old_lane).clone();
+        if matches!(place, Place::Listed | Place::Done) || lane != old_lane {
+            self.demand.add(&old_lane, -std::mem::take(&mut entry.demand));
         }
+        match place {
+            Place::Due(at) => self.schedule.put_due(&lane, at, Item::Task(id)),
+            Place::Fresh(_) => entry.place = Place::Fresh(self.schedule.put_new(&lane, id)),
+            Place::Listed | Place::Done | Place::InFlight => {}
+        }
+        entry.lane = lane;
         let task = Arc::clone(&entry.task);
-        self.placed(id, &task, old, place);
+        self.placed(id, &task, (old, old_lane), place);
     }
 
     /// Puts an entry into the lane of the new ones, behind those that are there.
     pub(super) fn put_first(&mut self, id: TaskId) {
-        self.arrivals += 1;
-        self.put(id, Place::Fresh(self.arrivals));
+        self.put(id, Place::Fresh(0));
+    }
+
+    /// Has a task asked for as soon as may be: at once where it has not been asked for of late, so that a stream of requests to look
+    /// gets no more than the shortest period.
+    pub(super) fn look_soon(&mut self, id: TaskId, now: Instant) {
+        let asked = self.tasks.get(id).and_then(|entry| entry.asked.filter(|_| entry.is_seen()));
+        match asked.map(|asked| asked + self.settings.min_period).filter(|at| *at > now) {
+            Some(at) => self.put(id, Place::Due(at)),
+            None => self.put_first(id),
+        }
     }
 
     /// After a change of the credential: what waits is asked for anew, in its order but soon.
@@ -404,7 +479,7 @@ impl Planner {
 }
 
 impl Step {
-    fn first(kind: JobKind) -> Self {
+    pub(super) fn first(kind: JobKind) -> Self {
         Self { kind, partial: None, poll: 0 }
     }
 

@@ -38,6 +38,12 @@ impl Tenant {
         Self(Arc::from(format!("clustertaskconnection/{name}")))
     }
 
+    /// What several namespaces share and none of them has alone.
+    #[must_use]
+    pub fn shared() -> Self {
+        Self(Arc::from("/shared"))
+    }
+
     /// The name, for metrics and logs.
     #[must_use]
     pub fn as_str(&self) -> &str {

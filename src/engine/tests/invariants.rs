@@ -98,7 +98,7 @@ fn inv_3_retry_after_of_nothing_is_no_invitation() {
 #[test]
 fn inv_4_periods_stretch_evenly_when_the_demand_exceeds_the_budget() {
     // B9: three times the budget, in periods of 10 and 30 s.
-    let mut rig = Rig::new(Settings { requests_per_second: 20, ..settings() });
+    let mut rig = Rig::new(Settings { requests_per_second: 20.0, ..settings() });
     for number in 0..1200 {
         rig.upstream.set(&task("s", number), TaskState::Running);
         rig.watch_every(number, &task("s", number), true, if number < 300 { 10 * SECOND } else { 30 * SECOND });
@@ -231,7 +231,7 @@ fn inv_6_a_token_endpoint_in_trouble_is_left_alone() {
 
 #[test]
 fn inv_9_a_restart_spreads_its_polls() {
-    let mut rig = Rig::with_tasks(Settings { requests_per_second: 1000, burst: 1000, ..settings() }, 1000, true);
+    let mut rig = Rig::with_tasks(Settings { requests_per_second: 1000.0, burst: 1000, ..settings() }, 1000, true);
     rig.upstream.latency = SECOND / 100;
     rig.run(12 * SECOND);
     assert!(rig.sent.len() >= 1000);
@@ -271,7 +271,7 @@ fn inv_9_no_stampede_after_a_pause() {
 fn b6_an_outage_costs_probes_only_and_its_end_is_seen_soon() {
     for count in [1, 1000] {
         for mode in [crate::engine::coalesce::ModeChoice::Get, crate::engine::coalesce::ModeChoice::Auto] {
-            let settings = Settings { mode, requests_per_second: 100, ..settings() };
+            let settings = Settings { mode, requests_per_second: 100.0, ..settings() };
             let mut rig = Rig::with_tasks(settings, count, false);
             rig.run(2 * MINUTE);
             rig.upstream.fault = Some(Fault::Down);
@@ -321,17 +321,17 @@ fn nothing_grows_when_watches_come_and_go() {
     }
     assert_eq!(rig.planner.tasks.len(), 5);
     assert_eq!(rig.planner.scopes.len(), 1);
-    assert_eq!((rig.planner.queue.len(), rig.planner.fresh.len()), (5, 0));
+    assert_eq!(rig.planner.schedule.waiting(), (5, 0));
     for number in 0..5 {
         rig.planner.forget(&key(number));
     }
-    assert!(rig.planner.queue.is_empty() && rig.planner.scopes.is_empty() && rig.planner.tasks.is_empty());
+    assert!(rig.planner.schedule.waiting() == (0, 0) && rig.planner.scopes.is_empty() && rig.planner.tasks.is_empty());
 }
 
 #[test]
 fn inv_5_a_list_that_nobody_waits_for_any_more_is_not_asked_for() {
     // The new watches make the list the cheaper way, and are forgotten before they come to it, but for one that is in flight.
-    let settings = Settings { requests_per_second: 1, burst: 1, mode: ModeChoice::Auto, ..settings() };
+    let settings = Settings { requests_per_second: 1.0, burst: 1, mode: ModeChoice::Auto, ..settings() };
     let mut rig = Rig::with_tasks(settings, 1, false);
     rig.run(MINUTE);
     rig.upstream.latency = MINUTE;

@@ -78,7 +78,7 @@ fn a_task_missing_from_a_list_gets_one_confirming_get() {
 
 #[test]
 fn a_refused_continue_is_not_repeated_and_the_rest_is_asked_for_singly() {
-    let mut rig = Rig::new(Settings { mode: ModeChoice::List, requests_per_second: 50, ..settings() });
+    let mut rig = Rig::new(Settings { mode: ModeChoice::List, requests_per_second: 50.0, ..settings() });
     rig.upstream.fault = Some(Fault::ContinueRefused);
     for number in 0..150 {
         rig.upstream.set(&task("s", number), TaskState::Running);
@@ -95,7 +95,7 @@ fn a_refused_continue_is_not_repeated_and_the_rest_is_asked_for_singly() {
 #[test]
 fn a_later_page_that_never_comes_starves_nobody() {
     for fault in [Fault::LaterPagesDown, Fault::ListDown, Fault::GarbageList, Fault::HugeList, Fault::RepeatedCursor] {
-        let mut rig = Rig::with_tasks(Settings { requests_per_second: 50, ..auto() }, 150, false);
+        let mut rig = Rig::with_tasks(Settings { requests_per_second: 50.0, ..auto() }, 150, false);
         rig.run(MINUTE);
         rig.upstream.fault = Some(fault);
         rig.run(4 * MINUTE);
@@ -195,7 +195,7 @@ fn a_list_in_progress_ends_with_its_last_watch() {
 
 #[test]
 fn a_change_of_mode_is_carried_out() {
-    let mut rig = Rig::with_tasks(Settings { requests_per_second: 50, ..auto() }, 100, false);
+    let mut rig = Rig::with_tasks(Settings { requests_per_second: 50.0, ..auto() }, 100, false);
     rig.run(MINUTE);
     for (mode, polled) in [(ModeChoice::Get, Mode::Get), (ModeChoice::List, Mode::List), (ModeChoice::Auto, Mode::List)]
     {

@@ -8,3 +8,4 @@ mod reading;
 mod redaction;
 pub(super) mod rig;
 mod sieve;
+mod tenants;

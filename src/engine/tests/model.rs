@@ -57,6 +57,10 @@ pub struct Upstream {
     pub fault: Option<Fault>,
     /// Every so many-th request meets with the fault.
     pub every: u64,
+    /// Only requests for scopes whose name begins so meet with the fault.
+    pub only: Option<&'static str>,
+    /// How long the answers for these take, where that is another time than for the others.
+    pub only_latency: Option<Duration>,
     /// Rises with each answer; each task tells it in its `order`, each "not found" in its message.
     pub stamp: u64,
 }
@@ -80,6 +84,8 @@ impl Upstream {
             children_in_lists: false,
             fault: None,
             every: 1,
+            only: None,
+            only_latency: None,
             stamp: 0,
         }
     }
@@ -88,9 +94,22 @@ impl Upstream {
         self.rows.insert(task.clone(), Row { state, hidden_from_list: false });
     }
 
+    fn is_hit(&self, kind: &JobKind) -> bool {
+        let scope = match kind {
+            JobKind::Authenticate => return self.only.is_none(),
+            JobKind::Get(task) | JobKind::Subtasks(task) => task.scope.as_str(),
+            JobKind::List(scope, _) => scope,
+        };
+        self.only.is_none_or(|only| scope.starts_with(only))
+    }
+
+    pub fn latency_of(&self, kind: &JobKind) -> Duration {
+        self.only_latency.filter(|_| self.is_hit(kind)).unwrap_or(self.latency)
+    }
+
     pub fn answer(&mut self, kind: &JobKind, now: Instant) -> Answer {
         self.stamp += 1;
-        let fault = self.fault.filter(|_| self.stamp.is_multiple_of(self.every));
+        let fault = self.fault.filter(|_| self.stamp.is_multiple_of(self.every) && self.is_hit(kind));
         let fail = |class| Failure::new(class, self.stamp.to_string());
         let failure = match (fault, kind) {
             (Some(Fault::Down), _) | (Some(Fault::TokenDown), JobKind::Authenticate) => {

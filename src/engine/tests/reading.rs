@@ -16,6 +16,7 @@ use crate::engine::{
     planner::Planner,
 };
 use crate::providers::{Page, Reader};
+use crate::tenancy::Tenant;
 
 /// A planner and an upstream whose list is what stands in `shown`: each entry with its parent and its print.
 struct Stage {
@@ -41,7 +42,15 @@ impl Stage {
             let period = 10 * SECOND;
             let task = task("s", number);
             shown.insert(task.id.clone(), (None, 0));
-            let watch = Watch { task, period, max_period: period, age: Duration::ZERO, known: true, ticket: 1 };
+            let watch = Watch {
+                tenant: Tenant::shared(),
+                task,
+                period,
+                max_period: period,
+                age: Duration::ZERO,
+                known: true,
+                ticket: 1,
+            };
             planner.watch(key(number), &watch, now);
         }
         Self { planner, now, shown, hidden: None, decoded: Vec::new(), asked: Vec::new(), told: Vec::new(), room: 1000 }
@@ -156,6 +165,7 @@ fn a_part_that_is_watched_itself_is_shown_with_its_whole_too() {
     stage.planner.forget(&key(1));
     stage.run(60 * SECOND);
     let watch = Watch {
+        tenant: Tenant::shared(),
         task: task("s", 1),
         period: 10 * SECOND,
         max_period: 10 * SECOND,

@@ -19,6 +19,7 @@ use crate::engine::{
     job::{Job, JobKind, Settings},
     planner::Planner,
 };
+use crate::tenancy::Tenant;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_mins(1);
@@ -71,7 +72,7 @@ pub struct Rig {
 
 pub fn settings() -> Settings {
     Settings {
-        requests_per_second: 5,
+        requests_per_second: 5.0,
         burst: 10,
         max_in_flight: 8,
         min_period: 5 * SECOND,
@@ -85,6 +86,12 @@ pub fn settings() -> Settings {
 
 pub fn task(scope: &str, number: usize) -> TaskRef {
     TaskRef { scope: scope.into(), id: format!("t{number:05}") }
+}
+
+/// Whose it is: the scope's name up to a slash, so that the tests choose.
+fn tenant(task: &TaskRef) -> Tenant {
+    let name = task.scope.split_once('/').map_or("tenant", |(name, _)| name);
+    Tenant::namespace(&Arc::from(name))
 }
 
 pub fn key(number: usize) -> WatchKey {
@@ -148,7 +155,15 @@ impl Rig {
         };
         self.watches.insert(key(number), watched);
         let age = Duration::ZERO;
-        let watch = Watch { task: task.clone(), period, max_period: period, age, known, ticket: self.ticket };
+        let watch = Watch {
+            tenant: tenant(task),
+            task: task.clone(),
+            period,
+            max_period: period,
+            age,
+            known,
+            ticket: self.ticket,
+        };
         self.planner.watch(key(number), &watch, self.now);
         // A newcomer to a hold is told of it at once.
         self.collect();
@@ -177,6 +192,11 @@ impl Rig {
     /// How many requests were sent since `since`, of those that `which` chooses.
     pub fn count(&self, since: Instant, which: impl Fn(&JobKind) -> bool) -> usize {
         self.sent.iter().rev().take_while(|(at, _)| *at >= since).filter(|(_, kind)| which(kind)).count()
+    }
+
+    /// How many requests are in flight, of those that `which` chooses.
+    pub fn in_flight(&self, which: impl Fn(&JobKind) -> bool) -> usize {
+        self.flights.iter().filter(|flight| which(&flight.job.kind)).count()
     }
 
     pub fn run(&mut self, span: Duration) {
@@ -216,7 +236,7 @@ impl Rig {
             // Half of the answers show what was when they were asked for, half what is when they come; some take longer.
             let answer = job.id.is_multiple_of(2).then(|| self.upstream.answer(&job.kind, self.now));
             let slow = if job.id % 7 == 3 { 4 } else { 1 };
-            let arrives = self.now + self.upstream.latency * slow;
+            let arrives = self.now + self.upstream.latency_of(&job.kind) * slow;
             self.flights.push(Flight { arrives, job, answer, asked: self.step });
         }
         self.collect();
@@ -247,7 +267,7 @@ impl Rig {
     /// How full the bucket of the budget is now.
     fn leak(&self) -> f64 {
         let (level, at) = self.bucket;
-        (level - (self.now - at).as_secs_f64() * f64::from(self.settings.requests_per_second)).max(0.0)
+        (level - (self.now - at).as_secs_f64() * self.settings.requests_per_second).max(0.0)
     }
 
     fn check_sent(&mut self, job: &Job) {

@@ -1,0 +1,281 @@
+//! The part of the planner that finds out whose fault a failure is: before the whole connection is silenced, something that was good is
+//! asked for, and after a silence it is never what caused it that is asked for first.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    doubt::{Refused, Subject},
+    entry::{Entry, Place},
+    job::JobKind,
+    planner::{Planner, Running, Step},
+    scope::Scope,
+    tasks::TaskId,
+};
+use crate::{
+    domain::failure::{Failure, FailureClass},
+    tenancy::Tenant,
+};
+
+/// The first and the longest wait of a task after a refusal of its own; doubles.
+const OWN_REFUSAL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(15));
+
+/// What follows from a failed request for what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consequence {
+    /// It is told.
+    Told,
+    /// It is asked for again as soon as may be: the failure was the connection's.
+    AskAgain,
+    /// None yet: it is not known whose fault it was.
+    Open,
+}
+
+/// How well something would bear witness; the greatest is asked.
+type Rank = (bool, bool, u64);
+
+impl Planner {
+    /// What a request is about; none for a token.
+    pub(super) fn subject(&self, kind: &JobKind) -> Option<Subject> {
+        match kind {
+            JobKind::Authenticate => None,
+            JobKind::Get(task) | JobKind::Subtasks(task) => self.tasks.id(task).map(Subject::Task),
+            JobKind::List(scope, _) => Some(Subject::Scope(Arc::clone(scope))),
+        }
+    }
+
+    /// Whether the present credential has been good for it.
+    pub(super) fn is_good(&self, subject: &Subject) -> bool {
+        let good = match subject {
+            Subject::Task(id) => self.tasks.get(*id).map_or(0, |entry| entry.good),
+            Subject::Scope(name) => self.scopes.get(name).map_or(0, |scope| scope.good),
+        };
+        self.was_good(good)
+    }
+
+    fn was_good(&self, job: u64) -> bool {
+        job > 0 && job >= self.renewed
+    }
+
+    /// Whether there is anything else that the credential has been good for.
+    pub(super) fn has_good_beside(&self, subject: &Subject) -> bool {
+        let task = |(id, entry): (TaskId, &Entry)| {
+            entry.place != Place::Done && self.was_good(entry.good) && *subject != Subject::Task(id)
+        };
+        let scope = |(name, scope): (&Arc<str>, &Scope)| {
+            scope.is_awaited() && self.was_good(scope.good) && *subject != Subject::Scope(Arc::clone(name))
+        };
+        self.scopes.iter().any(scope) || self.tasks.iter().any(task)
+    }
+
+    /// The answer to `job` shows that the credential is good for what was asked: what was refused meanwhile was refused alone.
+    pub(super) fn is_proven(&mut self, job: u64, kind: &JobKind, now: Instant) {
+        let Some(subject) = self.subject(kind) else { return };
+        match &subject {
+            Subject::Task(id) => {
+                if let Some(entry) = self.tasks.get_mut(*id) {
+                    (entry.good, entry.refusals) = (job, 0);
+                }
+            }
+            Subject::Scope(name) => {
+                if let Some(scope) = self.scopes.get_mut(name) {
+                    scope.good = job;
+                }
+            }
+        }
+        for refused in self.doubt.is_settled_by(job, &subject) {
+            self.settle_refused(&refused, false, now);
+        }
+    }
+
+    /// The credential was refused for what `job` asked for.
+    pub(super) fn credential_refused(
+        &mut self,
+        id: u64,
+        job: &Running,
+        failure: &Failure,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Consequence {
+        let Some(subject) = self.subject(&job.kind).filter(|_| !self.access.is_outdated(id)) else {
+            return Consequence::AskAgain;
+        };
+        let tenant = job.tenant.clone().unwrap_or_else(Tenant::shared);
+        let is_good = self.is_good(&subject);
+        // What was good and was on its way already when the last refusal came is the same refusal.
+        if !is_good || self.doubt.last_at().is_none_or(|last| job.asked > last) {
+            self.doubt.note(&tenant, now);
+        }
+        let is_confirmed = self.hold.is_probing()
+            || self.doubt.is_witness(&subject)
+            || is_good && (self.doubt.is_full(now) || self.doubt.is_open() && !self.doubt.is_about(&subject));
+        if !is_confirmed {
+            let witness = if self.doubt.is_open() { None } else { self.witness(&subject, &tenant, false) };
+            if self.doubt.is_open() || witness.is_some() || self.has_good_beside(&subject) {
+                let is_first = matches!(&job.kind, JobKind::List(_, None));
+                self.ask_first = witness.clone().or_else(|| self.ask_first.take());
+                let refused = Refused { subject, poll: job.poll, is_first, failure: failure.clone() };
+                self.doubt.add(refused, witness, self.next_job);
+                return Consequence::Open;
+            }
+        }
+        self.ask_first = None;
+        for refused in self.doubt.close() {
+            self.settle_refused(&refused, true, now);
+        }
+        if self.access.refused(id, now) {
+            if let Some(wait) = retry_after {
+                self.hold.silence(now + wait);
+                self.paused = true;
+            }
+            return Consequence::AskAgain;
+        }
+        self.held(&subject, failure, job, retry_after, now);
+        self.unconfirmed = (!is_confirmed).then_some(tenant);
+        // A token that is refused brings no key nearer to its lock.
+        if let Some(at) = self.doubt.ready_at().filter(|_| !self.settings.exchanges) {
+            self.hold.extend(at);
+        }
+        Consequence::AskAgain
+    }
+
+    /// A watch of another tenant comes while the connection is silent only because nothing but one tenant's could be asked for: it
+    /// bears witness.
+    pub(super) fn newcomer_bears_witness(&mut self, id: TaskId, now: Instant) {
+        let Some(lane) = self.tasks.get(id).map(|entry| entry.lane.clone()) else { return };
+        let is_others = self.unconfirmed.as_ref().is_some_and(|tenant| *tenant != lane);
+        if is_others && self.hold.until(now).is_some() && self.doubt.doubtful_ready_at(&lane, now).is_none() {
+            self.unconfirmed = None;
+            self.hold.probe_now();
+            self.ask_first = Some(Subject::Task(id));
+        }
+    }
+
+    /// A failure that may be the connection's.
+    pub(super) fn held(
+        &mut self,
+        subject: &Subject,
+        failure: &Failure,
+        job: &Running,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) {
+        let was_probing = self.hold.is_probing();
+        // What the administrator does not let out will not be let out at the next try.
+        let decisive = failure.by_policy().is_some();
+        let is_witness = self.is_good(subject) || !self.has_good_beside(subject);
+        if self.hold.failed(failure, job.asked, (decisive, is_witness), retry_after, now) {
+            self.held_for = Some(subject.clone());
+            self.spread_trouble(failure, now);
+        } else if self.hold.wants_witness() && self.ask_first.is_none() {
+            let tenant = job.tenant.clone().unwrap_or_else(Tenant::shared);
+            self.ask_first = self.witness(subject, &tenant, false);
+        }
+        self.paused |= self.hold.until(now).is_some() || was_probing && !self.hold.is_probing();
+    }
+
+    /// Draws the consequences of a refusal; `again` where it was the connection's.
+    pub(super) fn settle_refused(&mut self, refused: &Refused, again: bool, now: Instant) {
+        let Refused { subject, poll, is_first, failure } = refused;
+        let own = Failure { class: FailureClass::PermissionDenied, message: own_words(failure), ..failure.clone() };
+        if !again {
+            self.doubt.is_own(&own);
+        }
+        match subject {
+            Subject::Scope(name) => {
+                let failure = if again { failure } else { &own };
+                if let Some(scope) = self.scopes.get_mut(name).filter(|_| !again) {
+                    scope.good = 0;
+                }
+                self.page_failed(name, *is_first, failure, again, *poll, now);
+            }
+            Subject::Task(id) if again => self.failed(*id, failure, true, *poll, now),
+            Subject::Task(id) => {
+                let times = self.tasks.get_mut(*id).map_or(0, |entry| {
+                    entry.refusals += 1;
+                    entry.refusals - 1
+                });
+                self.failed(*id, &own, false, *poll, now);
+                let wait = OWN_REFUSAL.0.saturating_mul(1 << times.min(16)).min(OWN_REFUSAL.1);
+                self.not_before(*id, now + wait);
+            }
+        }
+    }
+
+    /// Has a task that waits by itself wait until `at` at least.
+    pub(super) fn not_before(&mut self, id: TaskId, at: Instant) {
+        if matches!(self.place(id), Place::Due(due) if due < at) {
+            self.put(id, Place::Due(at));
+        }
+    }
+
+    /// Whether a task that the credential has not been good for has to wait, since others like it were refused of late; if so, its
+    /// watchers are told.
+    pub(super) fn put_off(&mut self, id: TaskId, now: Instant) -> bool {
+        let Some(entry) = self.tasks.get(id) else { return false };
+        if self.was_good(entry.good) && entry.refusals == 0 {
+            return false;
+        }
+        let Some(at) = self.doubt.doubtful_ready_at(&entry.lane, now) else { return false };
+        let reason = self.doubt.last().cloned();
+        self.put(id, Place::Due(at));
+        if let (Some(reason), Some(entry)) = (reason, self.tasks.get_mut(id)) {
+            entry.troubled(&reason, self.next_job, now, &mut self.out);
+        }
+        true
+    }
+
+    /// The same for a scope's list.
+    pub(super) fn put_off_doubtful_list(&mut self, name: &Arc<str>, now: Instant) -> bool {
+        let Some(scope) = self.scopes.get(name).filter(|scope| !self.was_good(scope.good)) else { return false };
+        let Some(at) = self.doubt.doubtful_ready_at(&scope.lane, now) else { return false };
+        self.put_off_list_until(name, at);
+        true
+    }
+
+    /// What bears witness whether a failure of `cause` is the connection's: best what was good, of another tenant, most recently. What
+    /// has not been good yet is asked where `any` will do, or where it is another tenant's.
+    fn witness(&self, cause: &Subject, tenant: &Tenant, any: bool) -> Option<Subject> {
+        let is_fit = |subject: &Subject| subject != cause && !self.doubt.is_about(subject);
+        let rank = |good: u64, lane: &Tenant| -> Option<Rank> {
+            let (was_good, is_others) = (self.was_good(good), lane != tenant);
+            (was_good || is_others || any).then_some((was_good, is_others, good))
+        };
+        let tasks = self.tasks.iter().filter(|(_, entry)| {
+            matches!(entry.place, Place::Due(_) | Place::Fresh(_) | Place::Listed) && entry.refusals == 0
+        });
+        let tasks = tasks.filter_map(|(id, entry)| Some((rank(entry.good, &entry.lane)?, Subject::Task(id))));
+        let scopes = self.scopes.iter().filter(|(_, scope)| scope.may_be_listed());
+        let scopes =
+            scopes.filter_map(|(name, scope)| Some((rank(scope.good, &scope.lane)?, Subject::Scope(Arc::clone(name)))));
+        let fit = tasks.chain(scopes).filter(|(_, subject)| is_fit(subject));
+        fit.max_by_key(|(rank, _)| *rank).map(|(_, subject)| subject)
+    }
+
+    /// The request that is to find out whether a failure was the connection's, or whether a silence is over.
+    pub(super) fn witness_step(&mut self, now: Instant) -> Option<(Step, Tenant)> {
+        let asked = self.ask_first.take();
+        let probe = || {
+            let cause = self.held_for.as_ref().filter(|_| self.hold.is_probing())?;
+            self.witness(cause, &Tenant::shared(), true)
+        };
+        match asked.or_else(probe)? {
+            Subject::Task(id) => {
+                let lane = self.tasks.get(id)?.lane.clone();
+                let is_waiting = matches!(self.place(id), Place::Due(_) | Place::Fresh(_) | Place::Listed);
+                if is_waiting { Some((self.get(id, now)?, lane)) } else { None }
+            }
+            Subject::Scope(name) => {
+                let lane = self.scopes.get(&name).filter(|scope| scope.may_be_listed())?.lane.clone();
+                self.begin_run(&name, now);
+                Some((Step::first(JobKind::List(name, None)), lane))
+            }
+        }
+    }
+}
+
+/// A refusal of the credential, where it turned out to be that of a single task or scope.
+fn own_words(failure: &Failure) -> String {
+    format!("The upstream rejects this request, while it accepts the same credential for others. {}", failure.message)
+}
