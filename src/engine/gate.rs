@@ -65,7 +65,7 @@ mod tests {
 
     /// With so many tasks to ask for at once.
     fn planner(tasks: usize) -> Planner {
-        let fast = Settings { requests_per_second: 1000, burst: 1000, max_in_flight: 1000, ..settings() };
+        let fast = Settings { requests_per_second: 1000.0, burst: 1000, max_in_flight: 1000, ..settings() };
         Rig::with_tasks(fast, tasks, false).planner
     }
 
