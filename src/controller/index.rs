@@ -164,6 +164,12 @@ impl Index {
         self.watches.keys().cloned().collect()
     }
 
+    /// The API server tells another history: the versions that are known mean nothing in it, and whatever it shows next is news.
+    pub fn history_replaced(&mut self) {
+        self.watches.values_mut().for_each(|entry| entry.version = 0);
+        self.connections.values_mut().for_each(|entry| entry.version = 0);
+    }
+
     /// Takes in a `TaskWatch` as the API server shows it. Returns its key, and whether it says anything new; none for one that is
     /// being deleted or has no UID.
     pub fn put_watch(&mut self, watch: TaskWatch) -> Option<(WatchKey, bool)> {
@@ -350,6 +356,22 @@ mod tests {
             assert_eq!(index.put_watch(watch("u", version, &json!({}))), Some((key.clone(), is_news)));
             assert_eq!(index.watches[&key].status.is_some(), kept, "version {version}");
         }
+    }
+
+    #[test]
+    fn in_another_history_older_versions_are_news() {
+        let mut index = Index::default();
+        let status = |state: &str| TaskWatchStatus { state: Some(state.to_owned()), ..TaskWatchStatus::default() };
+        let event = |version, state: &str| TaskWatch { status: Some(status(state)), ..watch("u", version, &json!({})) };
+        let (key, _) = index.put_watch(event(50, "Succeeded")).unwrap();
+        let shown = |index: &Index| index.watches[&key].status.as_ref().and_then(Kept::unpack).unwrap().state;
+        index.put_watch(event(40, "Running"));
+        assert_eq!(shown(&index).as_deref(), Some("Succeeded"), "late");
+        index.history_replaced();
+        let ticket = index.watches[&key].ticket;
+        assert_eq!(index.put_watch(event(40, "Running")), Some((key.clone(), true)));
+        assert_eq!(shown(&index).as_deref(), Some("Running"));
+        assert!(index.watches[&key].ticket > ticket, "a fresh look brings it up to date");
     }
 
     #[test]

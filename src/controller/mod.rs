@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`sources`], [`readable`], [`objects`] | watches of the API server into the index; what is read of an object |
+//! | [`sources`], [`follow`], [`readable`], [`objects`] | what the API server has, into the index; what is read of an object |
 //! | [`index`], [`kept`] | what is known, and how statuses are kept |
 //! | [`queue`], `unread` | who is to be looked at; how much of what was seen nobody has looked at yet |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
@@ -14,6 +14,7 @@ pub mod access;
 mod apiserver;
 mod connections;
 mod events;
+mod follow;
 pub mod index;
 pub mod kept;
 pub mod objects;
@@ -206,7 +207,8 @@ pub async fn run(
         cluster_namespace: args.cluster_resource_namespace(),
         sees_cluster: args.namespaces.is_empty(),
     });
-    sources::start(&controller, &client, &args.namespaces, |name| health.readiness(name));
+    let guard = Guard::new(metrics.clone());
+    sources::start(&controller, &client, &guard, &args.namespaces, |name| health.readiness(name));
     health.all_named();
     tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone()));
     // Before all lists are in, a connection that is only late would look like one that is missing.

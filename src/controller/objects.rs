@@ -14,13 +14,21 @@ use crate::{
 };
 
 /// Labels and annotations by which GitOps tools mark what they track.
-const TRACKERS: &[&str] = &[
+const TRACKERS: &[&str] = LOOKED_AT.split_at(6).0;
+/// Which tool manages an object, by a convention of Kubernetes.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The labels and annotations that are looked at; those of [`TRACKERS`] first.
+pub const LOOKED_AT: &[&str] = &[
     "argocd.argoproj.io/tracking-id",
     "argocd.argoproj.io/instance",
     "app.kubernetes.io/instance",
     "kustomize.toolkit.fluxcd.io/name",
     "helm.toolkit.fluxcd.io/name",
     "meta.helm.sh/release-name",
+    MANAGED_BY,
+    REQUESTED_AT,
+    FLUX_REQUESTED_AT,
+    ALLOW_TTL,
 ];
 
 /// What identifies an object, of its metadata.
@@ -144,11 +152,8 @@ fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
 fn is_tracked(meta: &ObjectMeta) -> bool {
     let has =
         |map: &Option<BTreeMap<String, String>>, name: &str| map.as_ref().is_some_and(|map| map.contains_key(name));
-    let managed_by_helm = meta
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get("app.kubernetes.io/managed-by"))
-        .is_some_and(|manager| manager == "Helm");
+    let managed_by_helm =
+        meta.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|manager| manager == "Helm");
     managed_by_helm || TRACKERS.iter().any(|name| has(&meta.labels, name) || has(&meta.annotations, name))
 }
 

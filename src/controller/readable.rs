@@ -1,66 +1,147 @@
-//! Objects of the API server as they are read: without `metadata.managedFields`, which is most of an object and of no use here, and
-//! taken one by one, so that one that does not fit its type hides no other.
+//! Objects of the API server as they are read: straight from the buffer, and no more of them than is looked at. Most of an object may be
+//! metadata that means nothing here, and whoever may write objects chooses how much that is.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Debug};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    hash::{Hash, Hasher},
+};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
 use kube::Resource;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error},
+    de::{IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
 
-use crate::api::{
-    ClusterTaskConnection, ClusterTaskConnectionSpec, ConnectionStatus, TaskConnection, TaskConnectionSpec, TaskWatch,
-    TaskWatchSpec, TaskWatchStatus,
+use super::objects::LOOKED_AT;
+use crate::{
+    api::{
+        ClusterTaskConnection, ClusterTaskConnectionSpec, ConnectionStatus, TaskConnection, TaskConnectionSpec,
+        TaskWatch, TaskWatchSpec, TaskWatchStatus, bounds,
+    },
+    ops::guard::{Guard, Stage},
 };
+
+/// Labels of a namespace that are kept at most. One with more counts as having none: to see only a part could admit whom a selector
+/// shuts out.
+const NAMESPACE_LABELS: usize = 128;
 
 /// A kind that is read so.
-pub trait Kind: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static {
-    /// The type of `spec`.
-    type Spec: DeserializeOwned;
-    /// The type of `status`.
-    type Status: DeserializeOwned;
-    /// The object.
-    fn assemble(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self;
+pub trait Kind: Sized + Send + Sync + 'static {
+    /// Whether nothing but the metadata of its objects is asked for.
+    const METADATA_ONLY: bool = false;
+    /// The kind's name.
+    fn kind() -> Cow<'static, str>;
+    /// The name of its collections.
+    fn plural() -> Cow<'static, str>;
+    /// The path of its objects in a namespace, or of all.
+    fn path(namespace: Option<&str>) -> String;
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// It does not fit the type.
+    fn decode(text: &str) -> serde_json::Result<(ObjectMeta, Self)>;
 }
 
-impl Kind for TaskWatch {
-    type Spec = TaskWatchSpec;
-    type Status = TaskWatchStatus;
-    fn assemble(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self { metadata, spec, status }
+macro_rules! custom_kind {
+    ($kind:ident, $spec:ty, $status:ty) => {
+        impl Kind for $kind {
+            fn kind() -> Cow<'static, str> {
+                <Self as Resource>::kind(&())
+            }
+            fn plural() -> Cow<'static, str> {
+                <Self as Resource>::plural(&())
+            }
+            fn path(namespace: Option<&str>) -> String {
+                Self::url_path(&(), namespace)
+            }
+            fn decode(text: &str) -> serde_json::Result<(ObjectMeta, Self)> {
+                let Object::<$spec, $status> { metadata, spec, status } = serde_json::from_str(text)?;
+                let metadata = ObjectMeta::from(metadata);
+                Ok((metadata.clone(), Self { metadata, spec, status }))
+            }
+        }
+    };
+}
+
+custom_kind!(TaskWatch, TaskWatchSpec, TaskWatchStatus);
+custom_kind!(TaskConnection, TaskConnectionSpec, ConnectionStatus);
+custom_kind!(ClusterTaskConnection, ClusterTaskConnectionSpec, ConnectionStatus);
+
+/// A namespace, of which only the labels are of interest.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NamespaceLabels {
+    /// Its name.
+    pub name: String,
+    /// Its labels; none where there are more than are kept.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+impl Kind for NamespaceLabels {
+    const METADATA_ONLY: bool = true;
+    fn kind() -> Cow<'static, str> {
+        Namespace::kind(&())
+    }
+    fn plural() -> Cow<'static, str> {
+        Namespace::plural(&())
+    }
+    fn path(_: Option<&str>) -> String {
+        Namespace::url_path(&(), None)
+    }
+    fn decode(text: &str) -> serde_json::Result<(ObjectMeta, Self)> {
+        let Labelled { metadata } = serde_json::from_str(text)?;
+        let Whole { name, uid, resource_version, labels } = metadata;
+        let meta = ObjectMeta { name: Some(name.clone()), uid, resource_version, ..ObjectMeta::default() };
+        Ok((meta, Self { name, labels: labels.0 }))
     }
 }
 
-impl Kind for TaskConnection {
-    type Spec = TaskConnectionSpec;
-    type Status = ConnectionStatus;
-    fn assemble(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self { metadata, spec, status }
+/// What was made of an object.
+#[derive(Debug)]
+pub enum Readable<K> {
+    /// It was read.
+    Whole(ObjectMeta, K),
+    /// Only its metadata was; and why.
+    Unreadable(ObjectMeta, String),
+    /// Not even that.
+    Nameless(String),
+}
+
+impl<K: Kind> Readable<K> {
+    /// Reads an object; whatever it is like, it harms no other.
+    pub fn read(guard: &Guard, text: &str) -> Self {
+        let error = match guard.run(Stage::Read, &Uid(text), || K::decode(text)) {
+            Ok(Ok((meta, object))) => return Self::Whole(meta, object),
+            Ok(Err(error)) => error.to_string(),
+            Err(panicked) => panicked.to_string(),
+        };
+        match guard.run(Stage::Read, &Uid(text), || metadata(text)) {
+            Ok(Ok(meta)) => Self::Unreadable(meta, error),
+            Ok(Err(_)) | Err(_) => Self::Nameless(error),
+        }
     }
 }
 
-impl Kind for ClusterTaskConnection {
-    type Spec = ClusterTaskConnectionSpec;
-    type Status = ConnectionStatus;
-    fn assemble(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self { metadata, spec, status }
-    }
+/// The metadata of an object, whatever else it is like.
+///
+/// # Errors
+/// It has none.
+pub fn metadata(text: &str) -> serde_json::Result<ObjectMeta> {
+    serde_json::from_str::<Header>(text).map(|header| header.metadata.into())
 }
 
-/// An object, or what can be read of one that does not fit its type.
-#[derive(Clone, Debug)]
-pub struct Readable<K>(pub Result<K, Unreadable>);
+/// The UID of an object, looked for when it is needed.
+struct Uid<'a>(&'a str);
 
-/// An object that does not fit its type.
-#[derive(Clone, Debug)]
-pub struct Unreadable {
-    /// Its metadata, less `managedFields`.
-    pub metadata: ObjectMeta,
-    /// What does not fit.
-    pub error: String,
+impl Hash for Uid<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        metadata(self.0).ok().and_then(|meta| meta.uid).hash(state);
+    }
 }
 
 #[derive(Deserialize)]
@@ -75,7 +156,23 @@ struct Header {
     metadata: Metadata,
 }
 
-/// The metadata that the operator looks at.
+#[derive(Deserialize)]
+struct Labelled {
+    metadata: Whole,
+}
+
+/// The metadata of a namespace.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Whole {
+    name: String,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    #[serde(default)]
+    labels: AllLabels,
+}
+
+/// The metadata that the operator looks at. What is not named here is skipped while reading.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
@@ -86,7 +183,9 @@ struct Metadata {
     generation: Option<i64>,
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
+    #[serde(default, deserialize_with = "looked_at")]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "looked_at")]
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -107,45 +206,139 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-impl<'de, K: Kind> Deserialize<'de> for Readable<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Box::<RawValue>::deserialize(deserializer)?;
-        match serde_json::from_str::<Object<K::Spec, K::Status>>(text.get()) {
-            Ok(Object { metadata, spec, status }) => Ok(Self(Ok(K::assemble(metadata.into(), spec, status)))),
-            Err(error) => {
-                let header: Header = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
-                Ok(Self(Err(Unreadable { metadata: header.metadata.into(), error: error.to_string() })))
-            }
-        }
+fn looked_at<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    let kept = deserializer.deserialize_any(Wanted { names: LOOKED_AT, most: LOOKED_AT.len() })?;
+    Ok(kept.filter(|kept| !kept.is_empty()))
+}
+
+struct AllLabels(Option<BTreeMap<String, String>>);
+
+impl Default for AllLabels {
+    fn default() -> Self {
+        Self(Some(BTreeMap::new()))
     }
 }
 
-impl<K: Kind> Resource for Readable<K> {
-    type DynamicType = ();
-    type Scope = K::Scope;
+impl<'de> Deserialize<'de> for AllLabels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Wanted { names: &[], most: NAMESPACE_LABELS }).map(Self)
+    }
+}
 
-    fn kind(kind: &()) -> Cow<'_, str> {
-        K::kind(kind)
+/// Reads a map of texts of which only some names are kept, each value up to [`bounds::ANNOTATION`] bytes; without names, all. None
+/// where there are too many.
+struct Wanted {
+    names: &'static [&'static str],
+    most: usize,
+}
+
+impl<'de> Visitor<'de> for Wanted {
+    type Value = Option<BTreeMap<String, String>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of texts")
     }
-    fn group(kind: &()) -> Cow<'_, str> {
-        K::group(kind)
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Some(BTreeMap::new()))
     }
-    fn version(kind: &()) -> Cow<'_, str> {
-        K::version(kind)
-    }
-    fn plural(kind: &()) -> Cow<'_, str> {
-        K::plural(kind)
-    }
-    fn meta(&self) -> &ObjectMeta {
-        match &self.0 {
-            Ok(object) => object.meta(),
-            Err(unreadable) => &unreadable.metadata,
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut kept, mut count) = (BTreeMap::new(), 0);
+        while let Some(Text(name)) = map.next_key()? {
+            if self.names.is_empty() || self.names.contains(&&*name) {
+                let Text(value) = map.next_value()?;
+                count += 1;
+                if count <= self.most {
+                    kept.insert(name.into_owned(), value[..value.floor_char_boundary(bounds::ANNOTATION)].to_owned());
+                }
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
         }
+        Ok((count <= self.most).then_some(kept))
     }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        match &mut self.0 {
-            Ok(object) => object.meta_mut(),
-            Err(unreadable) => &mut unreadable.metadata,
-        }
+}
+
+/// A text that stays in the buffer where it can.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        api::{ALLOW_TTL, REQUESTED_AT},
+        ops::metrics::Metrics,
+    };
+
+    fn read(object: &Value) -> Readable<TaskWatch> {
+        Readable::read(&Guard::new(Metrics::new()), &object.to_string())
+    }
+
+    fn watch(metadata: &Value) -> Value {
+        let mut whole = json!({"name": "w", "namespace": "n", "uid": "u", "resourceVersion": "7"});
+        whole.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+        json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch", "metadata": whole,
+            "spec": {"connectionRef": {"name": "c"}, "task": {"id": "t"}}})
+    }
+
+    #[test]
+    fn only_what_is_looked_at_is_kept() {
+        let object = watch(&json!({
+            "annotations": {REQUESTED_AT: "now", "note": "x".repeat(1_000), ALLOW_TTL: "true"},
+            "labels": {"a": "b"},
+            "managedFields": [{"manager": "m", "fieldsV1": {"f:spec": {}}}],
+            "ownerReferences": [{"uid": "o"}], "finalizers": ["f"],
+        }));
+        let Readable::Whole(meta, TaskWatch { metadata, spec, .. }) = read(&object) else { panic!("it fits") };
+        assert_eq!(meta, metadata);
+        assert_eq!(spec.task.id, "t");
+        let kept =
+            [(ALLOW_TTL, "true"), (REQUESTED_AT, "now")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(meta.annotations, Some(BTreeMap::from(kept)));
+        assert_eq!(
+            (meta.labels, meta.managed_fields, meta.owner_references, meta.finalizers),
+            (None, None, None, None)
+        );
+        assert_eq!((meta.uid.as_deref(), meta.resource_version.as_deref()), (Some("u"), Some("7")));
+    }
+
+    #[test]
+    fn a_value_is_kept_up_to_what_is_echoed() {
+        let Readable::Whole(meta, _) = read(&watch(&json!({"annotations": {REQUESTED_AT: "é".repeat(5_000)}}))) else {
+            panic!("it fits")
+        };
+        assert_eq!(meta.annotations.unwrap()[REQUESTED_AT].len(), bounds::ANNOTATION);
+    }
+
+    #[test]
+    fn an_object_that_does_not_fit_is_known_by_its_metadata() {
+        let mut object = watch(&json!({}));
+        object["spec"]["poll"] = json!("often");
+        let Readable::Unreadable(meta, error) = read(&object) else { panic!("it does not fit") };
+        assert_eq!(meta.name.as_deref(), Some("w"));
+        assert!(error.contains("often"), "{error}");
+        assert!(matches!(read(&json!({"metadata": 7})), Readable::Nameless(_)));
+        // A lone surrogate in a text, which only some other writer could have put there.
+        let broken = watch(&json!({})).to_string().replace("\"t\"", "\"\\ud800\"");
+        let guard = Guard::new(Metrics::new());
+        assert!(matches!(Readable::<TaskWatch>::read(&guard, &broken), Readable::Unreadable(..)));
+    }
+
+    #[test]
+    fn a_namespace_with_more_labels_than_are_kept_counts_as_having_none_to_show() {
+        let namespace = |count: usize| {
+            let labels: BTreeMap<_, _> = (0..count).map(|i| (format!("l{i}"), "v")).collect();
+            let text = json!({"metadata": {"name": "n", "uid": "u", "labels": labels}}).to_string();
+            NamespaceLabels::decode(&text).unwrap().1.labels.map(|labels| labels.len())
+        };
+        assert_eq!(namespace(0), Some(0));
+        assert_eq!(namespace(NAMESPACE_LABELS), Some(NAMESPACE_LABELS));
+        assert_eq!(namespace(NAMESPACE_LABELS + 1), None);
+        let bare = NamespaceLabels::decode(r#"{"metadata": {"name": "n"}}"#).unwrap().1;
+        assert_eq!(bare.labels, Some(BTreeMap::new()));
     }
 }

@@ -1,130 +1,63 @@
-//! The watches of the API server, each a task that keeps the index current.
+//! Which collections of the API server are followed, and what becomes of their objects in the index.
 
-use std::{collections::HashSet, hash::Hash, pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
-};
-use tracing::{debug, warn};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use tokio::sync::Semaphore;
+use tracing::warn;
 
 use super::{
     Controller,
+    follow::{Means, Target, follow},
     index::ConnectionNews,
     objects::{ConnectionObject, version},
-    readable::{Kind, Readable},
+    readable::{Kind, NamespaceLabels},
 };
 use crate::{
     api::{ClusterTaskConnection, ConnectionStatus, TaskConnection, TaskWatch},
     engine::{ConnectionId, WatchKey},
-    ops::{health::Readiness, metrics::WatchMetrics},
+    ops::{guard::Guard, health::Readiness},
 };
 
-/// Objects a page of the first list: more make a higher peak of memory, fewer a slower start.
-const PAGE: u32 = 250;
-/// Load balancers drop idle connections silently after 240 s; a watch ends by itself before that.
-const WATCH_SECONDS: u32 = 200;
-/// A stream that fails says so in the log at most this often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
-
-/// What a stream of objects changes.
-trait Target<K>: Send + Sync {
-    type Key: Hash + Eq + Clone + Send;
-    /// Takes in an object; its key, where it is one to keep.
-    fn put(&self, object: K) -> Option<Self::Key>;
-    /// Forgets an object.
-    fn remove(&self, key: &Self::Key);
-    /// The key of an object with this metadata.
-    fn key(&self, meta: &ObjectMeta) -> Option<Self::Key>;
-    /// All keys that came by this stream.
-    fn keys(&self) -> Vec<Self::Key>;
-}
-
-/// Follows a collection for ever; `ready` once its first list is in.
-async fn follow<K: Kind, T: Target<K>>(api: Api<Readable<K>>, target: T, ready: Readiness, heard: WatchMetrics) {
-    let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
-    let mut stream = pin!(watcher(api, config).default_backoff());
-    let mut listed = HashSet::new();
-    let mut complained: Option<tokio::time::Instant> = None;
-    while let Some(event) = stream.next().await {
-        if event.is_ok() {
-            heard.now();
-        }
-        match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => listed.extend(take(&target, object)),
-            Ok(Event::InitDone) => {
-                for key in target.keys() {
-                    if !listed.contains(&key) {
-                        target.remove(&key);
-                    }
-                }
-                listed = HashSet::new();
-                ready.done();
-                debug!(kind = %K::kind(&()), "listed");
-            }
-            Ok(Event::Apply(object)) => drop(take(&target, object)),
-            Ok(Event::Delete(object)) => {
-                if let Some(key) = target.key(object.meta()) {
-                    target.remove(&key);
-                }
-            }
-            Err(error) => {
-                if complained.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
-                    complained = Some(tokio::time::Instant::now());
-                    warn!(kind = %K::kind(&()), %error, "the watch of the API server failed; trying again");
-                }
-            }
-        }
-    }
-}
-
-/// Takes in an object, unless it cannot be read: then what is known of it stays, until it is deleted.
-fn take<K: Kind, T: Target<K>>(target: &T, object: Readable<K>) -> Option<T::Key> {
-    match object.0 {
-        Ok(object) => target.put(object),
-        Err(invalid) => {
-            let (namespace, name) = (invalid.metadata.namespace.as_deref(), invalid.metadata.name.as_deref());
-            warn!(kind = %K::kind(&()), namespace, name, error = %invalid.error, "an object cannot be read; correct it");
-            target.key(&invalid.metadata)
-        }
-    }
-}
-
-/// Starts all watches; each ends with the process.
+/// Follows all collections; each as long as the process lives.
 pub(super) fn start(
     controller: &Arc<Controller>,
     client: &Client,
+    guard: &Guard,
     namespaces: &[String],
     ready: impl Fn(&'static str) -> Readiness,
 ) {
+    let means = Means {
+        client: client.clone(),
+        metrics: controller.metrics.clone(),
+        guard: guard.clone(),
+        one_large: Arc::new(Semaphore::new(1)),
+    };
     if namespaces.is_empty() {
-        watch(controller, Api::all(client.clone()), Watches(None), ready("taskwatches"));
-        watch(controller, Api::all(client.clone()), Connections(None), ready("taskconnections"));
-        watch(controller, Api::all(client.clone()), ClusterConnections, ready("clustertaskconnections"));
-        let api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
-        tokio::spawn(follow_namespaces(Arc::clone(controller), api, ready("namespaces")));
+        begin(controller, &means, None, Watches(None), ready("taskwatches"));
+        begin(controller, &means, None, Connections(None), ready("taskconnections"));
+        begin(controller, &means, None, ClusterConnections, ready("clustertaskconnections"));
+        begin(controller, &means, None, Namespaces, ready("namespaces"));
     }
     for namespace in namespaces {
-        let (client, own) = (client.clone(), Some(Arc::from(namespace.as_str())));
-        watch(controller, Api::namespaced(client.clone(), namespace), Watches(own.clone()), ready("taskwatches"));
-        watch(controller, Api::namespaced(client, namespace), Connections(own), ready("taskconnections"));
+        let own = Some(Arc::from(namespace.as_str()));
+        begin(controller, &means, Some(namespace), Watches(own.clone()), ready("taskwatches"));
+        begin(controller, &means, Some(namespace), Connections(own), ready("taskconnections"));
     }
 }
 
-fn watch<K: Kind, S>(controller: &Arc<Controller>, api: Api<Readable<K>>, source: S, ready: Readiness)
-where
+fn begin<K: Kind, S>(
+    controller: &Arc<Controller>,
+    means: &Means,
+    namespace: Option<&String>,
+    source: S,
+    ready: Readiness,
+) where
     (Arc<Controller>, S): Target<K>,
     S: Send + Sync + 'static,
 {
-    let heard = controller.metrics.watch(K::plural(&()).into_owned());
-    tokio::spawn(follow(api, (Arc::clone(controller), source), ready, heard));
+    tokio::spawn(follow(means.clone(), namespace.cloned(), (Arc::clone(controller), source), ready));
 }
 
 /// The `TaskWatch` objects of one namespace, or of all.
@@ -133,6 +66,8 @@ struct Watches(Option<Arc<str>>);
 struct Connections(Option<Arc<str>>);
 /// The `ClusterTaskConnection` objects.
 struct ClusterConnections;
+/// The labels of the namespaces, which say who may use a `ClusterTaskConnection`.
+struct Namespaces;
 
 impl Target<TaskWatch> for (Arc<Controller>, Watches) {
     type Key = WatchKey;
@@ -172,6 +107,14 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
             .filter(|(_, entry)| ours(&entry.object.identity.namespace))
             .map(|(key, _)| key.clone())
             .collect()
+    }
+
+    fn known_version(&self, key: &WatchKey) -> Option<u64> {
+        self.0.shared.index().watches.get(key).map(|entry| entry.version)
+    }
+
+    fn history_replaced(&self) {
+        self.0.shared.index().history_replaced();
     }
 }
 
@@ -223,6 +166,14 @@ impl Target<TaskConnection> for (Arc<Controller>, Connections) {
     fn keys(&self) -> Vec<ConnectionId> {
         self.0.connection_ids(|id| id.namespace.is_some() && (self.1.0.is_none() || self.1.0 == id.namespace))
     }
+
+    fn known_version(&self, key: &ConnectionId) -> Option<u64> {
+        self.0.shared.index().connections.get(key).map(|entry| entry.version)
+    }
+
+    fn history_replaced(&self) {
+        self.0.shared.index().history_replaced();
+    }
 }
 
 impl Target<ClusterTaskConnection> for (Arc<Controller>, ClusterConnections) {
@@ -244,36 +195,55 @@ impl Target<ClusterTaskConnection> for (Arc<Controller>, ClusterConnections) {
     fn keys(&self) -> Vec<ConnectionId> {
         self.0.connection_ids(|id| id.namespace.is_none())
     }
+
+    fn known_version(&self, key: &ConnectionId) -> Option<u64> {
+        self.0.shared.index().connections.get(key).map(|entry| entry.version)
+    }
+
+    fn history_replaced(&self) {
+        self.0.shared.index().history_replaced();
+    }
 }
 
-/// Follows the labels of the namespaces, which say who may use a `ClusterTaskConnection`.
-async fn follow_namespaces(controller: Arc<Controller>, api: Api<PartialObjectMeta<Namespace>>, ready: Readiness) {
-    let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
-    let mut stream = pin!(watcher(api, config).default_backoff());
-    let heard = controller.metrics.watch("namespaces".to_owned());
-    loop {
-        let event = stream.try_next().await;
-        if event.is_ok() {
-            heard.now();
-        }
-        match event {
-            Ok(Some(Event::InitDone)) => ready.done(),
-            Ok(Some(Event::InitApply(object) | Event::Apply(object))) => {
-                let name: Arc<str> = Arc::from(object.name_any());
-                let labels = object.metadata.labels.unwrap_or_default();
-                let old = controller.shared.index().namespaces.insert(Arc::clone(&name), labels.clone());
-                if old.as_ref() != Some(&labels) {
-                    controller.access_changed(&name);
-                }
+impl Target<NamespaceLabels> for (Arc<Controller>, Namespaces) {
+    type Key = Arc<str>;
+
+    fn put(&self, object: NamespaceLabels) -> Option<Arc<str>> {
+        let name: Arc<str> = Arc::from(object.name);
+        let mut index = self.0.shared.index();
+        let old = match object.labels {
+            Some(labels) if index.namespaces.get(&name) == Some(&labels) => return Some(name),
+            Some(labels) => index.namespaces.insert(Arc::clone(&name), labels),
+            None => {
+                warn!(
+                    namespace = &*name,
+                    "it has more labels than are read: no selector of a ClusterTaskConnection serves it"
+                );
+                index.namespaces.remove(&name)
             }
-            Ok(Some(Event::Delete(object))) => {
-                controller.shared.index().namespaces.remove(object.name_any().as_str());
-            }
-            Ok(Some(Event::Init)) => {}
-            Ok(None) => return,
-            Err(error) => debug!(%error, "the watch of the namespaces failed; trying again"),
-        }
+        };
+        drop((index, old));
+        self.0.access_changed(&name);
+        Some(name)
     }
+
+    fn remove(&self, key: &Arc<str>) {
+        self.0.shared.index().namespaces.remove(key);
+    }
+
+    fn key(&self, meta: &ObjectMeta) -> Option<Arc<str>> {
+        meta.name.as_deref().map(Arc::from)
+    }
+
+    fn keys(&self) -> Vec<Arc<str>> {
+        self.0.shared.index().namespaces.keys().cloned().collect()
+    }
+
+    fn known_version(&self, _: &Arc<str>) -> Option<u64> {
+        None
+    }
+
+    fn history_replaced(&self) {}
 }
 
 impl Controller {
