@@ -114,6 +114,7 @@ pub enum Readable<K> {
 
 impl<K: Kind> Readable<K> {
     /// Reads an object; whatever it is like, it harms no other.
+    #[must_use]
     pub fn read(guard: &Guard, text: &str) -> Self {
         let error = match guard.run(Stage::Read, &Uid(text), || K::decode(text)) {
             Ok(Ok((meta, object))) => return Self::Whole(meta, object),

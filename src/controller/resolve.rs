@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// Longest value of a Secret that is taken for a credential, in bytes.
+const LONGEST_VALUE: usize = 16 << 10;
+
 /// What was read for a connection.
 pub struct Material {
     /// Where it was read.
@@ -154,13 +157,17 @@ impl Reader<'_> {
     fn text(&self, key: &str) -> Result<String, Usability> {
         let (namespace, name) = (&self.material.namespace, self.auth.secret());
         let Some(ByteString(value)) = self.material.secret.get(key) else {
-            let found: Vec<_> = self.material.secret.keys().map(String::as_str).collect();
-            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
             return Err(Usability::SecretNotFound(format!(
-                "Secret {namespace}/{name} has no key {key}, which spec.auth.{} needs: add it (its keys are: {found})",
+                "Secret {namespace}/{name} has no key {key}, which spec.auth.{} needs: add it",
                 self.auth.name()
             )));
         };
+        if value.len() > LONGEST_VALUE {
+            return Err(Usability::SecretNotFound(format!(
+                "key {key} of Secret {namespace}/{name} holds {} bytes; a credential has at most {LONGEST_VALUE}: set the right value",
+                value.len()
+            )));
+        }
         let text = std::str::from_utf8(value).unwrap_or_default().trim_matches(['\r', '\n']);
         if text.is_empty() {
             return Err(Usability::SecretNotFound(format!(
@@ -224,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_empty_key_is_named_with_those_that_are_there() {
+    fn a_missing_or_empty_key_is_named_and_no_other() {
         let auth = json!({"accessKey": {"secretRef": {"name": "key"}}});
         let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accesKey", "AK"), ("secretKey", "SK")])
         else {
@@ -232,7 +239,7 @@ mod tests {
         };
         assert_eq!(
             message,
-            "Secret n/key has no key accessKey, which spec.auth.accessKey needs: add it (its keys are: accesKey, secretKey)"
+            "Secret n/key has no key accessKey, which spec.auth.accessKey needs: add it"
         );
         let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accessKey", "\n"), ("secretKey", "SK")])
         else {

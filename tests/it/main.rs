@@ -13,6 +13,7 @@ mod poisoned;
 mod policies;
 mod process;
 mod proxy;
+mod restored;
 mod stage;
 mod trouble;
 mod unreadable;

@@ -113,7 +113,7 @@ async fn no_key(stage: &Stage) {
     let auth = json!({"cloudRuKey": {"endpoint": stage.simulator.url(), "secretRef": {"name": name}}});
     stage.connection(name, CLOUD_RU, name, auth, json!({})).await;
     watch(stage, name).await;
-    let words = "has no key secret, which spec.auth.cloudRuKey needs: add it (its keys are: keyID, password)";
+    let words = "has no key secret, which spec.auth.cloudRuKey needs: add it";
     let wanted = "Unknown Unknown/AwaitingObservation False False/SecretNotFound Unknown R";
     shows(stage, name, wanted, &[words]).await;
     stage.secret(name, json!({"keyID": "k", "secret": ""})).await;

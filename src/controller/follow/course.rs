@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    fn token<'a>(course: &'a Course) -> Option<&'a str> {
+    fn token(course: &Course) -> Option<&str> {
         match course.ask() {
             Ask::Page { token, .. } | Ask::Outline { token } => token,
             other => panic!("{other:?}"),

@@ -107,7 +107,9 @@ mod tests {
         };
         assert_eq!(count(), 0);
         quarantine.begin();
-        ["a", "b", "b", "c"].iter().for_each(|uid| quarantine.hold(&meta(uid), "no"));
+        for uid in ["a", "b", "b", "c"] {
+            quarantine.hold(&meta(uid), "no");
+        }
         quarantine.complete();
         assert_eq!(count(), 3);
         quarantine.release(&meta("b"));

@@ -238,9 +238,9 @@ async fn what_changes_is_followed_until_it_is_gone() {
     let stage = Stage::new(|state| state.put("a", 0));
     assert_eq!(stage.ready().await, 1);
     let added = {
-        let mut state = stage.server.state();
-        state.put("b", 300_000);
-        state.object("b")
+        let mut server = stage.server.state();
+        server.put("b", 300_000);
+        server.object("b")
     };
     stage.server.tell("ADDED", added.clone()).await;
     stage.has("b", 2).await;
@@ -250,10 +250,10 @@ async fn what_changes_is_followed_until_it_is_gone() {
     eventually(|| (stage.taken.keys() == ["a"]).then_some(())).await;
     stage.server.tell("BOOKMARK", json!({"metadata": {"resourceVersion": "9"}})).await;
     {
-        let mut state = stage.server.state();
-        state.objects.remove("b");
-        state.version = 9;
-        state.watch = None;
+        let mut server = stage.server.state();
+        server.objects.remove("b");
+        server.version = 9;
+        server.watch = None;
     }
     stage.server.asked();
     eventually(|| (stage.server.state().asked.len() > 1).then_some(())).await;
@@ -269,9 +269,9 @@ async fn an_expired_version_is_listed_again_and_what_went_meanwhile_is_forgotten
     assert_eq!(stage.ready().await, 2);
     eventually(|| stage.server.state().watch.clone()).await;
     {
-        let mut state = stage.server.state();
-        state.objects.remove("a");
-        state.put("c", 0);
+        let mut server = stage.server.state();
+        server.objects.remove("a");
+        server.put("c", 0);
     }
     let expired = json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"});
     stage.server.tell("ERROR", expired).await;
@@ -289,12 +289,12 @@ async fn a_history_that_went_back_is_listed_again_and_told() {
     stage.has("a", 3).await;
     // The backup has b only; then c was made, and the versions have passed those of before.
     {
-        let mut state = stage.server.state();
-        state.objects.remove("b");
-        state.objects.insert("a".to_owned(), (1, 0));
-        state.version = 40;
-        state.put("c", 0);
-        state.watch = None;
+        let mut server = stage.server.state();
+        server.objects.remove("b");
+        server.objects.insert("a".to_owned(), (1, 0));
+        server.version = 40;
+        server.put("c", 0);
+        server.watch = None;
     }
     stage.has("c", 41).await;
     stage.has("a", 1).await;
