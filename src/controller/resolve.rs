@@ -237,10 +237,7 @@ mod tests {
         else {
             panic!("a key is missing");
         };
-        assert_eq!(
-            message,
-            "Secret n/key has no key accessKey, which spec.auth.accessKey needs: add it"
-        );
+        assert_eq!(message, "Secret n/key has no key accessKey, which spec.auth.accessKey needs: add it");
         let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accessKey", "\n"), ("secretKey", "SK")])
         else {
             panic!("a key is empty");

@@ -49,7 +49,7 @@ async fn restored(namespace: &str, is_overtaken: bool) {
     }
     stage.watch("old", namespace, "old", json!({})).await;
     let operator = stage.operator(&[]).await;
-    let state = async |name: &'static str, wanted: &'static str| {
+    let shows = async |name: &'static str, wanted: &'static str| {
         stage
             .until(name, wanted, |status| {
                 ensure!(status.state.as_deref() == Some(wanted));
@@ -57,14 +57,14 @@ async fn restored(namespace: &str, is_overtaken: bool) {
             })
             .await;
     };
-    state("old", "Running").await;
+    shows("old", "Running").await;
     back_up(plane).await.unwrap();
 
     // The backup knows nothing of all this.
     stage.watch("late", namespace, "late", json!({})).await;
-    state("late", "Running").await;
+    shows("late", "Running").await;
     stage.step(HUAWEI, namespace, "old", json!({"state": "SUCCESS"})).await;
-    state("old", "Succeeded").await;
+    shows("old", "Succeeded").await;
     if !is_overtaken {
         // Enough for what a starting API server writes by itself not to pass it.
         for turn in 0..300 {
@@ -73,7 +73,7 @@ async fn restored(namespace: &str, is_overtaken: bool) {
                 .await;
         }
         stage.watch("latest", namespace, "late", json!({})).await;
-        state("latest", "Running").await;
+        shows("latest", "Running").await;
     }
     if is_overtaken {
         operator.process().suspend().unwrap();
@@ -91,8 +91,8 @@ async fn restored(namespace: &str, is_overtaken: bool) {
     }
 
     stage.watch("new", namespace, "new", json!({})).await;
-    state("new", "Running").await;
-    state("old", "Succeeded").await;
+    shows("new", "Running").await;
+    shows("old", "Succeeded").await;
     eventually(SOON, "it is counted", || async {
         ensure!(metric(&operator, "taskwatch_history_replaced_total{resource=\"taskwatches\"}").await? > 0);
         Ok(())
