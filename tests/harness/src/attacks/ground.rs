@@ -196,7 +196,7 @@ impl Ground {
         }
         let delete = |path: String| async move {
             let path = format!("{path}?labelSelector={LABEL}");
-            eventually(CALL * 2, "the objects of the attack are deleted", || async {
+            eventually(CALL * 6, "the objects of the attack are deleted", || async {
                 self.send(&self.admin, http::Request::delete(&path).body(Vec::new())?).await.map(drop)
             })
             .await

@@ -12,8 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 const INSIDE: &str = "TASKWATCH_ATTACKS_INSIDE";
 /// A public address (of nobody who is reached: there is no route out).
 pub(super) const PUBLIC: &str = "93.184.216.34";
-/// Private addresses: the first is allowed to one namespace only, the second to nobody, the third to all.
+/// Private addresses: the first is allowed to one namespace only, the second to nobody, the third is denied.
 pub(super) const PRIVATE: [&str; 3] = ["10.66.1.1", "10.66.2.1", "10.66.3.1"];
+/// A private address that is allowed to all, but for some ports only.
+pub(super) const PORTS: &str = "10.66.4.1";
 
 /// Runs this program again in namespaces of its own; returns in the second run, with whether it is isolated.
 ///
@@ -34,7 +36,7 @@ pub fn enter() -> Result<()> {
         bail!("cannot run unshare: {}", again.exec());
     }
     ip(&["link", "set", "lo", "up"])?;
-    for address in [PUBLIC].iter().chain(&PRIVATE) {
+    for address in [PUBLIC, PORTS].iter().chain(&PRIVATE) {
         ip(&["address", "add", &format!("{address}/32"), "dev", "lo"])?;
     }
     Ok(())

@@ -143,7 +143,7 @@ impl Stage {
         }
         let ground = Arc::new(Ground::prepare().await?);
         let kubeconfig = ground.plane.kubeconfig(OPERATOR)?;
-        let arguments = cases::flags(&options.program).await?;
+        let arguments = cases::flags();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let subject = Subject::start(options.program.clone(), kubeconfig, &arguments).await?;
         let canary = Canary::start(&ground, host).await?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::case::{Attack, Scene, silence};
 use super::super::ground::ATTACKER;
-use super::super::isolation::{PRIVATE, PUBLIC};
+use super::super::isolation::{PORTS, PRIVATE, PUBLIC};
 use super::super::objects::{connection, token, watch};
 use super::super::upstream::{Provider, Reply, Wire};
 use super::told;
@@ -30,9 +30,9 @@ pub(super) fn all() -> Vec<Attack> {
     for address in PRIVATE {
         forbidden = forbidden.upstream_at(address, 0, Wire::Plain, Reply::running);
     }
-    // What the nodes and the control plane of a cluster listen on, within a range that is allowed.
+    // What the nodes and the control plane of a cluster listen on, at an address of which other ports are allowed.
     for port in [10_250, 10_255, 2_379, 2_380] {
-        forbidden = forbidden.upstream_at("127.0.0.1", port, Wire::Plain, Reply::running);
+        forbidden = forbidden.upstream_at(PORTS, port, Wire::Plain, Reply::running);
     }
     vec![
         Attack::new("F12", "plain-http", "credentials over http:// to a public address")

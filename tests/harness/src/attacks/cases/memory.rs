@@ -70,7 +70,7 @@ pub(super) fn objects() -> Vec<Attack> {
                 }));
                 all
             }),
-        Attack::new("F5", "inline-bundles", "150 connections with 60 kB of certificates each, no two the same")
+        Attack::new("F5", "inline-bundles", "150 connections with 36 kB of certificates each, no two the same")
             .plain(silence)
             .objects(|place| {
                 let mut all = vec![token(ATTACKER[0])];

@@ -13,15 +13,12 @@ mod tokens;
 mod words;
 mod writes;
 
-use std::path::Path;
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::case::{Attack, Scene};
-use super::isolation::PRIVATE;
+use super::isolation::{PORTS, PRIVATE};
 use super::{objects, upstream::Asked};
 
 /// All of them, in the order in which they are tried.
@@ -55,19 +52,14 @@ pub(super) fn secrets() -> Vec<(&'static str, &'static str)> {
     all
 }
 
-/// What the operator is told beside the usual. A flag that a build does not have yet is left out: its attack then fails by itself.
-pub(super) async fn flags(program: &Path) -> Result<Vec<String>> {
-    let help = tokio::process::Command::new(program).args(["run", "--help"]).output();
-    let help = tokio::time::timeout(Duration::from_secs(30), help).await.context("no help within 30 s")??;
-    ensure!(help.status.success(), "{} run --help fails", program.display());
-    let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    let mut flags = Vec::new();
-    if help.contains("--deny-egress") {
-        flags.extend(["--allow-egress".to_owned(), format!("{}/32", PRIVATE[2])]);
-        flags.extend(["--deny-egress".to_owned(), format!("{}/32", PRIVATE[2])]);
-        flags.extend(["--allow-egress".to_owned(), format!("{}/32@{}", PRIVATE[0], super::ground::CANARY)]);
-    }
-    Ok(flags)
+/// What the operator is told beside the usual.
+pub(super) fn flags() -> Vec<String> {
+    vec![
+        "--allow-egress".to_owned(),
+        format!("{}/32@{},{}/32,{PORTS}/32:443", PRIVATE[0], super::ground::CANARY, PRIVATE[2]),
+        "--deny-egress".to_owned(),
+        format!("{}/32", PRIVATE[2]),
+    ]
 }
 
 /// For attacks whose judge has nothing to wait for.

@@ -12,6 +12,8 @@ use super::super::upstream::{Provider, Reply};
 use super::{asked, due, starved};
 
 const VICTIMS: usize = 8;
+/// How many watches are told to look again without end.
+const FLOODED: usize = 5;
 /// The period of both sides on the shared connection, in seconds.
 const PERIOD: i64 = 5;
 /// The most that all connections together may ask in a second: the operator's ceiling, or less.
@@ -28,12 +30,12 @@ pub(super) fn all() -> Vec<Attack> {
         .plain(Reply::running)
         .objects(|place| on_shared(place, 300))
         .judge(|scene| super::verdict(slowed(scene))),
-        Attack::new("F9", "requested-flood", "requestedAt of 20 watches changes 100 times a second in all")
+        Attack::new("F9", "requested-flood", "requestedAt of 5 watches changes 50 times a second in all")
             .seconds(20)
             .plain(Reply::running)
-            .objects(|place| on_shared(place, 20))
+            .objects(|place| on_shared(place, FLOODED))
             .act(|scene| Box::pin(request_without_end(scene)))
-            .judge(|scene| super::verdict(slowed(scene))),
+            .judge(|scene| super::verdict(hurried(scene))),
         Attack::new("F14", "cannon", "five connections of 1,000 requests a second, 400 watches each, at one host")
             .seconds(10)
             .plain(|_| Reply::text(404, &[], ""))
@@ -83,10 +85,24 @@ fn slowed(scene: &Scene<'_>) -> Vec<String> {
     starved(&asked(scene, 0), "good", VICTIMS, from, due(from, PERIOD))
 }
 
+/// A look that is requested comes at most once in a period: no more than twice what is due without the requests.
+fn hurried(scene: &Scene<'_>) -> Vec<String> {
+    let from = scene.there_ms;
+    let asked = asked(scene, 0);
+    let count = asked.iter().filter(|one| one.at_ms >= from && one.id.starts_with("bad")).count();
+    let seconds = usize::try_from((super::super::now_ms() - from) / 1000).unwrap_or_default();
+    let most = FLOODED * (2 + 2 * seconds / usize::try_from(PERIOD).unwrap_or(1));
+    let mut faults = slowed(scene);
+    if count > most {
+        faults.push(format!("{FLOODED} tasks were asked for {count} times in {seconds} s, at most {most} may be"));
+    }
+    faults
+}
+
 async fn request_without_end(scene: &Scene<'_>) -> Result<()> {
     let name = scene.place.nth(0);
     for round in 0_u64.. {
-        let watches = (0..20).map(|n| {
+        let watches = (0..FLOODED).map(|n| {
             let object = watch(ATTACKER[0], &format!("{name}-bad{n}"), &name, "", json!({}));
             let at = format!("{round}-{}", "x".repeat(usize::try_from(round % 50).unwrap_or_default()));
             let key = if round % 2 == 0 { "taskwatch.dev/requestedAt" } else { "reconcile.fluxcd.io/requestedAt" };
