@@ -9,8 +9,9 @@ use super::bounds::{CONDITION_MESSAGE, CONDITIONS, IDENTIFIER, OBJECT_NAME, REAS
 const IDENTIFIER_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$";
 /// The same, or a lone asterisk.
 const SCOPE_PATTERN: &str = r"^(\*|[A-Za-z0-9][A-Za-z0-9._:-]{0,127})$";
-/// Scheme, host and an optional path: no user, no query, no fragment.
-const URL_PATTERN: &str = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$";
+/// Scheme, host, port and an optional path: no user, no query, no fragment. Of a host only what every reader takes alike: letters, digits,
+/// `.`, `-`, or an IPv6 address in brackets.
+const URL_PATTERN: &str = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?$";
 const OBJECT_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
 /// A string that must match, and the sentence that the API server answers where it does not.
@@ -62,7 +63,7 @@ pub(super) fn url(_: &mut SchemaGenerator) -> Schema {
     patterned(
         URL,
         URL_PATTERN,
-        "give an absolute URL that begins with https:// (or http://), with no user name, query or fragment in it",
+        "give an absolute URL that begins with https:// (or http://), in ASCII, with a host name or address, and no user name, query or fragment in it",
     )
 }
 
