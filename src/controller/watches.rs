@@ -24,6 +24,7 @@ use crate::{
     api::{ConnectionKind, ConnectionPoll, TaskWatch, TaskWatchSpec, TaskWatchStatus},
     domain::{
         decide::{self, ConnectionState, Decision, Event, Input, Meta, Observation, Poll, decide},
+        failure::Failure,
         task::TaskRef,
     },
     engine::{ConnectionId, Report, Watch, WatchKey},
@@ -111,6 +112,10 @@ impl Controller {
             entry.asking_since = now;
         }
         let (period, max_period) = standing.periods(&object.spec);
+        let report = entry.observation.as_ref().map(|seen| &seen.1);
+        let is_outside = connection.namespace.is_none()
+            && object.identity.namespace.as_deref() != Some(self.cluster_namespace.as_str());
+        let outside = report.filter(|_| is_outside).and_then(Report::failure).map(Failure::for_others);
         let input = Input {
             meta: Meta {
                 generation: object.generation,
@@ -122,8 +127,8 @@ impl Controller {
             },
             spec: &object.spec,
             status: stored.as_ref(),
-            connection: standing.state(),
-            observation: observation(entry.observation.as_ref().map(|seen| &seen.1)),
+            connection: standing.state(is_outside),
+            observation: observation(report, outside.as_ref()),
             refreshed: entry.ticket_for.is_some()
                 && entry.observation.as_ref().is_some_and(|seen| seen.0 == entry.ticket),
             asking_since: if entry.registered.is_some() { entry.asking_since } else { now },
@@ -297,8 +302,11 @@ impl<'a> Standing<'a> {
         }
     }
 
-    fn state(&self) -> ConnectionState<'_> {
+    /// What is told of it; to namespaces `outside` of a shared connection's own neither its Secret's name nor what is wrong in it.
+    fn state(&self, outside: bool) -> ConnectionState<'_> {
         match self {
+            Self::SecretNotFound(_) if outside => ConnectionState::SecretNotFound { message: UNUSABLE },
+            Self::Invalid(_) if outside => ConnectionState::Invalid { message: UNUSABLE },
             Self::Usable { scope, .. } => ConnectionState::Usable { scope },
             Self::NotFound(message) => ConnectionState::NotFound { message },
             Self::SecretNotFound(message) => ConnectionState::SecretNotFound { message },
@@ -349,12 +357,21 @@ fn not_found(watch: &WatchObject, sees_cluster: bool) -> String {
     }
 }
 
-fn observation(report: Option<&Report<Timestamp>>) -> Observation<'_> {
+/// What is told to other namespaces of a shared connection that cannot be used.
+const UNUSABLE: &str = "The shared connection cannot be used at the moment; its owner can see why in its status.";
+
+/// A report, with the words of its failure that this watch's namespace may read, where they are others.
+fn observation<'a>(report: Option<&'a Report<Timestamp>>, outside: Option<&'a Failure>) -> Observation<'a> {
+    let words = |failure: &'a Arc<Failure>| outside.unwrap_or(failure);
     match report {
         None => Observation::None,
         Some(Report::Seen { task, at }) => Observation::Seen { task, at: *at },
-        Some(Report::Missing { failure, since, at }) => Observation::NotFound { since: *since, at: *at, failure },
-        Some(Report::Trouble { failure, since, at }) => Observation::Trouble { failure, since: *since, at: *at },
+        Some(Report::Missing { failure, since, at }) => {
+            Observation::NotFound { since: *since, at: *at, failure: words(failure) }
+        }
+        Some(Report::Trouble { failure, since, at }) => {
+            Observation::Trouble { failure: words(failure), since: *since, at: *at }
+        }
     }
 }
 

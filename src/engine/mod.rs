@@ -147,6 +147,14 @@ pub enum Report<T> {
 }
 
 impl<T> Report<T> {
+    /// Why the task was not seen.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Seen { .. } => None,
+            Self::Missing { failure, .. } | Self::Trouble { failure, .. } => Some(failure),
+        }
+    }
+
     /// All its times.
     pub fn times_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let times = match self {
