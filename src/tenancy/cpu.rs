@@ -23,8 +23,10 @@ use super::{Tenant, share, usage::TenantUsage};
 const WINDOW: Duration = Duration::from_millis(250);
 /// What all tenants together may have of a thread's time before any of them is delayed; the rest is for writing and probing.
 const BUSY: f64 = 0.6;
-/// A tenant that was delayed within this time is called throttled.
-const THROTTLED_FOR: Duration = Duration::from_secs(30);
+/// A tenant that has been delayed again and again for so long is called throttled: a start is busy for a while, too.
+const THROTTLED_AFTER: Duration = Duration::from_secs(30);
+/// Delays that are further apart than this are not the same.
+const THROTTLED_GAP: Duration = Duration::from_secs(10);
 
 /// The account. Clones are the same one.
 #[derive(Clone)]
@@ -40,7 +42,8 @@ struct State {
 struct Account {
     /// Nanoseconds of the window that began at `window`, which is counted from `start` in nanoseconds.
     used: AtomicU64,
-    throttled: Mutex<Option<Instant>>,
+    /// The first and the last of the delays that follow one another.
+    delays: Mutex<Option<(Instant, Instant)>>,
     usage: Arc<TenantUsage>,
 }
 
@@ -63,7 +66,7 @@ impl Cpu {
     pub fn meter(&self, tenant: &Tenant, usage: &Arc<TenantUsage>) -> Meter {
         let mut state = self.lock();
         let account = state.accounts.get(tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let account = Account { used: AtomicU64::new(0), throttled: Mutex::default(), usage: Arc::clone(usage) };
+            let account = Account { used: AtomicU64::new(0), delays: Mutex::default(), usage: Arc::clone(usage) };
             let account = Arc::new(account);
             state.accounts.insert(tenant.clone(), Arc::downgrade(&account));
             account
@@ -109,11 +112,13 @@ impl Meter {
         self.account.usage.cpu(time);
     }
 
-    /// Whether the tenant has been delayed lately.
+    /// Whether the tenant has been delayed for a while, and still is.
     #[must_use]
     pub fn is_throttled(&self, now: Instant) -> bool {
-        let throttled = *self.account.throttled.lock().unwrap_or_else(PoisonError::into_inner);
-        throttled.is_some_and(|last| now.saturating_duration_since(last) < THROTTLED_FOR)
+        let delays = *self.account.delays.lock().unwrap_or_else(PoisonError::into_inner);
+        delays.is_some_and(|(first, last)| {
+            now.saturating_duration_since(last) < THROTTLED_GAP && last.duration_since(first) >= THROTTLED_AFTER
+        })
     }
 
     /// Until when the tenant has to wait, if it has.
@@ -124,7 +129,9 @@ impl Meter {
         let until = over.then(|| state.began + WINDOW);
         drop(state);
         if until.is_some() {
-            *self.account.throttled.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            let mut delays = self.account.delays.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = delays.filter(|(_, last)| now.saturating_duration_since(*last) < THROTTLED_GAP);
+            *delays = Some((first.map_or(now, |(first, _)| first), now));
         }
         until
     }
@@ -204,10 +211,18 @@ mod tests {
         let until = greedy.until(Instant::now()).unwrap();
         assert!(until <= Instant::now() + WINDOW);
         assert!(modest.until(Instant::now()).is_none());
-        assert!(greedy.is_throttled(Instant::now()) && !modest.is_throttled(Instant::now()));
+        assert!(!greedy.is_throttled(Instant::now()), "for a moment is no matter");
         tokio::time::advance(WINDOW).await;
         assert!(greedy.until(Instant::now()).is_none(), "the next window is its own again");
-        tokio::time::advance(THROTTLED_FOR).await;
+        for _ in 0..2 * THROTTLED_AFTER.as_secs() {
+            window(&[(&greedy, 4.0)]).await;
+            let _ = greedy.until(Instant::now());
+            greedy.spend(WINDOW.mul_f64(4.0));
+            let _ = greedy.until(Instant::now());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(greedy.is_throttled(Instant::now()) && !modest.is_throttled(Instant::now()));
+        tokio::time::advance(THROTTLED_GAP).await;
         assert!(!greedy.is_throttled(Instant::now()));
     }
 
