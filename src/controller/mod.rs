@@ -3,30 +3,39 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`sources`], [`readable`], [`objects`] | watches of the API server into the index; what is read of an object |
-//! | [`index`], [`kept`] | what is known, and how statuses are kept |
-//! | [`queue`] | who is to be looked at |
+//! | [`index`], [`kept`], [`unread`] | what is known, how statuses are kept, and what has yet to be looked at |
+//! | [`queue`], [`look`] | who is to be looked at |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
 //! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
-//! | [`access`] | which watch may use which connection |
-//! | [`status`], [`events`] | what is written |
+//! | [`access`], [`standing`] | which watch may use which connection, and what it is told of it |
+//! | [`census`], [`outside`] | how many watches of a namespace are served; those beyond |
+//! | [`quarantine`] | objects that are left alone after a panic |
+//! | [`status`], [`events`], [`writes`], [`allowance`] | what is written, and how much |
 
 pub mod access;
+mod allowance;
+mod census;
 mod connections;
 mod events;
 pub mod index;
 pub mod kept;
+mod look;
 pub mod objects;
+mod outside;
+mod quarantine;
 pub mod queue;
 pub mod readable;
 mod resolve;
 mod sources;
+mod standing;
 mod status;
+mod unread;
 mod watches;
+mod writes;
 
 use std::{
     fmt::Display,
     future::Future,
-    hash::Hash,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -41,7 +50,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{events::Events, index::Index, queue::Queue};
+use self::{
+    events::Events,
+    index::Index,
+    look::Look,
+    queue::{Key, Queue},
+    standing::Sight,
+    writes::Writes,
+};
 use crate::{
     domain::decide,
     engine::{
@@ -52,10 +68,12 @@ use crate::{
     ops::{
         args::RunArgs,
         clock::Clock,
+        guard::Guard,
         health::Health,
         metrics::{Metrics, ReconcileResult},
         shutdown::{DrainTimeout, drain},
     },
+    tenancy::{memory, pool::Pool},
 };
 
 /// Why a reconcile has to be tried again.
@@ -102,15 +120,17 @@ pub enum StartError {
 
 /// Connections are reconciled so many at a time.
 const CONNECTION_WORKERS: u16 = 4;
-/// So many observations may wait for a worker before lists are read no further: each takes a kilobyte or more.
-const OBSERVATIONS: usize = 1_000;
+/// So much memory is any namespace's for its statuses, in bytes: that of some thousand ordinary ones.
+const STATUSES_FLOOR: usize = 2 << 20;
+/// What a watch takes, its status and its place in the engine included, in bytes: the default limit goes by that.
+const WATCH_BYTES: usize = 4096;
 /// How often the work loop says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// What the watches of the API server, the engine and the workers share.
 struct Shared {
     index: Mutex<Index>,
-    watches: Queue<WatchKey>,
+    watches: Queue<Look>,
     connections: Queue<ConnectionId>,
 }
 
@@ -118,18 +138,29 @@ impl Shared {
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Has these watches looked at soon, as far as they are known.
+    fn look_at(&self, keys: impl IntoIterator<Item = WatchKey>) {
+        let looks: Vec<_> = {
+            let index = self.index();
+            keys.into_iter().filter_map(|key| index.look(key)).collect()
+        };
+        for look in looks {
+            self.watches.add(look);
+        }
+    }
 }
 
 impl Sink for Shared {
     fn deliver(&self, delivery: Delivery<Timestamp>) {
-        let key = delivery.key.clone();
-        if self.index().observe(delivery) {
-            self.watches.add(key);
+        let look = self.index().observe(delivery);
+        if let Some(look) = look {
+            self.watches.add(look);
         }
     }
 
-    fn room(&self) -> usize {
-        OBSERVATIONS.saturating_sub(self.index().unread())
+    fn room(&self, id: &ConnectionId) -> usize {
+        self.index().unread().room(&id.tenant())
     }
 
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth) {
@@ -146,14 +177,14 @@ struct Controller {
     shared: Arc<Shared>,
     engine: Engine,
     events: Events,
+    writes: Writes,
+    guard: Guard,
     metrics: Metrics,
     clock: Clock,
     settings: decide::Settings,
     secret_refresh: Duration,
-    /// Where the Secrets of cluster-scoped connections are.
-    cluster_namespace: String,
-    /// Whether cluster-scoped connections are watched.
-    sees_cluster: bool,
+    /// What of the cluster is seen.
+    sight: Sight,
 }
 
 /// Runs until `stop`; then ends what is in progress, within the limit.
@@ -169,15 +200,20 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let transport = Transport::new(EgressPolicy::new(args.allow_egress.clone(), api_server))?;
+    let parts = memory::Parts::of(memory::limit());
+    let limit = args.max_watches_per_namespace.unwrap_or(parts.objects / WATCH_BYTES);
     let shared = Arc::new(Shared {
-        index: Mutex::default(),
+        index: Mutex::new(Index::new(Pool::new(parts.objects, STATUSES_FLOOR), Some(limit).filter(|limit| *limit > 0))),
         watches: Queue::new(metrics.queue("taskwatch")),
         connections: Queue::new(metrics.queue("connection")),
     });
     let clock = Clock::at(Timestamp::now());
+    let writes = Writes::new(args.api_writes_per_second, metrics.usage().clone(), Instant::now());
     let engine = Engine::new(transport, Arc::clone(&shared) as Arc<dyn Sink>, clock.clone(), metrics.clone());
     let controller = Arc::new(Controller {
-        events: Events::start(client.clone(), std::env::var("POD_NAME").ok(), metrics.clone()),
+        events: Events::start(&client, std::env::var("POD_NAME").ok(), writes.clone(), &metrics),
+        writes,
+        guard: Guard::new(metrics.clone()),
         client: client.clone(),
         shared: Arc::clone(&shared),
         engine,
@@ -189,8 +225,7 @@ pub async fn run(
             ..decide::Settings::default()
         },
         secret_refresh: args.secret_refresh_seconds,
-        cluster_namespace: args.cluster_resource_namespace(),
-        sees_cluster: args.namespaces.is_empty(),
+        sight: Sight { cluster: args.namespaces.is_empty(), own_namespace: args.cluster_resource_namespace() },
     });
     sources::start(&controller, &client, &args.namespaces, |name| health.readiness(name));
     health.all_named();
@@ -225,7 +260,7 @@ pub async fn run(
 
 /// A kind of work: which queue, and what to do with a key.
 trait Work {
-    type Key: Clone + Ord + Hash + Display + Send + Sync + 'static;
+    type Key: Key + Display + Send + Sync + 'static;
     /// The metric label.
     const NAME: &'static str;
     fn queue(shared: &Shared) -> &Queue<Self::Key>;
@@ -263,19 +298,19 @@ async fn work<W: Work>(controller: Arc<Controller>) {
 struct WatchWork;
 
 impl Work for WatchWork {
-    type Key = WatchKey;
+    type Key = Look;
     const NAME: &'static str = "taskwatch";
 
-    fn queue(shared: &Shared) -> &Queue<WatchKey> {
+    fn queue(shared: &Shared) -> &Queue<Look> {
         &shared.watches
     }
 
-    async fn reconcile(controller: &Controller, key: &WatchKey) -> Result<Option<Instant>, Error> {
-        controller.reconcile_watch(key).await
+    async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instant>, Error> {
+        controller.reconcile_watch(look).await
     }
 
-    fn failed(controller: &Controller, key: &WatchKey) -> Instant {
-        controller.watch_failed(key)
+    fn failed(controller: &Controller, look: &Look) -> Instant {
+        controller.watch_failed(&look.key)
     }
 }
 
@@ -312,9 +347,7 @@ async fn beat(shared: Arc<Shared>, health: Health, clock: Clock) {
         if let Some(step) = step {
             warn!("the clock of this machine was stepped by {step:#}");
         }
-        for key in keys {
-            shared.watches.add(key);
-        }
+        shared.look_at(keys);
         health.beat();
     }
 }

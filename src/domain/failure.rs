@@ -81,6 +81,37 @@ impl Failure {
     }
 }
 
+/// The longest code that is passed on to others, in bytes.
+const CODE: usize = 64;
+
+impl Failure {
+    /// What those are told of it who use a shared connection: its class, a code that is no text, and a fixed sentence. Nothing of the
+    /// upstream's own words, nor of where it is.
+    #[must_use]
+    pub fn for_others(&self) -> Self {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let code = Some(&self.code).filter(|code| code.len() <= CODE && code.bytes().all(plain));
+        let message = match self.class {
+            FailureClass::NotFound => "The upstream does not know this task",
+            FailureClass::ScopeNotFound => "The upstream does not know this account, project or service instance",
+            FailureClass::AuthenticationFailed => "The upstream refuses the credential of the shared connection",
+            FailureClass::PermissionDenied => "The upstream does not let the shared connection read this task",
+            FailureClass::RateLimited => "The upstream asks for fewer requests",
+            FailureClass::UpstreamUnavailable => "The upstream cannot be reached, or is not able to answer",
+            FailureClass::InvalidRequest => "The upstream refuses the request for this task",
+            FailureClass::InvalidAnswer => "The upstream's answer is not what was asked for",
+        };
+        Self {
+            class: self.class,
+            code: code.cloned().unwrap_or_default(),
+            message: message.to_owned(),
+            http_status: self.http_status,
+            retry_after: self.retry_after,
+            correlation_id: None,
+        }
+    }
+}
+
 /// The two forms of `Retry-After` (RFC 9110 §10.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryAfter {

@@ -338,7 +338,7 @@ impl Actor {
 
     fn decode_slice(&mut self, job: u64, listing: &mut Listing, text: Vec<u8>) -> Result<Page, Failure> {
         listing.answer.body = text.into();
-        let mut reader = self.planner.list_reader(job, &listing.scope, self.shared.sink.room());
+        let mut reader = self.planner.list_reader(job, &listing.scope, self.shared.sink.room(&self.id));
         let page = self.open.connection.provider.decode_list(&listing.scope, &listing.answer, &mut reader);
         listing.served += reader.served();
         listing.answer.body = Bytes::new();

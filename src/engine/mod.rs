@@ -125,6 +125,15 @@ pub enum Report<T> {
 }
 
 impl<T> Report<T> {
+    /// Why it could not be had, where it could not.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Seen { .. } => None,
+            Self::Missing { failure, .. } | Self::Trouble { failure, .. } => Some(failure),
+        }
+    }
+
     /// All its times.
     pub fn times_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let times = match self {
@@ -220,8 +229,8 @@ pub struct ConnectionHealth {
 pub trait Sink: Send + Sync + 'static {
     /// A report for a watcher.
     fn deliver(&self, delivery: Delivery<Timestamp>);
-    /// How many more reports may be delivered before those that were are taken up: lists are not read faster than that.
-    fn room(&self) -> usize;
+    /// How many more reports of a connection may be delivered before those that were are taken up: lists are not read faster than that.
+    fn room(&self, id: &ConnectionId) -> usize;
     /// News of a connection.
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth);
 }

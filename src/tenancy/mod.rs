@@ -4,6 +4,7 @@
 //! | module | what it divides |
 //! |---|---|
 //! | [`pool`] | things that are held and given back: bytes of answers that are not decoded yet, threads |
+//! | [`turns`] | a place in a queue |
 //! | [`ceiling`] | things that are spent: requests to upstreams, writes to the API server |
 //! | [`cpu`] | the processing time of the runtime |
 //! | [`usage`] | what each tenant has used lately, for the metrics |
@@ -15,6 +16,7 @@ pub mod cpu;
 pub mod memory;
 pub mod pool;
 pub mod share;
+pub mod turns;
 pub mod usage;
 
 use std::{fmt, sync::Arc};

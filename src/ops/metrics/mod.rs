@@ -3,6 +3,7 @@
 mod fences;
 mod live;
 mod process;
+mod tenants;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -20,6 +21,9 @@ use prometheus_client::{
 use fences::Fences;
 pub use live::{ConnectionMetrics, WatchMetrics};
 use live::{Live, LiveCollector, LiveWork};
+use tenants::TenantsCollector;
+
+use crate::tenancy::usage::Usage;
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -87,6 +91,8 @@ pub enum EventResult {
     Dropped,
     /// Refused by the API server.
     Failed,
+    /// Not sent: enough has been told of that object.
+    Suppressed,
 }
 
 impl EventResult {
@@ -95,6 +101,7 @@ impl EventResult {
             Self::Sent => "sent",
             Self::Dropped => "dropped",
             Self::Failed => "failed",
+            Self::Suppressed => "suppressed",
         }
     }
 }
@@ -160,6 +167,7 @@ struct Inner {
     live: Arc<Live>,
     families: Families,
     fences: Fences,
+    usage: Usage,
 }
 
 struct Families {
@@ -207,7 +215,9 @@ impl Metrics {
         let live = Arc::<Live>::default();
         registry.register_collector(Box::new(LiveCollector(Arc::clone(&live))));
         registry.register_collector(Box::new(process::Process::new()));
-        Self(Arc::new(Inner { registry, live, families, fences }))
+        let usage = Usage::default();
+        registry.register_collector(Box::new(TenantsCollector(usage.clone())));
+        Self(Arc::new(Inner { registry, live, families, fences, usage }))
     }
 
     /// All metrics as text of the media type [`CONTENT_TYPE`].

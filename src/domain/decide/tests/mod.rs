@@ -1,5 +1,8 @@
 //! The status contract, tried on a watch that lives through a story.
 
+mod guests;
+mod limits;
+mod pace;
 mod properties;
 mod rows;
 mod rules;
@@ -9,7 +12,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{ConnectionState, Decision, Input, Meta, Observation, Settings, decide};
+use super::{ConnectionState, Decision, Input, Meta, Observation, Pace, Settings, decide};
 use crate::{
     api::{ConnectionReference, TaskReference, TaskWatchSpec, TaskWatchStatus},
     domain::{
@@ -83,8 +86,11 @@ struct World {
     /// How far the clock was stepped since the status was written.
     step: SignedDuration,
     settings: Settings,
+    pace: Pace,
     /// The upstream puts something new into each message.
     chatty: bool,
+    /// The watch is of another namespace than its connection.
+    is_guest: bool,
 }
 
 const USABLE: ConnectionState<'_> = ConnectionState::Usable { scope: "project" };
@@ -105,7 +111,9 @@ impl World {
             now: at(0),
             step: SignedDuration::ZERO,
             settings: Settings::default(),
+            pace: Pace::default(),
             chatty: false,
+            is_guest: false,
         }
     }
 
@@ -120,6 +128,7 @@ impl World {
         } else {
             failure
         };
+        let failure = if self.is_guest { failure.for_others() } else { failure };
         let observation = match &self.news {
             News::None => Observation::None,
             News::Seen(task) => Observation::Seen { task, at: self.now },
@@ -148,6 +157,7 @@ impl World {
                 .map(|since| since.0 + self.step),
             period: Duration::from_secs(10),
             settings: self.settings,
+            pace: self.pace,
         };
         decide(&input, self.now)
     }
@@ -157,6 +167,7 @@ impl World {
         let decision = self.decide();
         if let Some(status) = &decision.status {
             self.status = Some(stored(status));
+            self.pace = self.pace.written(self.now);
         }
         decision
     }
@@ -172,6 +183,7 @@ impl World {
     fn restart(&mut self, secs: i64) -> Decision {
         self.asking_since = at(secs);
         self.refreshed = false;
+        self.pace = Pace::default();
         self.then(secs, News::None)
     }
 
