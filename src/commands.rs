@@ -22,6 +22,7 @@ use taskwatch::{
 pub async fn run(args: RunArgs) -> Result<()> {
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let (metrics, health) = (Metrics::new(), Health::default());
+    limits::keep_memory_private();
     limits::raise_open_files();
     let admin = Admin::serve(args.http_address, args.probe_address, health.clone(), metrics.clone())?;
     let (client, api_server) = client::connect(&args, &metrics).await?;

@@ -175,7 +175,7 @@ impl Controller {
                 Ok(Err(Usability::SecretNotFound(format!("{kind} {namespace}/{name} does not exist: create it"))))
             }
             Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => Err(Error::Forbidden(format!(
-                "the operator may not read {kind} {namespace}/{name}: allow `get` to its service account"
+                "the operator may not read {kind} {namespace}/{name}: bind the ClusterRole taskwatch-secret-reader to its service account in namespace {namespace}"
             ))),
             Err(error) => Err(error),
         }

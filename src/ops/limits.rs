@@ -2,6 +2,19 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// Keeps what is in memory, tokens among it, from being read by others: no core dump is written, and no process of the same user may
+/// attach or read the memory.
+pub fn keep_memory_private() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps cannot be switched off: they would hold credentials");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "other processes of this user can read the memory, which holds credentials");
+    }
+}
+
 /// More open files are not asked for: connections have bounds of their own.
 const MAX_OPEN_FILES: u64 = 65_536;
 

@@ -9,6 +9,7 @@ pub mod guard;
 pub mod health;
 pub mod limits;
 pub mod metrics;
+mod proxy;
 mod server;
 pub mod shutdown;
 pub mod telemetry;

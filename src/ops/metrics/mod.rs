@@ -1,5 +1,6 @@
 //! What Prometheus is told: the stock names that dashboards know, and the operator's own. No labels of single objects.
 
+mod codes;
 mod fences;
 mod live;
 mod process;
@@ -17,12 +18,16 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use codes::Codes;
 use fences::Fences;
 pub use live::{ConnectionMetrics, WatchMetrics};
 use live::{Live, LiveCollector, LiveWork};
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The label `host` of requests to the API server, as other operators have it.
+const API_SERVER: &str = "kubernetes";
 
 type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -135,9 +140,9 @@ struct OperationCode {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RestCall {
-    code: String,
+    code: Cow<'static, str>,
     method: String,
-    host: String,
+    host: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -160,6 +165,7 @@ struct Inner {
     live: Arc<Live>,
     families: Families,
     fences: Fences,
+    codes: Codes,
 }
 
 struct Families {
@@ -207,7 +213,7 @@ impl Metrics {
         let live = Arc::<Live>::default();
         registry.register_collector(Box::new(LiveCollector(Arc::clone(&live))));
         registry.register_collector(Box::new(process::Process::new()));
-        Self(Arc::new(Inner { registry, live, families, fences }))
+        Self(Arc::new(Inner { registry, live, families, fences, codes: Codes::default() }))
     }
 
     /// All metrics as text of the media type [`CONTENT_TYPE`].
@@ -248,23 +254,24 @@ impl Metrics {
         QueueMetrics { metrics: self.clone(), name }
     }
 
-    /// A request to the Kubernetes API server was answered with `code`, the HTTP status, or `<error>` where there was no answer.
-    pub fn rest_request(&self, code: impl Into<String>, method: impl Into<String>, host: impl Into<String>) {
-        let call = RestCall { code: code.into(), method: method.into(), host: host.into() };
+    /// A request to the Kubernetes API server was answered with `code`, the HTTP status, or `<error>` where there was no answer. The
+    /// server's address is not shown: this page asks for no password.
+    pub fn rest_request(&self, code: &str, method: impl Into<String>) {
+        let call = RestCall { code: self.0.codes.label(code), method: method.into(), host: API_SERVER };
         self.0.families.rest_requests.get_or_create(&call).inc();
     }
 
     /// An upstream was asked. `operation` as `get`, `list`, `token`; `code` is the HTTP status or, without an answer, the code of the
-    /// failure.
+    /// failure. Uncommon statuses are counted together: an upstream chooses them.
     pub fn upstream_request(
         &self,
         provider: &'static str,
         operation: &'static str,
-        code: impl Into<Cow<'static, str>>,
+        code: impl AsRef<str>,
         duration: Duration,
     ) {
-        let all = &self.0.families;
-        all.upstream_requests.get_or_create(&OperationCode { provider, operation, code: code.into() }).inc();
+        let (all, code) = (&self.0.families, self.0.codes.label(code.as_ref()));
+        all.upstream_requests.get_or_create(&OperationCode { provider, operation, code }).inc();
         all.upstream_seconds.get_or_create(&Operation { provider, operation }).observe(duration.as_secs_f64());
     }
 

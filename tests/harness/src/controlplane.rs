@@ -344,6 +344,8 @@ impl ControlPlane {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig(user)?)?;
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.connect_timeout = Some(Duration::from_secs(10));
+        // It is on this machine, whatever HTTPS_PROXY of the environment says.
+        config.proxy_url = None;
         Ok(config)
     }
 
