@@ -107,6 +107,8 @@ pub(super) fn start(
     if namespaces.is_empty() {
         watch(controller, Api::all(client.clone()), Watches(None), ready("taskwatches"));
         watch(controller, Api::all(client.clone()), Connections(None), ready("taskconnections"));
+    }
+    if controller.sees_cluster {
         watch(controller, Api::all(client.clone()), ClusterConnections, ready("clustertaskconnections"));
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
         tokio::spawn(follow_namespaces(Arc::clone(controller), api, ready("namespaces")));

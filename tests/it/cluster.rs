@@ -7,6 +7,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use taskwatch_harness::{ControlPlane, OPERATOR, Operator, OperatorOptions, eventually, workspace_root};
 
+use crate::rights::{Audit, granted};
 use crate::stage::{ASTRA, SECRET, SOON, Stage, install, message, row};
 
 const RUNNING: &str = "Running Unknown/TaskRunning False True/Observed Unknown R";
@@ -30,8 +31,9 @@ async fn apply(plane: &ControlPlane, directory: &str) {
 
 #[tokio::test]
 async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allowed() {
+    let audit = Audit::new();
     // Of its own: an operator of all namespaces would meddle with the other tests.
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await.unwrap()));
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start_with(audit.options()).await.unwrap()));
     install(plane).await.unwrap();
     plane.kubectl(&["create", "namespace", "taskwatch-system"]).await.unwrap().success().unwrap();
     apply(plane, "deploy/rbac").await;
@@ -91,6 +93,29 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     named.until_connection("own", "Connected").await;
     let log = operator.process().log();
     assert!(!log.contains("forbidden"), "{log}");
+
+    // Each right is used, and nothing else is asked for.
+    let auth = json!({"token": {"secretRef": {"name": "own"}}});
+    let authority = json!({"tls": {"caBundleRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}}});
+    named.connection("private", ASTRA, "own", auth.clone(), authority).await;
+    named.until_connection("private", "SecretNotFound").await;
+    assert_eq!(audit.calls(), granted());
+
+    // An identity of the cluster is no credential, and each that is one is told of.
+    let account = json!({"kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    named.put(account).await;
+    named
+        .put(json!({"kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {"name": "robot", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+            "stringData": {"token": SECRET}}))
+        .await;
+    named.connection("robot", ASTRA, "own", json!({"token": {"secretRef": {"name": "robot"}}}), json!({})).await;
+    let why = named.until_connection("robot", "InvalidSpec").await;
+    assert!(why.contains("is of type kubernetes.io/service-account-token"), "{why}");
+    let log = operator.process().log();
+    assert!(log.contains("credential of Secret named/own is sent to 127.0.0.1:"), "{log}");
+    assert!(log.contains("credential of Secret taskwatch-system/astra is sent to 127.0.0.1:"), "{log}");
+    assert!(!log.contains("named/robot is sent"), "{log}");
 
     // And it has no right beyond.
     let kubectl = plane.kubectl_as(OPERATOR).unwrap().limit(Duration::from_secs(30));

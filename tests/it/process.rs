@@ -87,6 +87,20 @@ async fn it_serves_probes_and_metrics() {
     assert!(names.iter().any(|name| name.starts_with("taskwatch_") && name.contains("request")), "{metrics}");
 }
 
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn its_memory_is_private() {
+    let stage = Stage::new("process-private").await;
+    let operator = stage.operator(&[]).await;
+    let pid = operator.process().pid();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: u64 = files.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(soft > 1024 || files.split_whitespace().nth(4) == Some("1024"), "{files}");
+}
+
 /// The answer to a poll of an object that is gone never reaches its successor of the same name.
 #[tokio::test]
 async fn an_object_that_is_made_anew_gets_its_own_answers() {
@@ -193,6 +207,8 @@ fn help_explains() {
         "--allow-egress",
         "--http-address",
         "--probe-address",
+        "--deny-auth",
+        "--no-cluster-connections",
         "--secret-refresh-seconds",
         "--kubeconfig",
     ] {
