@@ -42,9 +42,12 @@ impl Search {
         self.longest
     }
 
-    /// Calls `found` with each place where a form stands.
+    /// Calls `found` with each place where a form stands; they may overlap, as forms may: of a value and of what it is a part of, or of one
+    /// that begins alike. Only a form's own places do not, or a text that repeats itself would cost its length by the secret's.
     pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(Range<usize>)) {
         let mut last = HEAD - 1;
+        // By form, once there was any: where its last place ends.
+        let mut ends = Vec::new();
         while let Some(&byte) = text.get(last) {
             let before = text.get(last - 1).copied().unwrap_or_default();
             let step = self.steps.get(block(before, byte)).copied().unwrap_or_default();
@@ -53,21 +56,19 @@ impl Search {
                 continue;
             }
             let start = last + 1 - HEAD;
-            match self.longest_at(text, start) {
-                Some(end) => {
-                    found(start..end);
-                    // What begins in its last bytes is found, too.
-                    last = end.max(last + 1);
+            let head = text.get(start..=last).unwrap_or_default();
+            for (number, form) in self.forms.iter().enumerate() {
+                let is_head = form.head().iter().zip(head).all(|(own, byte)| *own == fold(*byte));
+                let is_inside = ends.get(number).is_some_and(|end| *end > last);
+                let Some(end) = (is_head && !is_inside).then(|| form.end(text, start)).flatten() else { continue };
+                found(start..end);
+                ends.resize(self.forms.len(), 0);
+                if let Some(before) = ends.get_mut(number) {
+                    *before = end;
                 }
-                None => last += 1,
             }
+            last += 1;
         }
-    }
-
-    fn longest_at(&self, text: &[u8], start: usize) -> Option<usize> {
-        let head = text.get(start..start + HEAD)?;
-        let is_head = |form: &&Form| form.head().iter().zip(head).all(|(own, byte)| *own == fold(*byte));
-        self.forms.iter().filter(is_head).filter_map(|form| form.end(text, start)).max()
     }
 
     /// Where the beginning of a form stands at the end of a text that was cut there; longer ones than this finds are found by

@@ -150,6 +150,26 @@ fn a_beginning_is_enough_where_it_is_long_or_the_text_was_cut() {
     assert!(!whole.contains(MARK), "nobody says that this was cut");
 }
 
+/// One secret's beginning, or all of it, may end within another's place.
+#[test]
+fn secrets_that_overlap_are_all_taken_out() {
+    let redactor = Redactor::new([
+        Secret::value("client:aA0Aa0aA aAAA"),
+        Secret::value("aA0Aa0aA+/aAAA+a0+a0"),
+        Secret::value("0123456789abcdefghij"),
+        Secret::value("3456789abcdefghijKLMNOP"),
+    ]);
+    for text in [
+        "Y2xpZW50OmFBMEFhMGFBKy9hQUFBK2EwK2Ew",
+        "0123456789abcdefghijKLMNOP",
+        "0123456789abcdefghi3456789abcdefghijKLMNOP",
+    ] {
+        let left = redact(&redactor, text);
+        assert!(left.len() <= "Y2xpZW50Omc".len() + MARK.len(), "{text}: {left}");
+        assert!(!left.contains("Ky9hQUFB") && !left.contains("KLMNOP"), "{text}: {left}");
+    }
+}
+
 #[test]
 fn names_are_whole_words_and_short_values_are_left() {
     let redactor = Redactor::new([Secret::name("operator"), Secret::value("short"), Secret::value(" with-blanks \n")]);
