@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep};
 const NAMESPACE: &str = "keystone";
 /// How long a token lives.
 const TOKEN_SECONDS: u32 = 8;
-/// For anything that should happen: on a busy machine, a login alone takes two seconds.
-const LIMIT: Duration = Duration::from_secs(60);
+/// For anything that should happen: on a busy machine, a login alone takes two seconds, and a trouble is told after thirty.
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// The programs, and the means to speak with them.
 struct Stage {
