@@ -15,6 +15,7 @@ use super::{
     Controller, Error, call,
     index::Usability,
     objects::ConnectionObject,
+    permits,
     resolve::{self, Material},
     status::{self, Written},
 };
@@ -57,6 +58,10 @@ impl Controller {
             }
             Err(unusable) => (unusable, None),
         };
+        if usability == Usability::Usable {
+            let namespace = object.identity.namespace.as_deref().unwrap_or(&self.cluster_namespace);
+            self.destinations.opened(id, &object, namespace);
+        }
         self.settle(id, usability.clone(), fingerprint);
         self.write_connection(id, &object, &usability).await?;
         Ok(Some(Instant::now() + self.secret_refresh))
@@ -81,6 +86,7 @@ impl Controller {
     /// Forgets a connection that is no more.
     fn close(&self, id: &ConnectionId) {
         self.engine.disconnect(id);
+        self.destinations.forget(id);
         let users = self.shared.index().users(id);
         for key in users {
             if let Some(entry) = self.shared.index().watches.get_mut(&key) {
@@ -125,10 +131,17 @@ impl Controller {
                 "spec.auth names no credential, or more than one: give exactly one".to_owned(),
             )));
         };
+        if let Err(denied) = self.permits.check(object) {
+            return Ok(Err(denied));
+        }
         let secret = match self.read::<Secret>(namespace, auth.secret()).await? {
-            Ok(secret) => secret.data.unwrap_or_default(),
+            Ok(secret) => secret,
             Err(missing) => return Ok(Err(missing)),
         };
+        if let Err(refused) = permits::check_type(secret.type_.as_deref()) {
+            return Ok(Err(refused));
+        }
+        let secret = secret.data.unwrap_or_default();
         let tls = object.spec.tls.as_ref();
         let certificates = match tls.and_then(|tls| tls.ca_bundle_ref.as_ref()) {
             None => None,

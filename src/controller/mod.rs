@@ -7,7 +7,7 @@
 //! | [`queue`], `unread` | who is to be looked at; how much of what was seen nobody has looked at yet |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
 //! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
-//! | [`access`] | which watch may use which connection |
+//! | [`access`], `permits` | which watch may use which connection; what a connection may use |
 //! | [`status`], [`events`] | what is written |
 
 pub mod access;
@@ -18,6 +18,7 @@ mod follow;
 pub mod index;
 pub mod kept;
 pub mod objects;
+mod permits;
 pub mod queue;
 pub mod readable;
 mod resolve;
@@ -44,7 +45,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{events::Events, index::Index, queue::Queue};
+use self::{
+    events::Events,
+    index::Index,
+    permits::{Destinations, Permits},
+    queue::Queue,
+};
 use crate::{
     domain::decide,
     engine::{
@@ -157,6 +163,8 @@ struct Controller {
     clock: Clock,
     settings: decide::Settings,
     secret_refresh: Duration,
+    permits: Permits,
+    destinations: Destinations,
     /// Where the Secrets of cluster-scoped connections are.
     cluster_namespace: String,
     /// Whether cluster-scoped connections are watched.
@@ -204,8 +212,10 @@ pub async fn run(
             ..decide::Settings::default()
         },
         secret_refresh: args.secret_refresh_seconds,
+        permits: Permits::new(args),
+        destinations: Destinations::default(),
         cluster_namespace: args.cluster_resource_namespace(),
-        sees_cluster: args.namespaces.is_empty(),
+        sees_cluster: args.namespaces.is_empty() && !args.no_cluster_connections,
     });
     let guard = Guard::new(metrics.clone());
     sources::start(&controller, &client, &guard, &args.namespaces, |name| health.readiness(name));

@@ -37,6 +37,8 @@ pub(super) fn start(
     if namespaces.is_empty() {
         begin(controller, &means, None, Watches(None), ready("taskwatches"));
         begin(controller, &means, None, Connections(None), ready("taskconnections"));
+    }
+    if controller.sees_cluster {
         begin(controller, &means, None, ClusterConnections, ready("clustertaskconnections"));
         begin(controller, &means, None, Namespaces, ready("namespaces"));
     }

@@ -349,7 +349,7 @@ fn not_found(watch: &WatchObject, sees_cluster: bool) -> String {
             )
         }
         ConnectionKind::ClusterTaskConnection if !sees_cluster => format!(
-            "{kind} {name} is out of sight: this operator watches single namespaces (--namespace); use a TaskConnection"
+            "{kind} {name} is out of sight: this operator serves no {kind}s (--namespace, or --no-cluster-connections); use a TaskConnection"
         ),
         ConnectionKind::ClusterTaskConnection => {
             format!("{kind} {name} does not exist: create it, or make this TaskWatch anew with another connectionRef")

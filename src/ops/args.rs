@@ -104,6 +104,18 @@ pub struct RunArgs {
     #[arg(long, env = "TASKWATCH_UPSTREAM_NO_PROXY", value_name = "HOST", value_delimiter = ',')]
     pub upstream_no_proxy: Vec<Direct>,
 
+    /// Serve no ClusterTaskConnections: each namespace then uses connections and Secrets of its own only
+    #[arg(long, env = "TASKWATCH_NO_CLUSTER_CONNECTIONS")]
+    pub no_cluster_connections: bool,
+
+    /// Let no connection use this kind of credential; repeat it, or separate several by commas
+    #[arg(long, env = "TASKWATCH_DENY_AUTH", value_name = "KIND", value_delimiter = ',', value_enum)]
+    pub deny_auth: Vec<AuthName>,
+
+    /// Let no connection use this provider; repeat it, or separate several by commas
+    #[arg(long, env = "TASKWATCH_DENY_PROVIDER", value_name = "PROVIDER", value_delimiter = ',', value_enum)]
+    pub deny_provider: Vec<ProviderName>,
+
     /// Where /metrics is served, as address:port; port 0 takes a free one and logs it
     #[arg(long, env = "TASKWATCH_HTTP_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub http_address: SocketAddr,
@@ -240,6 +252,40 @@ impl ProviderName {
     }
 }
 
+/// The kinds of credentials, by the names of the API's union.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthName {
+    /// A static token.
+    #[value(name = "token")]
+    Token,
+    /// Identity API v3, with a password.
+    #[value(name = "keystone")]
+    Keystone,
+    /// Requests signed with an access key of Huawei Cloud.
+    #[value(name = "accessKey")]
+    AccessKey,
+    /// A key of Cloud.ru.
+    #[value(name = "cloudRuKey")]
+    CloudRuKey,
+    /// OAuth2 client credentials.
+    #[value(name = "oauth2")]
+    OAuth2,
+}
+
+impl AuthName {
+    /// The name of the API's union.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Keystone => "keystone",
+            Self::AccessKey => "accessKey",
+            Self::CloudRuKey => "cloudRuKey",
+            Self::OAuth2 => "oauth2",
+        }
+    }
+}
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -319,6 +365,7 @@ mod tests {
         let args = run(&[]);
         assert!(args.namespaces.is_empty());
         assert!(args.allow_egress.is_empty());
+        assert!(!args.no_cluster_connections && args.deny_auth.is_empty() && args.deny_provider.is_empty());
         assert_eq!(args.http_address, "[::]:8080".parse().unwrap());
         assert_eq!(args.probe_address, "[::]:8081".parse().unwrap());
         assert_eq!(args.log_format, LogFormat::Text);
@@ -337,6 +384,16 @@ mod tests {
         let args = run(&["--namespace", "a,b", "--namespace", "c", "--allow-egress", "10.1.2.3/16,::1"]);
         assert_eq!(args.namespaces, ["a", "b", "c"]);
         assert_eq!(args.allow_egress, ["10.1.0.0/16".parse::<Allowance>().unwrap(), "::1/128".parse().unwrap()]);
+    }
+
+    #[test]
+    fn kinds_are_denied_by_the_names_of_the_api() {
+        let args = run(&["--deny-auth", "token,oauth2", "--deny-provider", "cloudRu"]);
+        assert_eq!(args.deny_auth, [AuthName::Token, AuthName::OAuth2]);
+        assert_eq!(args.deny_provider, [ProviderName::CloudRu]);
+        for name in AuthName::value_variants() {
+            assert_eq!(name.to_possible_value().unwrap().get_name(), name.as_str());
+        }
     }
 
     #[test]

@@ -87,6 +87,20 @@ async fn it_serves_probes_and_metrics() {
     assert!(names.iter().any(|name| name.starts_with("taskwatch_") && name.contains("request")), "{metrics}");
 }
 
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn its_memory_is_private() {
+    let stage = Stage::new("process-private").await;
+    let operator = stage.operator(&[]).await;
+    let pid = operator.process().pid();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
+    // The kernel gives the files of a process that nobody may look into to root. Where root runs the tests, this says nothing.
+    let memory = std::fs::metadata(format!("/proc/{pid}/mem")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&memory), 0);
+}
+
 /// The answer to a poll of an object that is gone never reaches its successor of the same name.
 #[tokio::test]
 async fn an_object_that_is_made_anew_gets_its_own_answers() {
@@ -193,6 +207,8 @@ fn help_explains() {
         "--allow-egress",
         "--http-address",
         "--probe-address",
+        "--deny-auth",
+        "--no-cluster-connections",
         "--secret-refresh-seconds",
         "--kubeconfig",
     ] {
