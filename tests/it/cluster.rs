@@ -7,7 +7,10 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use taskwatch_harness::{ControlPlane, OPERATOR, Operator, OperatorOptions, eventually, workspace_root};
 
-use crate::stage::{ASTRA, SECRET, SOON, Stage, install, message, row};
+use crate::{
+    rights::{Audit, differences, granted},
+    stage::{ASTRA, SECRET, SOON, Stage, install, message, row},
+};
 
 const RUNNING: &str = "Running Unknown/TaskRunning False True/Observed Unknown R";
 const REFUSED: &str = "Unknown Unknown/AwaitingObservation False False/ConnectionNotAllowed False S";
@@ -30,8 +33,9 @@ async fn apply(plane: &ControlPlane, directory: &str) {
 
 #[tokio::test]
 async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allowed() {
+    let audit = Audit::new();
     // Of its own: an operator of all namespaces would meddle with the other tests.
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await.unwrap()));
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start_with(audit.options()).await.unwrap()));
     install(plane).await.unwrap();
     plane.kubectl(&["create", "namespace", "taskwatch-system"]).await.unwrap().success().unwrap();
     apply(plane, "deploy/rbac").await;
@@ -92,6 +96,14 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     let log = operator.process().log();
     assert!(!log.contains("forbidden"), "{log}");
 
+    // Each right is used, and nothing else is asked for.
+    let authority = json!({"tls": {"caBundleRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}}});
+    named.connection("private", ASTRA, "own", json!({"token": {"secretRef": {"name": "own"}}}), authority).await;
+    named.until_connection("private", "SecretNotFound").await;
+    assert_eq!(differences(&granted(), &audit.calls()), [""; 0]);
+
+    identities_are_no_credentials(&named, &operator).await;
+
     // And it has no right beyond.
     let kubectl = plane.kubectl_as(OPERATOR).unwrap().limit(Duration::from_secs(30));
     for forbidden in [
@@ -105,6 +117,41 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
         let answer = kubectl.run(&[&["auth", "can-i"], &forbidden[..], &["--all-namespaces"]].concat()).await.unwrap();
         assert_eq!(answer.stdout.trim(), "no", "{forbidden:?}");
     }
+
+    drop(operator);
+    kinds_can_be_denied(plane, &named).await;
+}
+
+/// An identity in the cluster is not sent to an upstream; each credential that is, is told of.
+async fn identities_are_no_credentials(named: &Stage, operator: &Operator) {
+    named.put(json!({"kind": "ServiceAccount", "metadata": {"name": "robot"}})).await;
+    named
+        .put(json!({"kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {"name": "robot", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+            "stringData": {"token": SECRET}}))
+        .await;
+    named.connection("robot", ASTRA, "own", json!({"token": {"secretRef": {"name": "robot"}}}), json!({})).await;
+    let why = named.until_connection("robot", "InvalidSpec").await;
+    assert!(why.contains("is of type kubernetes.io/service-account-token"), "{why}");
+    let log = operator.process().log();
+    let told = |secret: &str| log.lines().any(|line| line.contains("may be sent") && line.contains(secret));
+    assert!(told("named/own") && told("taskwatch-system/astra") && !told("named/robot"), "{log}");
+}
+
+async fn kinds_can_be_denied(plane: &ControlPlane, named: &Stage) {
+    let denied = ["--no-cluster-connections", "--deny-auth", "token"];
+    let options = OperatorOptions::new(plane.kubeconfig(OPERATOR).unwrap()).args(&denied);
+    let _operator = Operator::start(options).await.unwrap();
+    let why = named.until_connection("own", "InvalidSpec").await;
+    assert!(why.contains("spec.auth.token (--deny-auth)"), "{why}");
+    let words = "this operator serves no ClusterTaskConnections";
+    named
+        .until("w", words, |status| {
+            let said = message(status, "Synced");
+            ensure!(said.contains(words), "{said}");
+            Ok(())
+        })
+        .await;
 }
 
 async fn shared(stage: &Stage, allowed: Value) {

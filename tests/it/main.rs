@@ -14,6 +14,7 @@ mod policies;
 mod process;
 mod proxy;
 mod restored;
+mod rights;
 mod stage;
 mod trouble;
 mod unreadable;

@@ -61,7 +61,7 @@ impl Ground {
             let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             ground.create(&body).await?;
         }
-        for file in ["operator", "secrets"] {
+        for file in ["apiserver", "operator", "secrets"] {
             let file = workspace_root().join(format!("deploy/rbac/{file}.yaml")).display().to_string();
             ground.plane.kubectl(&["apply", "--filename", &file]).await?.success()?;
         }

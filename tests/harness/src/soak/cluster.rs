@@ -38,7 +38,8 @@ impl Cluster {
         for namespace in [HOME, FLEETING, SYSTEM] {
             cluster.make_namespace(namespace).await?;
         }
-        let rights = ["operator", "secrets"].map(|file| workspace_root().join(format!("deploy/rbac/{file}.yaml")));
+        let rights =
+            ["apiserver", "operator", "secrets"].map(|file| workspace_root().join(format!("deploy/rbac/{file}.yaml")));
         for file in rights {
             plane.kubectl(&["apply", "--filename", &file.display().to_string()]).await?.success()?;
         }

@@ -1,0 +1,135 @@
+//! The rights in `deploy/rbac/` against what the operator asks of the API server, as its audit log has it.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+use taskwatch_harness::{ControlPlaneOptions, OPERATOR, Workdir, workspace_root};
+
+/// The manifests that say what the operator of a whole cluster may do.
+const MANIFESTS: [&str; 3] = ["operator.yaml", "secrets.yaml", "apiserver.yaml"];
+
+/// What was asked of the API server.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// Verb, API group and resource, as `patch taskwatch.dev taskwatches/status`.
+    what: String,
+    namespace: String,
+    name: String,
+}
+
+/// A part of a role: one verb for one resource.
+#[derive(Debug)]
+pub struct Right {
+    /// As [`Call::what`].
+    what: String,
+    /// None: in all.
+    namespace: Option<String>,
+    /// None named: of any name.
+    names: Vec<String>,
+}
+
+impl Right {
+    fn allows(&self, call: &Call) -> bool {
+        self.what == call.what
+            && self.namespace.as_ref().is_none_or(|namespace| *namespace == call.namespace)
+            && (self.names.is_empty() || self.names.contains(&call.name))
+    }
+}
+
+/// What stands in the way of "each right is used, and nothing else is asked for".
+pub fn differences(rights: &[Right], calls: &BTreeSet<Call>) -> Vec<String> {
+    let unused = rights.iter().filter(|right| !calls.iter().any(|call| right.allows(call)));
+    let ungranted = calls.iter().filter(|call| !rights.iter().any(|right| right.allows(call)));
+    let unused = unused.map(|right| format!("granted, not used: {right:?}"));
+    unused.chain(ungranted.map(|call| format!("asked for, not granted: {call:?}"))).collect()
+}
+
+/// The audit log of a control plane: what the operator's service account has asked for.
+pub struct Audit {
+    workdir: Workdir,
+}
+
+impl Audit {
+    pub fn new() -> Self {
+        let workdir = Workdir::new("audit").unwrap();
+        let policy = serde_json::json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata", "users": [OPERATOR]}, {"level": "None"}],
+        });
+        workdir.write("policy.json", &policy.to_string()).unwrap();
+        Self { workdir }
+    }
+
+    /// What makes the API server write it.
+    pub fn options(&self) -> ControlPlaneOptions {
+        let path = |name: &str| self.workdir.path().join(name).display().to_string();
+        let apiserver_args =
+            vec![format!("--audit-policy-file={}", path("policy.json")), format!("--audit-log-path={}", path("log"))];
+        ControlPlaneOptions { apiserver_args, ..ControlPlaneOptions::default() }
+    }
+
+    /// What was asked for so far, of resources.
+    pub fn calls(&self) -> BTreeSet<Call> {
+        let log = std::fs::read_to_string(self.workdir.path().join("log")).unwrap();
+        log.lines().filter_map(|line| call(&serde_json::from_str(line).unwrap())).collect()
+    }
+}
+
+/// None: it was about no resource, but about `/version` and the like.
+fn call(entry: &Value) -> Option<Call> {
+    let object = entry.get("objectRef")?;
+    let of = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+    let resource = match of("subresource") {
+        part if part.is_empty() => of("resource"),
+        part => format!("{}/{part}", of("resource")),
+    };
+    let what = format!("{} {} {resource}", entry["verb"].as_str()?, of("apiGroup"));
+    Some(Call { what, namespace: of("namespace"), name: of("name") })
+}
+
+#[derive(Deserialize)]
+struct Role {
+    metadata: Metadata,
+    #[serde(default)]
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    namespace: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    api_groups: Vec<String>,
+    resources: Vec<String>,
+    verbs: Vec<String>,
+    #[serde(default)]
+    resource_names: Vec<String>,
+}
+
+/// What the manifests of the operator grant.
+pub fn granted() -> Vec<Right> {
+    let directory = workspace_root().join("deploy/rbac");
+    let texts = MANIFESTS.map(|file| std::fs::read_to_string(directory.join(file)).unwrap());
+    let roles = texts.iter().flat_map(|text| text.split("\n---\n")).map(|text| serde_saphyr::from_str(text).unwrap());
+    roles.flat_map(rights).collect()
+}
+
+fn rights(role: Role) -> Vec<Right> {
+    let mut rights = Vec::new();
+    for rule in role.rules {
+        for group in &rule.api_groups {
+            for resource in &rule.resources {
+                rights.extend(rule.verbs.iter().map(|verb| Right {
+                    what: format!("{verb} {group} {resource}"),
+                    namespace: role.metadata.namespace.clone(),
+                    names: rule.resource_names.clone(),
+                }));
+            }
+        }
+    }
+    rights
+}
