@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
 mod auth;
+mod claims;
 mod cluster;
 mod crds;
 mod keystone;
