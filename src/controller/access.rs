@@ -10,18 +10,27 @@ use super::objects::{ConnectionObject, WatchObject};
 /// The labels of the namespaces that the operator sees.
 pub type Namespaces = HashMap<Arc<str>, BTreeMap<String, String>>;
 
-/// Why a watch may not use a connection, and what to do about it; none where it may.
+/// Why a watch may not use a connection from its namespace, and what to do about it; none where it may.
 #[must_use]
-pub fn refusal(watch: &WatchObject, connection: &ConnectionObject, namespaces: &Namespaces) -> Option<String> {
+pub fn namespace_refusal(
+    watch: &WatchObject,
+    connection: &ConnectionObject,
+    namespaces: &Namespaces,
+) -> Option<String> {
     let name = &connection.identity.name;
-    if connection.identity.namespace.is_none() {
-        let namespace = watch.identity.namespace.as_deref().unwrap_or_default();
-        if !allows_namespace(connection, namespace, namespaces) {
-            return Some(format!(
-                "ClusterTaskConnection {name} does not serve namespace {namespace}: its owner can add it to spec.allowedNamespaces"
-            ));
-        }
-    }
+    let namespace = watch.identity.namespace.as_deref().unwrap_or_default();
+    let serves = connection.identity.namespace.is_some() || allows_namespace(connection, namespace, namespaces);
+    (!serves).then(|| {
+        format!(
+            "ClusterTaskConnection {name} does not serve namespace {namespace}: its owner can add it to spec.allowedNamespaces"
+        )
+    })
+}
+
+/// Why a watch may not ask for its scope through a connection, and what to do about it; none where it may.
+#[must_use]
+pub fn scope_refusal(watch: &WatchObject, connection: &ConnectionObject) -> Option<String> {
+    let name = &connection.identity.name;
     let scope = watch.spec.task.scope.as_deref()?;
     (!connection.spec.allows_scope(scope)).then(|| {
         format!("connection {name} does not allow scope {scope}: leave spec.task.scope out, or have it added to the connection's spec.allowedScopes")
@@ -96,7 +105,7 @@ mod tests {
         ] {
             let connection = shared(allowed.clone());
             for (namespace, expected) in [("red", red), ("blue", blue), ("unseen", unseen)] {
-                let refusal = refusal(&watch(namespace, None), &connection, &namespaces);
+                let refusal = namespace_refusal(&watch(namespace, None), &connection, &namespaces);
                 assert_eq!(refusal.is_none(), expected, "{allowed} {namespace} {refusal:?}");
             }
         }
@@ -117,7 +126,7 @@ mod tests {
                 "metadata": {"name": "c", "namespace": "n", "uid": "c"}, "spec": spec(allowed),
             }))
             .unwrap();
-            let refusal = refusal(&watch("n", scope), &object.into(), &Namespaces::new());
+            let refusal = scope_refusal(&watch("n", scope), &object.into());
             assert_eq!(refusal.is_none(), expected, "{allowed:?} {scope:?} {refusal:?}");
         }
     }

@@ -59,7 +59,7 @@ impl Controller {
             Err(unusable) => (unusable, None),
         };
         if usability == Usability::Usable {
-            let namespace = object.identity.namespace.as_deref().unwrap_or(&self.cluster_namespace);
+            let namespace = object.identity.namespace.as_deref().unwrap_or(&self.sight.own_namespace);
             self.destinations.opened(id, &object, namespace);
         }
         self.settle(id, usability.clone(), fingerprint);
@@ -88,12 +88,12 @@ impl Controller {
         self.engine.disconnect(id);
         self.destinations.forget(id);
         let users = self.shared.index().users(id);
-        for key in users {
-            if let Some(entry) = self.shared.index().watches.get_mut(&key) {
+        for key in &users {
+            if let Some(entry) = self.shared.index().watches.get_mut(key) {
                 entry.registered = None;
             }
-            self.shared.watches.add(key);
         }
+        self.shared.look_at(users);
     }
 
     /// Takes in whether a connection can be used; its watches are told when that has changed.
@@ -116,16 +116,14 @@ impl Controller {
             }
             // An unusable one stays open in the engine, where its watches are called off: so a `Retry-After` outlasts the trouble.
             let users = self.shared.index().users(id);
-            for key in users {
-                self.shared.watches.add(key);
-            }
+            self.shared.look_at(users);
         }
     }
 
     /// Reads the Secret and the certificates that a connection names: of its own namespace, or of the operator's for a
     /// `ClusterTaskConnection` (design §4).
     async fn material(&self, object: &ConnectionObject) -> Result<Result<Material, Usability>, Error> {
-        let namespace = object.identity.namespace.as_deref().unwrap_or(&self.cluster_namespace);
+        let namespace = object.identity.namespace.as_deref().unwrap_or(&self.sight.own_namespace);
         let Some(auth) = object.spec.auth.member() else {
             return Ok(Err(Usability::Invalid(
                 "spec.auth names no credential, or more than one: give exactly one".to_owned(),

@@ -9,15 +9,19 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    allowance::Allowance,
+    census::Census,
     kept::Kept,
-    objects::{ConnectionObject, WatchObject, version},
+    look::Look,
+    objects::{ConnectionObject, Identity, WatchObject, version},
+    quarantine::Quarantine,
     unread::Unread,
 };
 use crate::{
     api::{ConnectionStatus, TaskWatch, TaskWatchStatus},
-    domain::decide::Event,
+    domain::decide::{self, Event, Pace},
     engine::{ConnectionHealth, ConnectionId, Delivery, Report, WatchKey},
-    tenancy::Tenant,
+    tenancy::pool::{Lease, Pool},
 };
 
 /// A `TaskWatch` and all that is known of it.
@@ -27,6 +31,8 @@ pub struct WatchEntry {
     pub object: Arc<WatchObject>,
     /// Its status as last acknowledged by the API server.
     pub status: Option<Kept>,
+    /// The memory that this takes, of its namespace's share.
+    room: Lease,
     /// The resource version of that.
     pub version: u64,
     /// What the engine said last; none when the status shows it.
@@ -47,6 +53,14 @@ pub struct WatchEntry {
     pub not_found_since: Option<Box<(Timestamp, Timestamp)>>,
     /// Writes that failed in a row.
     pub failures: u32,
+    /// When it was written lately.
+    pub pace: Pace,
+    /// What may still be told of it.
+    pub allowance: Allowance,
+    /// It is left alone, after a panic over it.
+    pub quarantine: Option<Quarantine>,
+    /// Its last write was put off, for want of a share.
+    pub put_off: bool,
     /// Whether it is over with.
     pub finished: bool,
 }
@@ -81,6 +95,22 @@ pub struct ConnectionEntry {
     pub failures: u32,
 }
 
+/// A watch beyond the limit of its namespace.
+#[derive(Debug)]
+struct Outside {
+    identity: Identity,
+    created: Timestamp,
+}
+
+/// Who has passed the limit of a namespace.
+#[derive(Debug, Default)]
+pub struct Moved {
+    /// Who is not served any more; what the engine was asked for has to be called off.
+    pub displaced: Vec<Box<WatchEntry>>,
+    /// Who is served from now on.
+    pub promoted: Vec<WatchKey>,
+}
+
 /// What is new of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionNews {
@@ -93,14 +123,21 @@ pub enum ConnectionNews {
 }
 
 /// The index.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
+    /// The memory for statuses.
+    room: Pool,
+    /// Who is served; all, where there is no limit.
+    census: Option<Census>,
+    /// Those beyond the limit: nothing is kept of them but who they are.
+    outside: HashMap<WatchKey, Outside>,
+    moved: Moved,
     /// By UID.
     pub watches: HashMap<WatchKey, Box<WatchEntry>>,
     /// By kind and name.
     pub connections: HashMap<ConnectionId, ConnectionEntry>,
     users: HashMap<ConnectionId, HashSet<WatchKey>>,
-    /// How many observations no worker has looked at yet.
+    /// Observations that no worker has looked at yet.
     unread: Unread,
     /// The labels of the namespaces; empty when the operator may not see them.
     pub namespaces: HashMap<Arc<str>, BTreeMap<String, String>>,
@@ -133,7 +170,13 @@ impl WatchEntry {
             // Written by somebody else, or by ourselves when the answer was lost. What it should say is not kept: a fresh look tells.
             self.ticket += 1;
         }
-        self.status = status;
+        self.keep(status);
+    }
+
+    /// Keeps a status, as far as there is room for it.
+    pub fn keep(&mut self, status: Option<Kept>) {
+        self.room.shrink_to(0);
+        self.status = status.map(|status| status.within(&mut self.room));
     }
 
     /// The clock by which all of this was noted has been stepped so far.
@@ -143,6 +186,7 @@ impl WatchEntry {
         let meant = self.not_found_since(status.as_ref()).map(|since| stepped(since, step));
         self.not_found_since = told.zip(meant).map(|(told, meant)| Box::new((told.0, meant)));
         self.asking_since = stepped(self.asking_since, step);
+        self.pace.step_clock(step);
         if let Some((_, report)) = self.observation.as_deref_mut() {
             for time in report.times_mut() {
                 *time = stepped(*time, step);
@@ -157,7 +201,76 @@ fn stepped(time: Timestamp, step: SignedDuration) -> Timestamp {
     time.checked_add(step).unwrap_or(time)
 }
 
+impl Default for Index {
+    /// Room for the statuses of some thousand watches.
+    fn default() -> Self {
+        Self::new(Pool::new(64 << 20, 1 << 20), None)
+    }
+}
+
 impl Index {
+    /// An index of nothing yet, which keeps statuses in `room`, and no more watches than `limit` of each namespace.
+    #[must_use]
+    pub fn new(room: Pool, limit: Option<usize>) -> Self {
+        Self {
+            room,
+            census: limit.map(Census::new),
+            outside: HashMap::new(),
+            moved: Moved::default(),
+            watches: HashMap::new(),
+            connections: HashMap::new(),
+            users: HashMap::new(),
+            unread: Unread::default(),
+            namespaces: HashMap::new(),
+        }
+    }
+
+    /// The watch of this key, where it is beyond the limit of its namespace.
+    #[must_use]
+    pub fn outside(&self, key: &WatchKey) -> Option<Identity> {
+        self.outside.get(key).map(|outside| outside.identity.clone())
+    }
+
+    /// How many watches of each namespace are served.
+    #[must_use]
+    pub fn limit(&self) -> Option<usize> {
+        self.census.as_ref().map(Census::limit)
+    }
+
+    /// Who has passed the limit, in one way or the other, since this was last asked.
+    pub fn take_moved(&mut self) -> Moved {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// All watches of a namespace, or of all.
+    #[must_use]
+    pub fn keys(&self, namespace: Option<&Arc<str>>) -> Vec<WatchKey> {
+        let inside = self.watches.iter().map(|(key, entry)| (key, &entry.object.identity));
+        let outside = self.outside.iter().map(|(key, outside)| (key, &outside.identity));
+        let all = inside.chain(outside);
+        let ours = all.filter(|(_, identity)| namespace.is_none() || identity.namespace.as_ref() == namespace);
+        ours.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Counts a watch. Returns whether it is served.
+    fn admit(&mut self, object: &WatchObject) -> bool {
+        let (Some(census), Some(namespace)) = (&mut self.census, &object.identity.namespace) else { return true };
+        let (is_within, displaced) = census.enter(namespace, object.created, &object.identity.uid);
+        if let Some(entry) = displaced.and_then(|key| self.take_out(&key)) {
+            let outside = Outside { identity: entry.object.identity.clone(), created: entry.object.created };
+            self.outside.insert(entry.object.identity.uid.clone(), outside);
+            self.moved.displaced.push(entry);
+        }
+        is_within
+    }
+
+    /// Which watch's status has to be read again: only its digest is kept.
+    #[must_use]
+    pub fn let_go(&self, key: &WatchKey) -> Option<Identity> {
+        let entry = self.watches.get(key)?;
+        entry.status.as_ref().filter(|status| status.is_let_go()).map(|_| entry.object.identity.clone())
+    }
+
     /// The clock was stepped so far: times go with it. Returns who is to be looked at.
     pub fn step_clock(&mut self, step: SignedDuration) -> Vec<WatchKey> {
         self.watches.values_mut().for_each(|entry| entry.step_clock(step));
@@ -179,6 +292,13 @@ impl Index {
         let object = Arc::new(WatchObject::of(&watch.metadata, watch.spec)?);
         let key = object.identity.uid.clone();
         let version = version(&watch.metadata);
+        if !self.admit(&object) {
+            let is_told = watch.status.as_ref().is_some_and(|status| decide::tells_of_limit(status, object.generation));
+            let outside = Outside { identity: object.identity.clone(), created: object.created };
+            self.outside.insert(key.clone(), outside);
+            return Some((key, !is_told));
+        }
+        self.outside.remove(&key);
         let status = watch.status.as_ref().and_then(Kept::pack);
         self.users.entry(object.connection()).or_default().insert(key.clone());
         let is_news = if let Some(entry) = self.watches.get_mut(&key) {
@@ -199,9 +319,11 @@ impl Index {
             }
             is_news
         } else {
+            let mut room = self.room.lease(&object.tenant());
             let entry = WatchEntry {
                 object,
-                status,
+                status: status.map(|status| status.within(&mut room)),
+                room,
                 version,
                 observation: None,
                 unread: false,
@@ -212,6 +334,10 @@ impl Index {
                 asking_since: Timestamp::UNIX_EPOCH,
                 not_found_since: None,
                 failures: 0,
+                pace: Pace::default(),
+                allowance: Allowance::default(),
+                quarantine: None,
+                put_off: false,
                 finished: false,
             };
             self.watches.insert(key.clone(), Box::new(entry));
@@ -222,10 +348,21 @@ impl Index {
 
     /// Forgets a `TaskWatch`; what the engine was asked for is returned, to be called off.
     pub fn remove_watch(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
+        let outside = self.outside.remove(key);
+        let entry = self.take_out(key);
+        let gone = entry.as_ref().map(|entry| (&entry.object.identity, entry.object.created));
+        let gone = gone.or(outside.as_ref().map(|outside| (&outside.identity, outside.created)));
+        if let (Some(census), Some((Identity { namespace: Some(namespace), .. }, created))) = (&mut self.census, gone) {
+            self.moved.promoted.extend(census.leave(namespace, created, key));
+        }
+        entry
+    }
+
+    fn take_out(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
         let entry = self.watches.remove(key)?;
         let connection = entry.object.connection();
         if entry.unread {
-            self.unread.remove(&connection.tenant());
+            self.unread.remove(&entry.object.payer());
         }
         if let Some(users) = self.users.get_mut(&connection) {
             users.remove(key);
@@ -290,14 +427,35 @@ impl Index {
         (self.users.get(id).map_or(0, HashSet::len) - finished, finished)
     }
 
-    /// Takes in what the engine says of a task. Returns whether anybody still wants to know.
-    pub fn observe(&mut self, delivery: Delivery<Timestamp>) -> bool {
-        let Some(entry) = self.watches.get_mut(&delivery.key) else { return false };
+    /// The place in the work queue of a watch that is known.
+    #[must_use]
+    pub fn look(&self, key: WatchKey) -> Option<Look> {
+        let inside = self.watches.get(&key).map(|entry| entry.object.tenant());
+        let tenant = inside.or_else(|| self.outside.get(&key).map(|outside| outside.identity.tenant()))?;
+        Some(Look { tenant, key })
+    }
+
+    /// Takes in what the engine says of a task. Returns who is to be looked at, where anybody still wants to know.
+    pub fn observe(&mut self, delivery: Delivery<Timestamp>) -> Option<Look> {
+        let entry = self.watches.get_mut(&delivery.key)?;
         entry.observation = Some(Box::new((delivery.ticket, delivery.report)));
         if !std::mem::replace(&mut entry.unread, true) {
-            self.unread.add(entry.object.connection().tenant());
+            self.unread.add(entry.object.payer());
         }
-        true
+        Some(entry.object.look())
+    }
+
+    /// The write of a watch is put off, for want of a share.
+    pub fn put_off(&mut self, key: &WatchKey) {
+        if let Some(entry) = self.watches.get_mut(key) {
+            entry.put_off = true;
+        }
+    }
+
+    /// A watch is taken up; whether its write had been put off.
+    pub fn take_up(&mut self, key: &WatchKey) -> bool {
+        self.read(key);
+        self.watches.get_mut(key).is_some_and(|entry| std::mem::take(&mut entry.put_off))
     }
 
     /// A worker looks at what is known of a watch.
@@ -305,150 +463,15 @@ impl Index {
         if let Some(entry) = self.watches.get_mut(key)
             && std::mem::take(&mut entry.unread)
         {
-            self.unread.remove(&entry.object.connection().tenant());
+            self.unread.remove(&entry.object.payer());
         }
     }
 
-    /// How many observations no worker has looked at yet.
-    #[must_use]
-    pub fn unread(&self) -> usize {
-        self.unread.total()
-    }
-
-    /// How many more there may be on a tenant's account.
-    #[must_use]
-    pub fn room(&self, tenant: &Tenant) -> usize {
-        self.unread.room(tenant)
+    /// Observations that no worker has looked at yet.
+    pub(super) fn unread(&self) -> &Unread {
+        &self.unread
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::{
-        api::TaskConnection,
-        domain::failure::{Failure, FailureClass},
-    };
-
-    fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
-        let mut object = json!({
-            "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
-            "metadata": {"name": "w", "namespace": "n", "uid": uid, "resourceVersion": version.to_string(),
-                "creationTimestamp": "2026-11-22T10:12:25Z"},
-            "spec": {"connectionRef": {"name": "c"}, "task": {"id": "t"}},
-        });
-        if let (Value::Object(meta), Value::Object(extra)) = (&mut object["metadata"], extra) {
-            meta.extend(extra.clone());
-        }
-        serde_json::from_value(object).unwrap()
-    }
-
-    #[test]
-    fn a_late_event_does_not_undo_what_was_acknowledged() {
-        let mut index = Index::default();
-        let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
-        let entry = index.watches.get_mut(&key).unwrap();
-        (entry.status, entry.version) = (Kept::pack(&TaskWatchStatus::default()), 7);
-        for (version, kept, is_news) in [(6, true, true), (7, false, false), (8, false, true)] {
-            assert_eq!(index.put_watch(watch("u", version, &json!({}))), Some((key.clone(), is_news)));
-            assert_eq!(index.watches[&key].status.is_some(), kept, "version {version}");
-        }
-    }
-
-    #[test]
-    fn in_another_history_older_versions_are_news() {
-        let mut index = Index::default();
-        let status = |state: &str| TaskWatchStatus { state: Some(state.to_owned()), ..TaskWatchStatus::default() };
-        let event = |version, state: &str| TaskWatch { status: Some(status(state)), ..watch("u", version, &json!({})) };
-        let (key, _) = index.put_watch(event(50, "Succeeded")).unwrap();
-        let shown = |index: &Index| index.watches[&key].status.as_ref().and_then(Kept::unpack).unwrap().state;
-        index.put_watch(event(40, "Running"));
-        assert_eq!(shown(&index).as_deref(), Some("Succeeded"), "late");
-        index.history_replaced();
-        let ticket = index.watches[&key].ticket;
-        assert_eq!(index.put_watch(event(40, "Running")), Some((key.clone(), true)));
-        assert_eq!(shown(&index).as_deref(), Some("Running"));
-        assert!(index.watches[&key].ticket > ticket, "a fresh look brings it up to date");
-    }
-
-    #[test]
-    fn a_status_that_is_not_ours_asks_for_a_fresh_look() {
-        let status = |state: &str| TaskWatchStatus { state: Some(state.to_owned()), ..TaskWatchStatus::default() };
-        let event = |version, state: &str| TaskWatch { status: Some(status(state)), ..watch("u", version, &json!({})) };
-        let mut index = Index::default();
-        let (key, _) = index.put_watch(event(5, "Pending")).unwrap();
-        let mut fresh = |version, state: &str, written: Option<&str>| {
-            let entry = index.watches.get_mut(&key).unwrap();
-            entry.unconfirmed =
-                written.and_then(|state| Kept::pack(&status(state))).map(|kept| Box::new((kept, Vec::new())));
-            let before = entry.ticket;
-            index.put_watch(event(version, state)).unwrap();
-            index.watches[&key].ticket > before
-        };
-        assert!(!fresh(6, "Pending", None), "the status is as it was");
-        assert!(!fresh(7, "Running", Some("Running")), "the echo of a write, before its answer");
-        assert!(fresh(8, "Failed", None), "somebody else's, or the answer was lost");
-        assert!(!fresh(7, "Running", None), "late");
-    }
-
-    #[test]
-    fn a_successor_of_the_same_name_is_another_entry() {
-        let mut index = Index::default();
-        let (old, _) = index.put_watch(watch("u1", 5, &json!({}))).unwrap();
-        let (new, _) = index.put_watch(watch("u2", 9, &json!({}))).unwrap();
-        index.remove_watch(&old);
-        assert!(index.watches.contains_key(&new));
-        let id = index.watches[&new].object.connection();
-        assert_eq!(index.users(&id), std::slice::from_ref(&new));
-        index.remove_watch(&new);
-        assert!(index.users(&id).is_empty());
-    }
-
-    #[test]
-    fn what_is_new_of_a_connection_is_told_apart() {
-        let object = |uid: &str, generation| {
-            let object = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
-                "metadata": {"name": "c", "namespace": "n", "uid": uid, "generation": generation},
-                "spec": {"provider": {"astraControl": {"endpoint": "https://astra.example", "accountID": "a"}},
-                    "auth": {"token": {"secretRef": {"name": "s"}}}}});
-            ConnectionObject::from(serde_json::from_value::<TaskConnection>(object).unwrap())
-        };
-        let status = || Some(ConnectionStatus { observed_generation: Some(1), ..ConnectionStatus::default() });
-        let (mut index, id) = (Index::default(), object("u", 1).id());
-        let mut put = |object, status, version| index.put_connection(&id, object, status, version);
-        assert_eq!(put(object("u", 1), None, 1), ConnectionNews::Object);
-        assert_eq!(put(object("u", 1), None, 2), ConnectionNews::Nothing);
-        assert_eq!(put(object("u", 1), status(), 3), ConnectionNews::Status);
-        assert_eq!(put(object("u", 1), None, 2), ConnectionNews::Nothing, "late");
-        assert_eq!(put(object("u", 2), None, 4), ConnectionNews::Object);
-        assert_eq!(put(object("v", 2), None, 5), ConnectionNews::Object);
-    }
-
-    #[test]
-    fn a_step_of_the_clock_moves_what_is_measured_from() {
-        let time = |minute: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
-        let status =
-            |minute| TaskWatchStatus { not_found_since: Some(Time(time(minute))), ..TaskWatchStatus::default() };
-        let failure = Arc::new(Failure::new(FailureClass::NotFound, "no such task"));
-        let report = |since, at| Report::Missing { failure: Arc::clone(&failure), since: time(since), at: time(at) };
-        let mut index = Index::default();
-        let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
-        let entry = index.watches.get_mut(&key).unwrap();
-        (entry.status, entry.asking_since) = (Kept::pack(&status(50)), time(40));
-        entry.observation = Some(Box::new((0, report(51, 52))));
-        let ticket = entry.ticket;
-        assert_eq!(index.step_clock(SignedDuration::from_mins(30)), std::slice::from_ref(&key));
-        index.step_clock(SignedDuration::from_mins(-10));
-        let entry = &index.watches[&key];
-        assert_eq!(entry.not_found_since(Some(&status(50))), Some(time(70)));
-        assert_eq!(entry.asking_since, time(60));
-        assert_eq!(entry.observation.as_deref(), Some(&(0, report(71, 72))));
-        assert!(entry.ticket > ticket);
-        // What was written since is by the present clock.
-        assert_eq!(entry.not_found_since(Some(&status(70))), Some(time(70)));
-        assert_eq!(entry.not_found_since(Some(&TaskWatchStatus::default())), None);
-    }
-}
+mod tests;

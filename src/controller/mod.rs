@@ -7,30 +7,39 @@
 //! | [`queue`], `unread` | who is to be looked at; how much of what was seen nobody has looked at yet |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
 //! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
-//! | [`access`], `permits` | which watch may use which connection; what a connection may use |
-//! | [`status`], [`events`] | what is written |
+//! | [`access`], [`standing`] | which watch may use which connection, and what it is told of it |
+//! | `permits` | what a connection may use |
+//! | [`census`], [`outside`] | how many watches of a namespace are served; those beyond |
+//! | [`quarantine`] | objects that are left alone after a panic |
+//! | [`status`], [`events`], [`writes`], [`allowance`] | what is written, and how much |
 
 pub mod access;
+mod allowance;
 mod apiserver;
+mod census;
 mod connections;
 mod events;
 mod follow;
 pub mod index;
 pub mod kept;
+mod look;
 pub mod objects;
+mod outside;
 mod permits;
+mod quarantine;
 pub mod queue;
 pub mod readable;
 mod resolve;
 mod sources;
+mod standing;
 mod status;
 mod unread;
 mod watches;
+mod writes;
 
 use std::{
     fmt::Display,
     future::Future,
-    hash::Hash,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -48,8 +57,11 @@ use tracing::{info, warn};
 use self::{
     events::Events,
     index::Index,
+    look::Look,
     permits::{Destinations, Permits},
-    queue::Queue,
+    queue::{Key, Queue},
+    standing::Sight,
+    writes::Writes,
 };
 use crate::{
     domain::decide,
@@ -69,6 +81,7 @@ use crate::{
     tenancy::{
         Tenant,
         memory::{self, Parts},
+        pool::Pool,
         shares::Shares,
     },
 };
@@ -117,13 +130,17 @@ pub enum StartError {
 
 /// Connections are reconciled so many at a time.
 const CONNECTION_WORKERS: u16 = 4;
+/// So much memory is any namespace's for its statuses, in bytes: that of some thousand ordinary ones.
+const STATUSES_FLOOR: usize = 2 << 20;
+/// What a watch takes, its status and its place in the engine included, in bytes: the default limit goes by that.
+const WATCH_BYTES: usize = 4096;
 /// How often the work loop says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// What the watches of the API server, the engine and the workers share.
 struct Shared {
     index: Mutex<Index>,
-    watches: Queue<WatchKey>,
+    watches: Queue<Look>,
     connections: Queue<ConnectionId>,
 }
 
@@ -131,18 +148,29 @@ impl Shared {
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Has these watches looked at soon, as far as they are known.
+    fn look_at(&self, keys: impl IntoIterator<Item = WatchKey>) {
+        let looks: Vec<_> = {
+            let index = self.index();
+            keys.into_iter().filter_map(|key| index.look(key)).collect()
+        };
+        for look in looks {
+            self.watches.add(look);
+        }
+    }
 }
 
 impl Sink for Shared {
     fn deliver(&self, delivery: Delivery<Timestamp>) {
-        let key = delivery.key.clone();
-        if self.index().observe(delivery) {
-            self.watches.add(key);
+        let look = self.index().observe(delivery);
+        if let Some(look) = look {
+            self.watches.add(look);
         }
     }
 
     fn room(&self, tenant: &Tenant) -> usize {
-        self.index().room(tenant)
+        self.index().unread().room(tenant)
     }
 
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth) {
@@ -159,16 +187,16 @@ struct Controller {
     shared: Arc<Shared>,
     engine: Engine,
     events: Events,
+    writes: Writes,
+    guard: Guard,
     metrics: Metrics,
     clock: Clock,
     settings: decide::Settings,
     secret_refresh: Duration,
     permits: Permits,
     destinations: Destinations,
-    /// Where the Secrets of cluster-scoped connections are.
-    cluster_namespace: String,
-    /// Whether cluster-scoped connections are watched.
-    sees_cluster: bool,
+    /// What of the cluster is seen.
+    sight: Sight,
 }
 
 /// Runs until `stop`; then ends what is in progress, within the limit.
@@ -183,24 +211,29 @@ pub async fn run(
     health: Health,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
+    let parts = Parts::of(memory::limit());
+    let limit = args.max_watches_per_namespace.unwrap_or(parts.objects / WATCH_BYTES);
     let shared = Arc::new(Shared {
-        index: Mutex::default(),
+        index: Mutex::new(Index::new(Pool::new(parts.objects, STATUSES_FLOOR), Some(limit).filter(|limit| *limit > 0))),
         watches: Queue::new(metrics.queue("taskwatch")),
         connections: Queue::new(metrics.queue("connection")),
     });
     let clock = Clock::at(Timestamp::now());
     let guard = Guard::new(metrics.clone());
     let requests = (args.max_requests_per_second, args.max_requests_per_second_per_namespace);
-    let tenancy = Shares::new(Parts::of(memory::limit()), requests, Instant::now());
+    let tenancy = Shares::new(parts, requests, metrics.usage().clone(), Instant::now());
+    let writes = Writes::new(args.api_writes_per_second, metrics.usage().clone(), Instant::now());
     let policy = EgressPolicy::new(args.allow_egress.clone(), api_server);
     let policy = policy.with(args.deny_egress.clone(), args.allow_http);
     tokio::spawn(apiserver::follow(client.clone(), policy.clone(), stop.clone()));
     let proxy = args.upstream_proxy.clone().map(|proxy| proxy.except(args.upstream_no_proxy.clone()));
     let transport = Transport::new(policy, proxy, tenancy.clone())?;
     let sink = Arc::clone(&shared) as Arc<dyn Sink>;
-    let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard, tenancy);
+    let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard.clone(), tenancy);
     let controller = Arc::new(Controller {
-        events: Events::start(client.clone(), std::env::var("POD_NAME").ok(), metrics.clone()),
+        events: Events::start(&client, std::env::var("POD_NAME").ok(), writes.clone(), &metrics),
+        writes,
+        guard: guard.clone(),
         client: client.clone(),
         shared: Arc::clone(&shared),
         engine,
@@ -214,10 +247,11 @@ pub async fn run(
         secret_refresh: args.secret_refresh_seconds,
         permits: Permits::new(args),
         destinations: Destinations::default(),
-        cluster_namespace: args.cluster_resource_namespace(),
-        sees_cluster: args.namespaces.is_empty() && !args.no_cluster_connections,
+        sight: Sight {
+            cluster: args.namespaces.is_empty() && !args.no_cluster_connections,
+            own_namespace: args.cluster_resource_namespace(),
+        },
     });
-    let guard = Guard::new(metrics.clone());
     sources::start(&controller, &client, &guard, &args.namespaces, |name| health.readiness(name));
     health.all_named();
     tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone()));
@@ -251,7 +285,7 @@ pub async fn run(
 
 /// A kind of work: which queue, and what to do with a key.
 trait Work {
-    type Key: Clone + Ord + Hash + Display + Send + Sync + 'static;
+    type Key: Key + Display + Send + Sync + 'static;
     /// The metric label.
     const NAME: &'static str;
     fn queue(shared: &Shared) -> &Queue<Self::Key>;
@@ -289,19 +323,19 @@ async fn work<W: Work>(controller: Arc<Controller>) {
 struct WatchWork;
 
 impl Work for WatchWork {
-    type Key = WatchKey;
+    type Key = Look;
     const NAME: &'static str = "taskwatch";
 
-    fn queue(shared: &Shared) -> &Queue<WatchKey> {
+    fn queue(shared: &Shared) -> &Queue<Look> {
         &shared.watches
     }
 
-    async fn reconcile(controller: &Controller, key: &WatchKey) -> Result<Option<Instant>, Error> {
-        controller.reconcile_watch(key).await
+    async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instant>, Error> {
+        controller.reconcile_watch(look).await
     }
 
-    fn failed(controller: &Controller, key: &WatchKey) -> Instant {
-        controller.watch_failed(key)
+    fn failed(controller: &Controller, look: &Look) -> Instant {
+        controller.watch_failed(&look.key)
     }
 }
 
@@ -338,9 +372,7 @@ async fn beat(shared: Arc<Shared>, health: Health, clock: Clock) {
         if let Some(step) = step {
             warn!("the clock of this machine was stepped by {step:#}");
         }
-        for key in keys {
-            shared.watches.add(key);
-        }
+        shared.look_at(keys);
         health.beat();
     }
 }

@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::look::Look;
 use crate::{
     api::{
         ALLOW_TTL, ClusterTaskConnection, ConnectionKind, FLUX_REQUESTED_AT, REQUESTED_AT, TaskConnection,
         TaskConnectionSpec, TaskWatchSpec, connection::AllowedNamespaces,
     },
     engine::{ConnectionId, WatchKey},
+    tenancy::Tenant,
 };
 
 /// Labels and annotations by which GitOps tools mark what they track.
@@ -76,6 +78,24 @@ impl WatchObject {
         })
     }
 
+    /// On whose account it is looked at.
+    #[must_use]
+    pub fn tenant(&self) -> Tenant {
+        self.identity.tenant()
+    }
+
+    /// On whose account its upstream is asked: its own, or that of the connection where that is shared.
+    #[must_use]
+    pub fn payer(&self) -> Tenant {
+        self.connection().tenant()
+    }
+
+    /// Its place in the work queue.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        Look { tenant: self.tenant(), key: self.identity.uid.clone() }
+    }
+
     /// The connection that it names.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
@@ -118,6 +138,13 @@ impl From<ClusterTaskConnection> for ConnectionObject {
 }
 
 impl Identity {
+    /// On whose account a namespaced object is looked at.
+    #[must_use]
+    pub fn tenant(&self) -> Tenant {
+        // A TaskWatch is namespaced: the API server serves none without.
+        self.namespace.as_ref().map_or_else(|| Tenant::namespace(&Arc::from("")), Tenant::namespace)
+    }
+
     fn unknown() -> Self {
         Self { namespace: None, name: Arc::from(""), uid: WatchKey(Arc::from("")) }
     }

@@ -1,8 +1,9 @@
 //! A work queue with the semantics that Kubernetes controllers rely on: a key waits at most once, is worked on by at most one
-//! worker, and what happens to it meanwhile brings it back once. It is bounded by the number of keys.
+//! worker, and what happens to it meanwhile brings it back once. It is bounded by the number of keys. Tenants take turns, so that
+//! one with thousands of restless objects does not delay another's.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -12,7 +13,16 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::ops::metrics::{QueueMetrics, Work};
+use crate::{
+    ops::metrics::{QueueMetrics, Work},
+    tenancy::{Tenant, turns::Turns},
+};
+
+/// A key, on whose account it is worked on.
+pub trait Key: Clone + Ord + Hash {
+    /// Whose. The same for as long as the key is in the queue.
+    fn tenant(&self) -> Tenant;
+}
 
 /// Room for more keys than these is given back when none waits: a start has thousands.
 const ROOM: usize = 1024;
@@ -28,7 +38,7 @@ pub struct Queue<K> {
 
 #[derive(Debug)]
 struct State<K> {
-    ready: VecDeque<(K, Instant)>,
+    ready: Turns<(K, Instant)>,
     /// Waiting in `ready`, or to be put there when the present work ends.
     dirty: HashSet<K>,
     processing: HashMap<K, Work>,
@@ -37,12 +47,12 @@ struct State<K> {
     closed: bool,
 }
 
-impl<K: Clone + Ord + Hash> Queue<K> {
+impl<K: Key> Queue<K> {
     /// An empty queue that counts in `metrics`.
     #[must_use]
     pub fn new(metrics: QueueMetrics) -> Self {
         let state = State {
-            ready: VecDeque::new(),
+            ready: Turns::default(),
             dirty: HashSet::new(),
             processing: HashMap::new(),
             delayed: BTreeSet::new(),
@@ -92,12 +102,11 @@ impl<K: Clone + Ord + Hash> Queue<K> {
                 }
                 let now = Instant::now();
                 self.ring(&mut state, now);
-                if let Some((key, since)) = state.ready.pop_front() {
+                if let Some((key, since)) = state.ready.pop() {
                     state.dirty.remove(&key);
                     state.processing.insert(key.clone(), self.metrics.started(now - since));
                     self.metrics.set_depth(state.ready.len());
-                    if state.ready.is_empty() && state.ready.capacity() > ROOM {
-                        state.ready = VecDeque::new();
+                    if state.ready.is_empty() && state.dirty.capacity() > ROOM {
                         state.dirty.shrink_to_fit();
                     }
                     // There may be more for another worker.
@@ -123,7 +132,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         let mut state = self.lock();
         state.processing.remove(key);
         if state.dirty.contains(key) {
-            state.ready.push_back((key.clone(), Instant::now()));
+            state.ready.push(&key.tenant(), (key.clone(), Instant::now()));
             drop(state);
             self.news.notify_one();
         }
@@ -136,7 +145,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             state.delayed.remove(&(old, key.clone()));
         }
         if state.dirty.remove(key) && !state.processing.contains_key(key) {
-            state.ready.retain(|(waiting, _)| waiting != key);
+            state.ready.retain(&key.tenant(), |(waiting, _)| waiting != key);
         }
     }
 
@@ -161,7 +170,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         }
         self.metrics.added();
         if !state.processing.contains_key(&key) {
-            state.ready.push_back((key, now));
+            state.ready.push(&key.tenant(), (key, now));
             self.metrics.set_depth(state.ready.len());
         }
     }
@@ -177,6 +186,13 @@ mod tests {
 
     use super::*;
     use crate::ops::metrics::Metrics;
+
+    /// Keys of a hundred are one tenant's.
+    impl Key for u32 {
+        fn tenant(&self) -> Tenant {
+            Tenant::namespace(&Arc::from((self / 100).to_string()))
+        }
+    }
 
     fn queue() -> Arc<Queue<u32>> {
         Arc::new(Queue::new(Metrics::new().queue("test")))
@@ -206,6 +222,24 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 9);
         queue.done(&1);
         assert!(tokio::time::timeout(Duration::from_secs(60), queue.get()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_with_many_keys_delays_nobody() {
+        let queue = queue();
+        (0..100).for_each(|key| queue.add(key));
+        queue.add(100);
+        assert_eq!([queue.get().await, queue.get().await], [Some(0), Some(100)]);
+        // So with those whose alarms ring, and those that come back from their work.
+        let now = Instant::now();
+        queue.set_alarm(&200, Some(now));
+        queue.add(100);
+        queue.done(&100);
+        assert_eq!([queue.get().await, queue.get().await, queue.get().await], [Some(1), Some(100), Some(200)]);
+        queue.add(101);
+        queue.remove(&101);
+        queue.done(&100);
+        assert_eq!(queue.get().await, Some(2));
     }
 
     #[tokio::test(start_paused = true)]

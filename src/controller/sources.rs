@@ -38,7 +38,7 @@ pub(super) fn start(
         begin(controller, &means, None, Watches(None), ready("taskwatches"));
         begin(controller, &means, None, Connections(None), ready("taskconnections"));
     }
-    if controller.sees_cluster {
+    if controller.sight.cluster {
         begin(controller, &means, None, ClusterConnections, ready("clustertaskconnections"));
         begin(controller, &means, None, Namespaces, ready("namespaces"));
     }
@@ -81,17 +81,26 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
             self.remove(&key);
             return None;
         }
-        let (key, is_news) = self.0.shared.index().put_watch(object)?;
+        let put = self.0.shared.index().put_watch(object);
+        self.0.rearrange();
+        let (key, is_news) = put?;
         if is_news {
-            self.0.shared.watches.add(key.clone());
+            self.0.shared.look_at([key.clone()]);
         }
         Some(key)
     }
 
     fn remove(&self, key: &WatchKey) {
-        let removed = self.0.shared.index().remove_watch(key);
-        self.0.shared.watches.remove(key);
-        if let Some(entry) = removed.filter(|entry| entry.registered.is_some()) {
+        let (look, removed) = {
+            let mut index = self.0.shared.index();
+            (index.look(key.clone()), index.remove_watch(key))
+        };
+        if let Some(look) = look {
+            self.0.shared.watches.remove(&look);
+        }
+        self.0.rearrange();
+        let Some(entry) = removed else { return };
+        if entry.registered.is_some() {
             self.0.engine.forget(&entry.object.connection(), key.clone());
         }
     }
@@ -101,14 +110,7 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
     }
 
     fn keys(&self) -> Vec<WatchKey> {
-        let index = self.0.shared.index();
-        let ours = |namespace: &Option<Arc<str>>| self.1.0.is_none() || self.1.0 == *namespace;
-        index
-            .watches
-            .iter()
-            .filter(|(_, entry)| ours(&entry.object.identity.namespace))
-            .map(|(key, _)| key.clone())
-            .collect()
+        self.0.shared.index().keys(self.1.0.as_ref())
     }
 
     fn known_version(&self, key: &WatchKey) -> Option<u64> {
@@ -129,9 +131,8 @@ impl Controller {
         }
         if news == ConnectionNews::Object {
             // Who may use it, and for which scopes, may have changed.
-            for key in self.shared.index().users(&id) {
-                self.shared.watches.add(key);
-            }
+            let users = self.shared.index().users(&id);
+            self.shared.look_at(users);
         }
         id
     }
@@ -259,8 +260,6 @@ impl Controller {
             });
             uses.map(|(key, _)| key.clone()).collect()
         };
-        for key in concerned {
-            self.shared.watches.add(key);
-        }
+        self.shared.look_at(concerned);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::tenancy::Tenant;
 
 /// So many may wait for a worker before lists are read no further: each takes a kilobyte or more.
-pub(super) const MOST: usize = 1_000;
+const MOST: usize = 1_000;
 
 /// How many there are.
 #[derive(Debug, Default)]
@@ -33,16 +33,19 @@ impl Unread {
         }
     }
 
-    /// Of all tenants.
-    pub(super) fn total(&self) -> usize {
-        self.total
+    /// Whether so many wait that what is not known of this tenant's tasks may be our own slowness.
+    pub(super) fn is_busy(&self, tenant: &Tenant) -> bool {
+        self.of(tenant) > MOST / 4 || self.total > MOST * 3 / 4
     }
 
     /// How many more a tenant may have: as many as are free then, so that there is always something left for others.
     pub(super) fn room(&self, tenant: &Tenant) -> usize {
         let free = MOST.saturating_sub(self.total);
-        let own = self.tenants.get(tenant).copied().unwrap_or_default();
-        (free + 1).saturating_sub(own) / 2
+        (free + 1).saturating_sub(self.of(tenant)) / 2
+    }
+
+    fn of(&self, tenant: &Tenant) -> usize {
+        self.tenants.get(tenant).copied().unwrap_or_default()
     }
 }
 
@@ -59,15 +62,16 @@ mod tests {
         while unread.room(&greedy) > 0 {
             unread.add(greedy.clone());
         }
-        assert_eq!((unread.total(), unread.room(&other)), (MOST / 2, MOST / 4));
+        assert_eq!((unread.total, unread.room(&other)), (MOST / 2, MOST / 4));
+        assert_eq!((unread.is_busy(&greedy), unread.is_busy(&other)), (true, false));
         while unread.room(&other) > 0 {
             unread.add(other.clone());
         }
-        assert!(unread.total() < MOST * 4 / 5, "{unread:?}");
+        assert!(unread.total < MOST * 4 / 5, "{unread:?}");
         for _ in 0..MOST {
             unread.remove(&greedy);
         }
         assert_eq!(unread.tenants.len(), 1);
-        assert_eq!(unread.total(), unread.tenants[&other]);
+        assert_eq!(unread.total, unread.tenants[&other]);
     }
 }

@@ -8,32 +8,36 @@ use kube::{
     api::{DeleteParams, Preconditions},
 };
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::{
-    Controller, Error, access,
-    access::Namespaces,
-    call,
-    index::{ConnectionEntry, Index, Usability, WatchEntry},
+    Controller, Error, call,
+    index::{Index, WatchEntry},
     kept::Kept,
-    objects::WatchObject,
+    look::Look,
+    objects::{Identity, WatchObject},
+    quarantine::Quarantine,
+    standing::Standing,
     status::{self, Written},
-    unread,
 };
 use crate::{
-    api::{ConnectionKind, ConnectionPoll, TaskWatch, TaskWatchSpec, TaskWatchStatus},
+    api::{TaskWatch, TaskWatchStatus},
     domain::{
-        decide::{self, ConnectionState, Decision, Event, Input, Meta, Observation, Poll, decide},
+        decide::{self, Decision, Event, Input, Meta, Observation, Poll, decide},
         failure::Failure,
-        task::TaskRef,
     },
     engine::{ConnectionId, Report, Watch, WatchKey},
-    ops::metrics::StatusWrite,
-    tenancy::Tenant,
+    ops::{
+        guard::{Panicked, Stage},
+        metrics::{EventResult, StatusWrite},
+    },
 };
 
 /// The first wait after a failed write; doubles.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// When to read a status again that was another one than is known.
+const REREAD: Duration = Duration::from_secs(1);
 
 /// How much later than a watch its connection may come, where both are applied at once.
 const CONNECTION_LATE: SignedDuration = SignedDuration::from_secs(3);
@@ -60,9 +64,40 @@ struct Plan {
 
 impl Controller {
     /// Brings one `TaskWatch` up to date. Says when to look again.
-    pub(super) async fn reconcile_watch(&self, key: &WatchKey) -> Result<Option<Instant>, Error> {
-        let Some(mut plan) = self.plan(key) else { return Ok(None) };
+    pub(super) async fn reconcile_watch(&self, Look { tenant, key }: &Look) -> Result<Option<Instant>, Error> {
+        let outside = self.shared.index().outside(key);
+        if let Some(identity) = outside {
+            return self.reconcile_outside(&identity).await;
+        }
+        // Who was put off comes again only to write: there is nothing to decide before there is a share for it.
+        let was_put_off = self.shared.index().take_up(key);
+        if was_put_off && let Err(again) = self.writes.take(tenant, Instant::now()) {
+            self.shared.index().put_off(key);
+            return Ok(Some(again));
+        }
+        let lost = self.shared.index().let_go(key);
+        let mut read = None;
+        if let Some(identity) = lost {
+            // It costs the API server as much as a write does.
+            if let Err(again) = self.writes.take(tenant, Instant::now()) {
+                return Ok(Some(again));
+            }
+            read = Some(self.read_watch(&identity).await?.status.unwrap_or_default());
+        }
+        let mut plan = match self.plan(key, read) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return Ok(None),
+            Err(until) => return Ok(Some(until)),
+        };
         self.tell(&plan.object, &plan.confirmed);
+        let writes = plan.decision.status.is_some() || plan.decision.delete;
+        if writes
+            && !was_put_off
+            && let Err(again) = self.writes.take(tenant, Instant::now())
+        {
+            self.shared.index().put_off(key);
+            return Ok(Some(again));
+        }
         if let Some(status) = plan.decision.status.take() {
             self.write_watch(key, &plan, &status).await?;
             self.tell(&plan.object, &plan.decision.events);
@@ -88,17 +123,28 @@ impl Controller {
     }
 
     /// Decides under the lock, and tells the engine.
-    fn plan(&self, key: &WatchKey) -> Option<Plan> {
+    fn plan(&self, key: &WatchKey, read: Option<TaskWatchStatus>) -> Result<Option<Plan>, Instant> {
         let mut index = self.shared.index();
         let now = self.clock.now();
         index.read(key);
-        let is_busy = index.unread() > unread::MOST / 2;
+        let is_busy = index.watches.get(key).is_some_and(|entry| index.unread().is_busy(&entry.object.payer()));
         let Index { watches, connections, namespaces, .. } = &mut *index;
-        let entry = watches.get_mut(key)?;
+        let Some(entry) = watches.get_mut(key) else { return Ok(None) };
+        if let Some(until) = entry.quarantine.and_then(|quarantine| quarantine.lasts(Instant::now())) {
+            return Err(until);
+        }
         let object = Arc::clone(&entry.object);
         let connection = object.connection();
-        let standing = Standing::of(&object, connections.get(&connection), namespaces, self.sees_cluster);
-        let stored = entry.status.as_ref().and_then(Kept::unpack);
+        let standing = self.sight.standing(&object, connections.get(&connection), namespaces);
+        let stored = self.guard.run(Stage::Decide, key, || entry.status.as_ref().and_then(Kept::unpack));
+        let mut stored = stored.map_err(|panicked| set_aside(entry, &panicked))?;
+        if entry.status.as_ref().is_some_and(Kept::is_let_go) {
+            stored = read.filter(|read| Kept::pack(read) == entry.status);
+            if stored.is_none() {
+                // It is another one by now; the watch of the API server will say so.
+                return Err(Instant::now() + REREAD);
+            }
+        }
         let handled = stored.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
         if object.requested_at.is_some()
             && object.requested_at != entry.ticket_for
@@ -112,10 +158,8 @@ impl Controller {
             entry.asking_since = now;
         }
         let (period, max_period) = standing.periods(&object.spec);
-        let report = entry.observation.as_ref().map(|seen| &seen.1);
-        let is_outside = connection.namespace.is_none()
-            && object.identity.namespace.as_deref() != Some(self.cluster_namespace.as_str());
-        let outside = report.filter(|_| is_outside).and_then(Report::failure).map(Failure::for_others);
+        let failure = entry.observation.as_ref().and_then(|seen| seen.1.failure());
+        let for_others = failure.filter(|_| !self.sight.tells_all(&object)).map(Failure::for_others);
         let input = Input {
             meta: Meta {
                 generation: object.generation,
@@ -127,30 +171,33 @@ impl Controller {
             },
             spec: &object.spec,
             status: stored.as_ref(),
-            connection: standing.state(is_outside),
-            observation: observation(report, outside.as_ref()),
+            connection: standing.state(),
+            observation: observation(entry.observation.as_ref().map(|seen| &seen.1), for_others.as_ref()),
             refreshed: entry.ticket_for.is_some()
                 && entry.observation.as_ref().is_some_and(|seen| seen.0 == entry.ticket),
             asking_since: if entry.registered.is_some() { entry.asking_since } else { now },
             not_found_since: entry.not_found_since(stored.as_ref()),
             period,
             settings: self.settings,
+            pace: entry.pace,
         };
         // Either way: the API server's clock is another one.
         let is_young = now.duration_since(object.created).abs() < CONNECTION_LATE;
         if is_young && matches!(standing, Standing::NotFound(_)) && is_blank(stored.as_ref()) {
             // Made together with its connection, which is only later by a moment.
             let decision = Decision { wake_at: Some(now + CONNECTION_LATE), ..Decision::default() };
-            return Some(Plan { object, decision, decided: now, seen: None, confirmed: Vec::new() });
+            return Ok(Some(Plan { object, decision, decided: now, seen: None, confirmed: Vec::new() }));
         }
-        let decision = decide(&input, now);
+        let decision = self.guard.run(Stage::Decide, key, || decide(&input, now));
+        let decision = decision.map_err(|panicked| set_aside(entry, &panicked))?;
+        entry.quarantine = None;
         // A request to look goes before what only takes its turn.
         let asked_for = entry.ticket_for.is_some() && entry.ticket_for.as_deref() != handled;
         let known = !asked_for && stored.as_ref().is_some_and(|status| status.last_observed_time.is_some());
         let age = now.duration_since(unchanged_since(&object, stored.as_ref()));
         let (age, ticket) = (Duration::try_from(age).unwrap_or_default(), entry.ticket);
         let wanted = standing.task(&object.spec).filter(|_| decision.poll == Poll::Keep);
-        let tenant = Tenant::namespace(object.identity.namespace.as_ref().unwrap_or(&object.identity.name));
+        let tenant = object.tenant();
         let wanted = wanted.map(|task| Watch { tenant, task, period, max_period, age, known, ticket });
         self.register(entry, key, &connection, wanted, now);
         let confirmed = match (&decision.status, entry.unconfirmed.take().map(|told| *told)) {
@@ -162,7 +209,7 @@ impl Controller {
             entry.observation = None;
         }
         entry.finished = stored.as_ref().is_some_and(decide::is_finished);
-        Some(Plan { object, decision, decided: now, seen, confirmed })
+        Ok(Some(Plan { object, decision, decided: now, seen, confirmed }))
     }
 
     /// Tells the engine what is wanted, where that has changed.
@@ -196,7 +243,7 @@ impl Controller {
         let path = TaskWatch::url_path(&(), Some(namespace));
         let kept = Kept::pack(new);
         if let (Some(entry), Some(kept)) = (self.shared.index().watches.get_mut(key), &kept) {
-            entry.unconfirmed = Some(Box::new((kept.clone(), plan.decision.events.clone())));
+            entry.unconfirmed = Some(Box::new((kept.digest(), plan.decision.events.clone())));
         }
         let written = status::write(&self.client, &path, identity, new).await;
         let mut index = self.shared.index();
@@ -208,10 +255,12 @@ impl Controller {
             Ok(Written::At(version)) => {
                 self.metrics.status_write(StatusWrite::Patched);
                 if version >= entry.version {
-                    (entry.status, entry.version) = (kept, version);
+                    entry.keep(kept);
+                    entry.version = version;
                 }
                 entry.unconfirmed = None;
                 entry.failures = 0;
+                entry.pace = entry.pace.written(plan.decided);
                 entry.finished = decide::is_finished(new);
                 // What the status shows need not be kept.
                 if plan.seen.is_some() && plan.seen == entry.seen() {
@@ -234,7 +283,7 @@ impl Controller {
     }
 
     /// Deletes an object whose time to live is over, unless it has changed or been made anew.
-    async fn delete(&self, object: &WatchObject) -> Result<(), Error> {
+    pub(super) async fn delete(&self, object: &WatchObject) -> Result<(), Error> {
         let namespace = object.identity.namespace.as_deref().unwrap_or_default();
         let api: Api<TaskWatch> = Api::namespaced(self.client.clone(), namespace);
         let uid = object.identity.uid.0.to_string();
@@ -252,127 +301,50 @@ impl Controller {
         }
     }
 
-    /// Publishes events about an object.
+    /// Publishes events about an object, as far as it may have more.
     fn tell(&self, object: &WatchObject, told: &[Event]) {
         // Each a moment later than the one before, so that they differ and keep their order.
         for (event, later) in told.iter().zip(0..) {
+            let may = self
+                .shared
+                .index()
+                .watches
+                .get_mut(&object.identity.uid)
+                .is_none_or(|entry| entry.allowance.take(event, Instant::now()));
+            if !may {
+                self.metrics.event(&event.reason, EventResult::Suppressed);
+                continue;
+            }
             let at = self.clock.now();
             self.events.publish(event, object, at.checked_add(SignedDuration::from_micros(later)).unwrap_or(at));
         }
     }
 }
 
-/// How a watch stands with its connection.
-enum Standing<'a> {
-    Usable {
-        scope: &'a str,
-        /// The engine has it open; else its Secret has yet to be looked for.
-        open: bool,
-        poll: &'a ConnectionPoll,
-    },
-    NotFound(String),
-    SecretNotFound(&'a str),
-    NotAllowed(String),
-    Invalid(&'a str),
-}
-
-impl<'a> Standing<'a> {
-    fn of(
-        watch: &'a WatchObject,
-        connection: Option<&'a ConnectionEntry>,
-        namespaces: &Namespaces,
-        sees_cluster: bool,
-    ) -> Self {
-        let Some(connection) = connection else { return Self::NotFound(not_found(watch, sees_cluster)) };
-        if let Some(refusal) = access::refusal(watch, &connection.object, namespaces) {
-            return Self::NotAllowed(refusal);
-        }
-        let spec = &connection.object.spec;
-        let Some(provider) = spec.provider.member() else {
-            return Self::Invalid("the connection names no provider, or more than one");
-        };
-        match &connection.usability {
-            Some(Usability::SecretNotFound(message)) => Self::SecretNotFound(message),
-            Some(Usability::Invalid(message)) => Self::Invalid(message),
-            usability => Self::Usable {
-                scope: watch.spec.task.scope.as_deref().unwrap_or(provider.scope()),
-                open: usability.is_some(),
-                poll: &spec.poll,
-            },
-        }
-    }
-
-    /// What is told of it; to namespaces `outside` of a shared connection's own neither its Secret's name nor what is wrong in it.
-    fn state(&self, outside: bool) -> ConnectionState<'_> {
-        match self {
-            Self::SecretNotFound(_) if outside => ConnectionState::SecretNotFound { message: UNUSABLE },
-            Self::Invalid(_) if outside => ConnectionState::Invalid { message: UNUSABLE },
-            Self::Usable { scope, .. } => ConnectionState::Usable { scope },
-            Self::NotFound(message) => ConnectionState::NotFound { message },
-            Self::SecretNotFound(message) => ConnectionState::SecretNotFound { message },
-            Self::NotAllowed(message) => ConnectionState::NotAllowed { message },
-            Self::Invalid(message) => ConnectionState::Invalid { message },
-        }
-    }
-
-    /// The periods that the watch asks for, within the connection's bounds.
-    fn periods(&self, spec: &TaskWatchSpec) -> (Duration, Duration) {
-        let (period, max) = (spec.period(), spec.max_period());
-        match self {
-            Self::Usable { poll, .. } => {
-                let (floor, ceiling) = (poll.min_period(), poll.max_period().max(poll.min_period()));
-                (period.clamp(floor, ceiling), max.clamp(floor, ceiling))
-            }
-            _ => (period, max),
-        }
-    }
-
-    /// What to poll, where the engine can.
-    fn task(&self, spec: &TaskWatchSpec) -> Option<TaskRef> {
-        match self {
-            Self::Usable { scope, open: true, .. } => {
-                Some(TaskRef { scope: (*scope).to_owned(), id: spec.task.id.clone() })
-            }
-            _ => None,
-        }
-    }
-}
-
-fn not_found(watch: &WatchObject, sees_cluster: bool) -> String {
-    let reference = &watch.spec.connection_ref;
-    let (kind, name) = (reference.kind.as_str(), &reference.name);
-    match reference.kind {
-        ConnectionKind::TaskConnection => {
-            let namespace = watch.identity.namespace.as_deref().unwrap_or_default();
-            format!(
-                "{kind} {name} does not exist in namespace {namespace}: create it, or make this TaskWatch anew with another connectionRef"
-            )
-        }
-        ConnectionKind::ClusterTaskConnection if !sees_cluster => format!(
-            "{kind} {name} is out of sight: this operator serves no {kind}s (--namespace, or --no-cluster-connections); use a TaskConnection"
-        ),
-        ConnectionKind::ClusterTaskConnection => {
-            format!("{kind} {name} does not exist: create it, or make this TaskWatch anew with another connectionRef")
-        }
-    }
-}
-
-/// What is told to other namespaces of a shared connection that cannot be used.
-const UNUSABLE: &str = "The shared connection cannot be used at the moment; its owner can see why in its status.";
-
-/// A report, with the words of its failure that this watch's namespace may read, where they are others.
-fn observation<'a>(report: Option<&'a Report<Timestamp>>, outside: Option<&'a Failure>) -> Observation<'a> {
-    let words = |failure: &'a Arc<Failure>| outside.unwrap_or(failure);
+/// What the engine said last; of a failure what `for_others` says, where that is all that the watch's namespace may be told.
+fn observation<'a>(report: Option<&'a Report<Timestamp>>, for_others: Option<&'a Failure>) -> Observation<'a> {
     match report {
         None => Observation::None,
         Some(Report::Seen { task, at }) => Observation::Seen { task, at: *at },
         Some(Report::Missing { failure, since, at }) => {
-            Observation::NotFound { since: *since, at: *at, failure: words(failure) }
+            Observation::NotFound { since: *since, at: *at, failure: for_others.unwrap_or(failure) }
         }
         Some(Report::Trouble { failure, since, at }) => {
-            Observation::Trouble { failure: words(failure), since: *since, at: *at }
+            Observation::Trouble { failure: for_others.unwrap_or(failure), since: *since, at: *at }
         }
     }
+}
+
+/// Leaves an object alone over which there was a panic. Returns until when.
+fn set_aside(entry: &mut WatchEntry, panicked: &Panicked) -> Instant {
+    let now = Instant::now();
+    let quarantine = Quarantine::after(entry.quarantine, now);
+    entry.quarantine = Some(quarantine);
+    let until = quarantine.lasts(now).unwrap_or(now);
+    let Identity { namespace, name, .. } = &entry.object.identity;
+    let wait = until.duration_since(now).as_secs();
+    error!(namespace = namespace.as_deref(), name = &**name, %panicked, "this TaskWatch is left alone for {wait} s; please report it");
+    until
 }
 
 /// Since when the task's state has been what it is, as far as the object tells: the poll period grows from there.

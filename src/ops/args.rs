@@ -163,6 +163,20 @@ pub struct RunArgs {
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
 
+    /// Send at most this many status updates, events and deletions a second to the Kubernetes API server, 0 for no limit
+    ///
+    /// Where that does not suffice, each namespace gets the same share: who writes little is not held up by who writes much.
+    #[arg(long, env = "TASKWATCH_API_WRITES_PER_SECOND", value_name = "COUNT", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub api_writes_per_second: u32,
+
+    /// Serve at most this many TaskWatches of each namespace, 0 for no limit [default: by the memory limit]
+    ///
+    /// The oldest ones are served; the others say so in their status until enough of the older ones are deleted. The default is
+    /// one for each 10 KiB of the memory limit.
+    #[arg(long, env = "TASKWATCH_MAX_WATCHES_PER_NAMESPACE", value_name = "COUNT")]
+    pub max_watches_per_namespace: Option<usize>,
+
     /// Worker threads of the asynchronous runtime, 1 to 64
     #[arg(long, env = "TASKWATCH_THREADS", value_name = "COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -373,6 +387,7 @@ mod tests {
         assert_eq!(args.progress_min_points, 5);
         assert_eq!(args.secret_refresh_seconds, Duration::from_secs(30));
         assert_eq!((args.workers, args.threads), (16, 1));
+        assert_eq!(args.api_writes_per_second, 1000);
         assert_eq!(args.drain_timeout_seconds, Duration::from_secs(8));
         let rates = |args: &RunArgs| [args.max_requests_per_second, args.max_requests_per_second_per_namespace];
         assert_eq!(rates(&args).map(|rate| rate.to_string()), ["500", "250"]);

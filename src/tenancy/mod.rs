@@ -4,6 +4,7 @@
 //! | module | what it divides |
 //! |---|---|
 //! | [`pool`] | things that are held and given back: bytes of answers that are not decoded yet, threads |
+//! | [`turns`] | a place in a queue |
 //! | [`ceiling`] | things that are spent: requests to upstreams, writes to the API server |
 //! | [`cpu`] | the processing time of the runtime |
 //! | [`usage`] | what each tenant has used lately, for the metrics |
@@ -17,6 +18,7 @@ pub mod memory;
 pub mod pool;
 pub mod share;
 pub mod shares;
+pub mod turns;
 pub mod usage;
 
 use std::{fmt, sync::Arc};

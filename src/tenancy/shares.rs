@@ -24,15 +24,15 @@ const FLOOR: usize = 512 << 10;
 
 impl Shares {
     /// Divides what a process with these [`Parts`] of memory has. `requests`: the most requests per second over all tenants, and for each
-    /// of them; infinite for no limit.
+    /// of them; infinite for no limit. What each uses is counted in `usage`.
     #[must_use]
-    pub fn new(parts: Parts, requests: (f64, f64), now: Instant) -> Self {
+    pub fn new(parts: Parts, requests: (f64, f64), usage: Usage, now: Instant) -> Self {
         Self {
             bodies: Pool::new(parts.bodies, FLOOR),
             decoding: Pool::new(1, 0),
             requests: Ceiling::new(requests.0, requests.1, now),
             cpu: Cpu::new(now),
-            usage: Usage::default(),
+            usage,
         }
     }
 }

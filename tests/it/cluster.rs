@@ -13,7 +13,7 @@ use crate::{
 };
 
 const RUNNING: &str = "Running Unknown/TaskRunning False True/Observed Unknown R";
-const REFUSED: &str = "Unknown Unknown/AwaitingObservation False False/ConnectionNotAllowed False S";
+const REFUSED: &str = "Unknown Unknown/AwaitingObservation False False/ConnectionNotFound Unknown R";
 
 /// All manifests of a directory of `deploy/`, as the API server takes them.
 async fn apply(plane: &ControlPlane, directory: &str) {
@@ -60,7 +60,8 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
         let reference = json!({"connectionRef": {"kind": "ClusterTaskConnection"}});
         stage.watch("w", "shared", "task", reference).await;
         let status = stage.until_row("w", REFUSED).await;
-        let words = format!("ClusterTaskConnection shared does not serve namespace {}", stage.namespace);
+        let words =
+            format!("ClusterTaskConnection shared does not exist or does not serve namespace {}", stage.namespace);
         assert!(message(&status, "Ready").contains(&words), "{}", message(&status, "Ready"));
     }
     // By name, and by label: either where the connection or where the namespace changes.
@@ -71,7 +72,7 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     labelled.change("Namespace", "labelled", label(json!("yes"))).await;
     labelled.until_row("w", RUNNING).await;
     labelled.change("Namespace", "labelled", label(json!(null))).await;
-    let kept = "Running Unknown/TaskRunning False False/ConnectionNotAllowed False S";
+    let kept = "Running Unknown/TaskRunning False False/ConnectionNotFound Unknown R";
     eventually(SOON, "it is refused again", || async {
         let now = row(&labelled.status("w").await?);
         ensure!(now == kept || now == REFUSED, "it is {now}");

@@ -23,6 +23,8 @@ pub struct Event {
     pub action: &'static str,
     /// What happened, for people; at most 1000 bytes.
     pub note: String,
+    /// Whether it tells how the watch has ended: that is told however much was told before.
+    pub is_end: bool,
 }
 
 /// How serious an event is.
@@ -49,7 +51,8 @@ pub(super) fn of(
 ) -> Vec<Event> {
     let mut events = Vec::new();
     let mut tell = |kind, reason: &str, action, note: &str| {
-        events.push(Event { kind, reason: reason.to_owned(), action, note: text::clean(note, NOTE) });
+        let is_end = verdict.row.is_finished();
+        events.push(Event { kind, reason: reason.to_owned(), action, note: text::clean(note, NOTE), is_end });
     };
     let message = |kind| find(&status.conditions, kind).map(|c| c.message.as_str()).unwrap_or_default();
     let before = known.map_or(Row::Untouched, |known| known.row);

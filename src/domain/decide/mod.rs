@@ -10,11 +10,13 @@
 //! | `mirror` | the upstream's task as fields of the status |
 //! | `fit` | how large a status may be |
 //! | `events` | what a change is worth telling |
+//! | `pace` | how often a status may be written |
 
 mod conditions;
 mod events;
 mod fit;
 mod mirror;
+mod pace;
 mod situation;
 mod words;
 
@@ -26,11 +28,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub use self::events::{Event, EventType, TASK_OBSERVED};
 use self::{
     conditions::Row,
     mirror::Mirror,
     situation::{Known, Verdict},
+};
+pub use self::{
+    events::{Event, EventType, TASK_OBSERVED},
+    pace::Pace,
 };
 use super::{failure::Failure, task::Task};
 use crate::api::{TaskWatchSpec, TaskWatchStatus, bounds};
@@ -56,6 +61,8 @@ pub struct Input<'a> {
     pub not_found_since: Option<Timestamp>,
     /// The present poll period.
     pub period: Duration,
+    /// When the status was written lately.
+    pub pace: Pace,
     /// The operator's settings.
     pub settings: Settings,
 }
@@ -98,6 +105,11 @@ pub enum ConnectionState<'a> {
     /// It does not serve this namespace or scope.
     NotAllowed {
         /// What is not allowed, and who can allow it.
+        message: &'a str,
+    },
+    /// Its namespace has more watches than are allowed, and this is one of the newest.
+    LimitExceeded {
+        /// What the limit is, and who can raise it.
         message: &'a str,
     },
     /// The watch or the connection asks for what cannot be.
@@ -226,6 +238,13 @@ pub fn is_finished(status: &TaskWatchStatus) -> bool {
     conditions::find(&status.conditions, conditions::FINISHED).is_some_and(|c| c.status == conditions::TRUE)
 }
 
+/// Whether the status says of this generation that there are too many watches.
+#[must_use]
+pub fn tells_of_limit(status: &TaskWatchStatus, generation: i64) -> bool {
+    status.observed_generation == Some(generation)
+        && conditions::find(&status.conditions, conditions::SYNCED).is_some_and(|c| c.reason == words::LIMIT_EXCEEDED)
+}
+
 /// When the watch's time is up.
 fn deadline(input: &Input<'_>) -> Option<Timestamp> {
     input.spec.active_deadline().map(|limit| later(input.meta.created, limit))
@@ -316,7 +335,7 @@ fn compose(input: &Input<'_>, old: Option<&TaskWatchStatus>, verdict: &Verdict<'
 /// Whether a status says something new.
 enum Worth {
     Write,
-    /// Only progress has moved; it may be written then.
+    /// It does, and may be written then.
     At(Timestamp),
     Nothing,
 }
@@ -324,7 +343,8 @@ enum Worth {
 fn worth_writing(input: &Input<'_>, old: Option<&TaskWatchStatus>, new: &TaskWatchStatus, now: Timestamp) -> Worth {
     let Some(old) = old else { return Worth::Write };
     if mirror::without_progress(old) != mirror::without_progress(new) {
-        return Worth::Write;
+        let due = input.pace.due(now).filter(|_| !pace::cannot_wait(old, new));
+        return due.map_or(Worth::Write, Worth::At);
     }
     let step = mirror::progress_step(old, new);
     if step < input.settings.progress_step.max(1) {

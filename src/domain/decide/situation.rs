@@ -71,7 +71,7 @@ fn row_of(status: &TaskWatchStatus, succeeded: Option<&Condition>, synced: Optio
         (conditions::TRUE, _) if state == TaskState::Paused.as_str() => Row::Paused,
         (conditions::TRUE, _) => Row::Running,
         (_, words::SUSPENDED) => Row::Suspended,
-        (_, words::CONNECTION_NOT_ALLOWED | words::INVALID_SPEC) => Row::Unusable,
+        (_, words::CONNECTION_NOT_ALLOWED | words::INVALID_SPEC | words::LIMIT_EXCEEDED) => Row::Unusable,
         (_, words::CONNECTION_NOT_FOUND | words::SECRET_NOT_FOUND) => Row::Waiting,
         (_, words::TASK_NOT_FOUND) => Row::Missing,
         (conditions::FALSE, _) if is_true(conditions::STALLED) => Row::Stale,
@@ -169,6 +169,9 @@ pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Times
     match input.connection {
         ConnectionState::NotAllowed { message } => {
             return Verdict::new(Row::Unusable).with_sync((words::CONNECTION_NOT_ALLOWED, message.to_owned()));
+        }
+        ConnectionState::LimitExceeded { message } => {
+            return Verdict::new(Row::Unusable).with_sync((words::LIMIT_EXCEEDED, message.to_owned()));
         }
         ConnectionState::Invalid { message } => {
             return Verdict::new(Row::Unusable).with_sync((words::INVALID_SPEC, message.to_owned()));

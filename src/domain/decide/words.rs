@@ -28,6 +28,7 @@ pub(super) const SUSPENDED: &str = "Suspended";
 pub(super) const OBSERVED: &str = "Observed";
 pub(super) const STALE: &str = "Stale";
 pub(super) const CONNECTION_NOT_ALLOWED: &str = "ConnectionNotAllowed";
+pub(super) const LIMIT_EXCEEDED: &str = "LimitExceeded";
 pub(super) const INVALID_SPEC: &str = "InvalidSpec";
 pub(super) const CONNECTION_NOT_FOUND: &str = "ConnectionNotFound";
 pub(super) const SECRET_NOT_FOUND: &str = "SecretNotFound";

@@ -242,7 +242,8 @@ impl Collector for LiveCollector {
     }
 }
 
-fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+/// Writes the gauges of one metric.
+pub(super) fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

@@ -4,6 +4,7 @@ mod codes;
 mod fences;
 mod live;
 mod process;
+mod tenants;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -22,6 +23,9 @@ use codes::Codes;
 use fences::Fences;
 pub use live::{ConnectionMetrics, WatchMetrics};
 use live::{Live, LiveCollector, LiveWork};
+use tenants::TenantsCollector;
+
+use crate::tenancy::usage::Usage;
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -92,6 +96,8 @@ pub enum EventResult {
     Dropped,
     /// Refused by the API server.
     Failed,
+    /// Not sent: enough has been told of that object.
+    Suppressed,
 }
 
 impl EventResult {
@@ -100,6 +106,7 @@ impl EventResult {
             Self::Sent => "sent",
             Self::Dropped => "dropped",
             Self::Failed => "failed",
+            Self::Suppressed => "suppressed",
         }
     }
 }
@@ -166,6 +173,7 @@ struct Inner {
     families: Families,
     fences: Fences,
     codes: Codes,
+    usage: Usage,
 }
 
 struct Families {
@@ -213,7 +221,9 @@ impl Metrics {
         let live = Arc::<Live>::default();
         registry.register_collector(Box::new(LiveCollector(Arc::clone(&live))));
         registry.register_collector(Box::new(process::Process::new()));
-        Self(Arc::new(Inner { registry, live, families, fences, codes: Codes::default() }))
+        let usage = Usage::default();
+        registry.register_collector(Box::new(TenantsCollector(usage.clone())));
+        Self(Arc::new(Inner { registry, live, families, fences, codes: Codes::default(), usage }))
     }
 
     /// All metrics as text of the media type [`CONTENT_TYPE`].

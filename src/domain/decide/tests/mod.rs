@@ -1,6 +1,9 @@
 //! The status contract, tried on a watch that lives through a story.
 
+mod guests;
+mod limits;
 mod mirror;
+mod pace;
 mod properties;
 mod rows;
 mod rules;
@@ -10,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{ConnectionState, Decision, Input, Meta, Observation, Settings, decide};
+use super::{ConnectionState, Decision, Input, Meta, Observation, Pace, Settings, decide};
 use crate::{
     api::{ConnectionReference, TaskReference, TaskWatchSpec, TaskWatchStatus},
     domain::{
@@ -84,8 +87,11 @@ struct World {
     /// How far the clock was stepped since the status was written.
     step: SignedDuration,
     settings: Settings,
+    pace: Pace,
     /// The upstream puts something new into each message.
     chatty: bool,
+    /// The watch is of another namespace than its connection.
+    is_guest: bool,
 }
 
 const USABLE: ConnectionState<'_> = ConnectionState::Usable { scope: "project" };
@@ -106,7 +112,9 @@ impl World {
             now: at(0),
             step: SignedDuration::ZERO,
             settings: Settings::default(),
+            pace: Pace::default(),
             chatty: false,
+            is_guest: false,
         }
     }
 
@@ -121,6 +129,7 @@ impl World {
         } else {
             failure
         };
+        let failure = if self.is_guest { failure.for_others() } else { failure };
         let observation = match &self.news {
             News::None => Observation::None,
             News::Seen(task) => Observation::Seen { task, at: self.now },
@@ -149,6 +158,7 @@ impl World {
                 .map(|since| since.0 + self.step),
             period: Duration::from_secs(10),
             settings: self.settings,
+            pace: self.pace,
         };
         decide(&input, self.now)
     }
@@ -158,6 +168,7 @@ impl World {
         let decision = self.decide();
         if let Some(status) = &decision.status {
             self.status = Some(stored(status));
+            self.pace = self.pace.written(self.now);
         }
         decision
     }
@@ -173,6 +184,7 @@ impl World {
     fn restart(&mut self, secs: i64) -> Decision {
         self.asking_since = at(secs);
         self.refreshed = false;
+        self.pace = Pace::default();
         self.then(secs, News::None)
     }
 

@@ -285,7 +285,7 @@ fn progress_alone_is_written_seldom() {
     // Along with anything else it goes at once.
     let mut paused = task(TaskState::Paused);
     paused.percent = Some(26);
-    world.then(42, News::Seen(paused));
+    world.then(46, News::Seen(paused));
     assert_eq!(world.status.as_ref().unwrap().progress.as_ref().unwrap().percent, Some(26));
 }
 

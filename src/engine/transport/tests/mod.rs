@@ -8,7 +8,10 @@ use tokio::{
 };
 
 use super::{client::USER_AGENT, *};
-use crate::{domain::failure::FailureClass, tenancy::memory::Parts};
+use crate::{
+    domain::failure::FailureClass,
+    tenancy::{memory::Parts, usage::Usage},
+};
 
 mod faults;
 mod floods;
@@ -26,7 +29,7 @@ fn transport(allowed: &[&str], api_server: &[SocketAddr]) -> Transport {
 
 fn shares(bodies: usize) -> Shares {
     let parts = Parts { bodies, objects: 0 };
-    Shares::new(parts, (f64::INFINITY, f64::INFINITY), Instant::now())
+    Shares::new(parts, (f64::INFINITY, f64::INFINITY), Usage::default(), Instant::now())
 }
 
 fn tenant() -> Tenant {

@@ -1,0 +1,191 @@
+//! What is taken in, and what is kept.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::TaskConnection,
+    domain::failure::{Failure, FailureClass},
+};
+
+fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
+    let mut object = json!({
+        "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
+        "metadata": {"name": "w", "namespace": "n", "uid": uid, "resourceVersion": version.to_string(),
+            "creationTimestamp": "2026-11-22T10:12:25Z"},
+        "spec": {"connectionRef": {"name": "c"}, "task": {"id": "t"}},
+    });
+    if let (Value::Object(meta), Value::Object(extra)) = (&mut object["metadata"], extra) {
+        meta.extend(extra.clone());
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+#[test]
+fn a_late_event_does_not_undo_what_was_acknowledged() {
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+    let entry = index.watches.get_mut(&key).unwrap();
+    (entry.status, entry.version) = (Kept::pack(&TaskWatchStatus::default()), 7);
+    for (version, kept, is_news) in [(6, true, true), (7, false, false), (8, false, true)] {
+        assert_eq!(index.put_watch(watch("u", version, &json!({}))), Some((key.clone(), is_news)));
+        assert_eq!(index.watches[&key].status.is_some(), kept, "version {version}");
+    }
+}
+
+#[test]
+fn in_another_history_older_versions_are_news() {
+    let mut index = Index::default();
+    let status = |state: &str| TaskWatchStatus { state: Some(state.to_owned()), ..TaskWatchStatus::default() };
+    let event = |version, state: &str| TaskWatch { status: Some(status(state)), ..watch("u", version, &json!({})) };
+    let (key, _) = index.put_watch(event(50, "Succeeded")).unwrap();
+    let shown = |index: &Index| index.watches[&key].status.as_ref().and_then(Kept::unpack).unwrap().state;
+    index.put_watch(event(40, "Running"));
+    assert_eq!(shown(&index).as_deref(), Some("Succeeded"), "late");
+    index.history_replaced();
+    let ticket = index.watches[&key].ticket;
+    assert_eq!(index.put_watch(event(40, "Running")), Some((key.clone(), true)));
+    assert_eq!(shown(&index).as_deref(), Some("Running"));
+    assert!(index.watches[&key].ticket > ticket, "a fresh look brings it up to date");
+}
+
+#[test]
+fn a_status_that_is_not_ours_asks_for_a_fresh_look() {
+    let status = |state: &str| TaskWatchStatus { state: Some(state.to_owned()), ..TaskWatchStatus::default() };
+    let event = |version, state: &str| TaskWatch { status: Some(status(state)), ..watch("u", version, &json!({})) };
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(event(5, "Pending")).unwrap();
+    let mut fresh = |version, state: &str, written: Option<&str>| {
+        let entry = index.watches.get_mut(&key).unwrap();
+        entry.unconfirmed =
+            written.and_then(|state| Kept::pack(&status(state))).map(|kept| Box::new((kept, Vec::new())));
+        let before = entry.ticket;
+        index.put_watch(event(version, state)).unwrap();
+        index.watches[&key].ticket > before
+    };
+    assert!(!fresh(6, "Pending", None), "the status is as it was");
+    assert!(!fresh(7, "Running", Some("Running")), "the echo of a write, before its answer");
+    assert!(fresh(8, "Failed", None), "somebody else's, or the answer was lost");
+    assert!(!fresh(7, "Running", None), "late");
+}
+
+#[test]
+fn a_successor_of_the_same_name_is_another_entry() {
+    let mut index = Index::default();
+    let (old, _) = index.put_watch(watch("u1", 5, &json!({}))).unwrap();
+    let (new, _) = index.put_watch(watch("u2", 9, &json!({}))).unwrap();
+    index.remove_watch(&old);
+    assert!(index.watches.contains_key(&new));
+    let id = index.watches[&new].object.connection();
+    assert_eq!(index.users(&id), std::slice::from_ref(&new));
+    index.remove_watch(&new);
+    assert!(index.users(&id).is_empty());
+}
+
+#[test]
+fn what_is_new_of_a_connection_is_told_apart() {
+    let object = |uid: &str, generation| {
+        let object = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
+            "metadata": {"name": "c", "namespace": "n", "uid": uid, "generation": generation},
+            "spec": {"provider": {"astraControl": {"endpoint": "https://astra.example", "accountID": "a"}},
+                "auth": {"token": {"secretRef": {"name": "s"}}}}});
+        ConnectionObject::from(serde_json::from_value::<TaskConnection>(object).unwrap())
+    };
+    let status = || Some(ConnectionStatus { observed_generation: Some(1), ..ConnectionStatus::default() });
+    let (mut index, id) = (Index::default(), object("u", 1).id());
+    let mut put = |object, status, version| index.put_connection(&id, object, status, version);
+    assert_eq!(put(object("u", 1), None, 1), ConnectionNews::Object);
+    assert_eq!(put(object("u", 1), None, 2), ConnectionNews::Nothing);
+    assert_eq!(put(object("u", 1), status(), 3), ConnectionNews::Status);
+    assert_eq!(put(object("u", 1), None, 2), ConnectionNews::Nothing, "late");
+    assert_eq!(put(object("u", 2), None, 4), ConnectionNews::Object);
+    assert_eq!(put(object("v", 2), None, 5), ConnectionNews::Object);
+}
+
+#[test]
+fn a_step_of_the_clock_moves_what_is_measured_from() {
+    let time = |minute: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
+    let status = |minute| TaskWatchStatus { not_found_since: Some(Time(time(minute))), ..TaskWatchStatus::default() };
+    let failure = Arc::new(Failure::new(FailureClass::NotFound, "no such task"));
+    let report = |since, at| Report::Missing { failure: Arc::clone(&failure), since: time(since), at: time(at) };
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+    let entry = index.watches.get_mut(&key).unwrap();
+    (entry.status, entry.asking_since) = (Kept::pack(&status(50)), time(40));
+    entry.observation = Some(Box::new((0, report(51, 52))));
+    let ticket = entry.ticket;
+    assert_eq!(index.step_clock(SignedDuration::from_mins(30)), std::slice::from_ref(&key));
+    index.step_clock(SignedDuration::from_mins(-10));
+    let entry = &index.watches[&key];
+    assert_eq!(entry.not_found_since(Some(&status(50))), Some(time(70)));
+    assert_eq!(entry.asking_since, time(60));
+    assert_eq!(entry.observation.as_deref(), Some(&(0, report(71, 72))));
+    assert!(entry.ticket > ticket);
+    // What was written since is by the present clock.
+    assert_eq!(entry.not_found_since(Some(&status(70))), Some(time(70)));
+    assert_eq!(entry.not_found_since(Some(&TaskWatchStatus::default())), None);
+}
+
+#[test]
+fn beyond_the_limit_only_the_identity_is_kept_and_the_older_ones_are_served() {
+    let born = |secs: u32| json!({"creationTimestamp": format!("2026-11-22T10:12:{secs:02}Z")});
+    let mut index = Index::new(Pool::new(1 << 20, 1 << 16), Some(2));
+    let key = |uid: &str| WatchKey(Arc::from(uid));
+    for (uid, secs) in [("u3", 30), ("u2", 20), ("u4", 40)] {
+        assert_eq!(index.put_watch(watch(uid, 5, &born(secs))), Some((key(uid), true)));
+    }
+    assert!(index.outside(&key("u4")).is_some() && index.watches.len() == 2);
+    assert!(index.look(key("u4")).is_some(), "it has to be told");
+    // Told already: nothing to do.
+    let told = json!({"observedGeneration": 0, "conditions": [{"type": "Synced", "status": "False", "reason": "LimitExceeded",
+        "message": "", "lastTransitionTime": "2026-11-22T10:12:25Z"}]});
+    let mut object = watch("u4", 6, &born(40));
+    object.status = serde_json::from_value(told).unwrap();
+    assert_eq!(index.put_watch(object), Some((key("u4"), false)));
+    // An older one comes late: the newest has to go.
+    index.watches.get_mut(&key("u3")).unwrap().registered = Some(1);
+    index.put_watch(watch("u1", 5, &born(10))).unwrap();
+    let moved = index.take_moved();
+    assert_eq!(moved.displaced.len(), 1);
+    assert_eq!((moved.displaced[0].object.identity.uid.clone(), moved.displaced[0].registered), (key("u3"), Some(1)));
+    assert!(index.outside(&key("u3")).is_some());
+    assert_eq!(index.keys(None).len(), 4);
+    // And comes back when there is room; then it is read again.
+    index.remove_watch(&key("u2"));
+    assert_eq!(index.take_moved().promoted, [key("u3")]);
+    index.put_watch(watch("u3", 7, &born(30))).unwrap();
+    assert!(index.outside(&key("u3")).is_none() && index.watches.contains_key(&key("u3")));
+    for uid in ["u1", "u3", "u4"] {
+        index.remove_watch(&key(uid));
+    }
+    assert!(index.keys(None).is_empty() && index.users.is_empty());
+}
+
+#[test]
+fn a_namespace_keeps_no_more_of_statuses_than_its_share() {
+    let mut index = Index::new(Pool::new(64 << 10, 4 << 10), None);
+    let random = |seed: u64| {
+        let letters = (0..2_000).scan(seed, |state, _| {
+            *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from_u32(0x4e00 + u32::try_from(*state >> 50).unwrap())
+        });
+        letters.collect::<String>()
+    };
+    for number in 0..100 {
+        let mut object = watch(&format!("u{number}"), 5, &json!({"namespace": "greedy"}));
+        object.status = Some(TaskWatchStatus { state: Some(random(number)), ..TaskWatchStatus::default() });
+        index.put_watch(object).unwrap();
+    }
+    assert!(index.room.held() <= 32 << 10, "{}", index.room.held());
+    let let_go = index.watches.keys().filter(|key| index.let_go(key).is_some()).count();
+    assert!(let_go > 50, "{let_go}");
+    let mut object = watch("modest", 5, &json!({"namespace": "modest"}));
+    object.status = Some(TaskWatchStatus { state: Some(random(1000)), ..TaskWatchStatus::default() });
+    let (key, _) = index.put_watch(object).unwrap();
+    assert_eq!(index.let_go(&key), None);
+    for key in index.keys(None) {
+        index.remove_watch(&key);
+    }
+    assert_eq!(index.room.held(), 0);
+}
