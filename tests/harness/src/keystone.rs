@@ -15,6 +15,8 @@ const READY_LIMIT: Duration = Duration::from_mins(2);
 // From a slow index of packages, on a busy machine.
 const BUILD_LIMIT: Duration = Duration::from_mins(40);
 const CHANGE_LIMIT: Duration = Duration::from_secs(20);
+/// A request of the administrator is tried with so many tokens.
+const TOKENS: u32 = 5;
 const CONFIG: &str = "keystone.conf";
 /// As `tests/keystone/build` sets it up.
 const ADMIN_PASSWORD: &str = "adminpw";
@@ -140,13 +142,19 @@ impl Keystone {
     /// # Errors
     /// When there is no answer or it is no 2xx.
     pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let token = self.sign_in().await?;
         let body = body.map(ToString::to_string);
-        let answer = http::exchange(method, &self.url, path, &[("X-Auth-Token", &token)], body.as_deref()).await?;
-        if !(200..300).contains(&answer.status) {
-            bail!("Keystone answered {} to {method} {path}: {}", answer.status, answer.body);
+        let mut tokens = 0;
+        loop {
+            tokens += 1;
+            let token = self.sign_in().await?;
+            let answer = http::exchange(method, &self.url, path, &[("X-Auth-Token", &token)], body.as_deref()).await?;
+            match answer.status {
+                200..300 => return Ok(serde_json::from_str(&answer.body).unwrap_or_default()),
+                // The token ended while the request waited for its turn, as it may on a busy machine.
+                401 if tokens < TOKENS => {}
+                status => bail!("Keystone answered {status} to {method} {path}: {}", answer.body),
+            }
         }
-        Ok(serde_json::from_str(&answer.body).unwrap_or_default())
     }
 
     /// Its process: signals, log, memory.
