@@ -208,7 +208,8 @@ impl Controller {
                 (Usability::Usable, Some(health)) => match &health.trouble {
                     Some((failure, _)) => Situation::Failing { failure },
                     None if health.last_success.is_some() => {
-                        Situation::Working { stretch: health.stretch, throttled: health.throttled }
+                        let (stretch, throttled, insecure) = (health.stretch, health.throttled, health.insecure);
+                        Situation::Working { stretch, throttled, insecure }
                     }
                     None => Situation::Untried,
                 },

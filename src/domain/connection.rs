@@ -53,6 +53,8 @@ pub enum Situation<'a> {
         stretch: f64,
         /// Its tenant is delayed, for having used its share of processing time.
         throttled: bool,
+        /// What is sent, its credential included, can be read on the way.
+        insecure: bool,
     },
 }
 
@@ -157,15 +159,19 @@ fn says(input: &Input<'_>) -> Says {
             message: failure.message.clone(),
             abnormal: Some(if passes(failure) { RECONCILING } else { STALLED }),
         },
-        Situation::Working { stretch, throttled } => {
-            Says { ready: "True", reason: "Connected", message: working(*stretch, *throttled), abnormal: None }
+        Situation::Working { stretch, throttled, insecure } => {
+            let message = working(*stretch, *throttled, *insecure);
+            Says { ready: "True", reason: "Connected", message, abnormal: None }
         }
     }
 }
 
 /// What there is to know of a connection that works.
-fn working(stretch: f64, throttled: bool) -> String {
+fn working(stretch: f64, throttled: bool, insecure: bool) -> String {
     let mut message = "The upstream answers".to_owned();
+    if insecure {
+        message += ". It uses http://: what is sent, its credential included, can be read on the way; use https:// where the upstream has it";
+    }
     if stretch >= STRETCHED {
         let _ = write!(
             message,
@@ -201,10 +207,15 @@ mod tests {
 
     #[test]
     fn what_delays_a_connection_that_works_is_said() {
-        assert_eq!(working(1.0, false), "The upstream answers");
-        assert!(working(3.0, false).contains("up to 4 times as long as wanted"));
-        let both = working(3.0, true);
+        assert_eq!(working(1.0, false, false), "The upstream answers");
+        assert!(working(3.0, false, false).contains("up to 4 times as long as wanted"));
+        let both = working(3.0, true, false);
         assert!(both.contains("rateLimit allows") && both.contains("more processing time than its share"), "{both}");
-        assert!(working(1.0, true).starts_with("The upstream answers. Its requests are delayed"));
+        assert!(working(1.0, true, false).starts_with("The upstream answers. Its requests are delayed"));
+    }
+
+    #[test]
+    fn that_a_credential_can_be_read_on_the_way_is_said() {
+        assert!(working(1.0, false, true).contains("credential included, can be read on the way"));
     }
 }

@@ -343,7 +343,8 @@ impl Actor {
                 self.figures.set_tasks(word, u64::try_from(self.planner.count(state)).unwrap_or(u64::MAX));
             }
         }
-        let health = ConnectionHealth::of(&self.planner, self.bench.meter.is_throttled(now), now, wall);
+        let (throttled, insecure) = (self.bench.meter.is_throttled(now), self.open.is_insecure());
+        let health = ConnectionHealth::of(&self.planner, throttled, insecure, now, wall);
         if self.told.as_ref().is_none_or(|told| health.is_news(told)) {
             // One that nothing is asked through is not down.
             self.figures.set_up(health.trouble.is_none());

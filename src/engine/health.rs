@@ -19,19 +19,22 @@ pub struct ConnectionHealth {
     pub stretch: f64,
     /// Its tenant was delayed of late: its upstreams' answers took more than its share of the processing time.
     pub throttled: bool,
+    /// What is sent, its credential included, can be read on the way.
+    pub insecure: bool,
 }
 
 /// How much newer the last success must be to be told again.
 const SUCCESS_STEP: SignedDuration = SignedDuration::from_secs(60);
 
 impl ConnectionHealth {
-    pub(super) fn of(planner: &Planner, throttled: bool, now: Instant, wall: Timestamp) -> Self {
+    pub(super) fn of(planner: &Planner, throttled: bool, insecure: bool, now: Instant, wall: Timestamp) -> Self {
         Self {
             trouble: planner.trouble().map(|trouble| (trouble.failure.clone(), to_wall(trouble.since, now, wall))),
             last_success: planner.last_success().map(|at| to_wall(at, now, wall)),
             mode: planner.mode(),
             stretch: planner.stretch(),
             throttled,
+            insecure,
         }
     }
 
@@ -43,7 +46,7 @@ impl ConnectionHealth {
             (Some(new), Some(old)) => new.duration_since(old) >= SUCCESS_STEP,
             (new, old) => new.is_some() != old.is_some(),
         };
-        let moded = self.mode != told.mode || self.throttled != told.throttled;
+        let moded = self.mode != told.mode || self.throttled != told.throttled || self.insecure != told.insecure;
         trouble(self) != trouble(told) || moded || stretched || success
     }
 }

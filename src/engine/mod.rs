@@ -233,6 +233,13 @@ struct Open {
     token_channel: Option<Channel>,
 }
 
+impl Open {
+    /// Whether what is sent, the credential included, can be read on the way.
+    fn is_insecure(&self) -> bool {
+        self.channel.is_insecure() || self.token_channel.as_ref().is_some_and(Channel::is_insecure)
+    }
+}
+
 impl Connection {
     fn settings(&self) -> Settings {
         Settings {
