@@ -1,11 +1,15 @@
-//! The API server behind a proxy, as in companies: the environment is read as client-go reads it.
+//! Behind a proxy, as in companies: the API server, where the environment is read as client-go reads it, and the upstreams.
 
 use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
-use taskwatch_harness::{ADMIN, ControlPlane, Operator, OperatorOptions, Tinyproxy, Workdir};
+use taskwatch_harness::{ADMIN, ControlPlane, Operator, OperatorOptions, Simulator, Tinyproxy, Workdir};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
-use crate::stage::plane;
+use crate::stage::{HUAWEI, SECRET, Stage, plane};
 
 /// 127.0.0.1, written so that it does not read as a loopback address: those are never proxied.
 const ELSEWHERE: &str = "2130706433";
@@ -75,4 +79,82 @@ async fn a_proxy_that_cannot_be_used_is_named_without_its_password() {
     let log = wrong.process().log();
     assert_eq!(exit.code, Some(1), "{log}");
     assert!(log.contains("HTTPS_PROXY cannot be used") && !log.contains("hidden"), "{log}");
+}
+
+/// A proxy to which every host is the simulator: a name that the public DNS does not have is resolved nowhere else. Returns its address.
+async fn parent(plain: String, tls: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(pass_on(client, plain.clone(), tls.clone()));
+        }
+    });
+    address
+}
+
+async fn pass_on(mut client: TcpStream, plain: String, tls: String) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    let mut upstream = if head.starts_with(b"CONNECT ") {
+        client.write_all(b"HTTP/1.0 200 Connection established\r\n\r\n").await?;
+        TcpStream::connect(tls).await?
+    } else {
+        let mut upstream = TcpStream::connect(plain).await?;
+        upstream.write_all(&head).await?;
+        upstream
+    };
+    tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn upstreams_are_reached_through_the_proxy_that_a_flag_names() {
+    const NAME: &str = "api.example.com";
+    let workdir = Workdir::new("proxy").unwrap();
+    let ca_file = workdir.path().join("ca.pem");
+    let mut stage = Stage::new("proxy-upstreams").await;
+    let tls = ["--tls-listen", "127.0.0.1:0", "--tls-name", NAME, "--ca-file", ca_file.to_str().unwrap()];
+    stage.simulator = Simulator::start(&tls).await.unwrap();
+    let simulator = stage.simulator.announcement().clone();
+    let at = |key: &str| simulator[key].as_str().unwrap().split_once("://").unwrap().1.to_owned();
+    let parent = parent(at("listening"), at("tlsListening")).await;
+    let proxy = Tinyproxy::before(&parent, "user", "pass1").await.unwrap();
+    let url = format!("http://user:p%61ss1@{}", proxy.address());
+    let operator = stage.operator(&["--upstream-proxy", &url, "--allow-http"]).await;
+
+    let token = json!({"kind": "token", "token": SECRET});
+    let password = json!({"kind": "password", "user": "u", "password": SECRET, "domain": "d"});
+    stage.scope(HUAWEI, "own", json!([token, password])).await;
+    stage.task(HUAWEI, "own", "task", json!([{"state": "RUNNING"}])).await;
+    stage.secret("own", json!({"token": SECRET, "username": "u", "password": SECRET, "domain": "d"})).await;
+    let secret = json!({"name": "own"});
+    let (http, https) = (format!("http://{NAME}"), format!("https://{NAME}"));
+    let (token, here) = (json!({"token": {"secretRef": secret}}), stage.simulator.url().to_owned());
+    let keystone = json!({"keystone": {"endpoint": http, "secretRef": secret, "project": {"name": "own"}}});
+    let bundle = std::fs::read_to_string(&ca_file).unwrap();
+    let cases =
+        [("local", &here, &token), ("plain", &http, &token), ("secure", &https, &token), ("half", &https, &keystone)];
+    for (name, endpoint, auth) in cases {
+        let tls = if endpoint == &https { json!({"caBundle": bundle}) } else { json!({}) };
+        let more = json!({"provider": {HUAWEI: {"endpoint": endpoint}}, "tls": tls});
+        stage.connection(name, HUAWEI, "own", auth.clone(), more).await;
+        stage.watch(name, name, "task", json!({})).await;
+        stage.until_row(name, "Running Unknown/TaskRunning False True/Observed Unknown R").await;
+    }
+
+    // By CONNECT or by forwarded requests; what is on this machine, not at all.
+    let [connects, gets, posts] = ["CONNECT", "GET", "POST"].map(|method| proxy.asked(method));
+    assert!(!connects.is_empty() && connects.iter().all(|to| *to == format!("{NAME}:443")), "{connects:?}");
+    assert!(!gets.is_empty() && gets.iter().all(|url| url.starts_with(&format!("{http}/"))), "{gets:?}");
+    assert!(!posts.is_empty() && posts.iter().all(|url| url.starts_with(&format!("{http}/v3/"))), "{posts:?}");
+    // Whose credential can be read on the way is told so. On this machine, there is none.
+    for (name, insecure) in [("local", false), ("plain", true), ("secure", false), ("half", true)] {
+        let said = stage.until_connection(name, "Connected").await;
+        assert_eq!(said.contains("its credential included, can be read on the way"), insecure, "{name}: {said}");
+    }
+    let log = operator.process().log();
+    assert!(!log.contains("pass1") && !log.contains("p%61ss1") && !log.contains(SECRET), "{log}");
 }

@@ -1,4 +1,4 @@
-//! Sends requests to upstreams: guarded, bounded, and without a will of its own (no redirects, no retries, no proxy).
+//! Sends requests to upstreams: guarded, bounded, and without a will of its own (no redirects, no retries, no proxy but the administrator's).
 
 mod body;
 mod client;

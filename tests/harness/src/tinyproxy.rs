@@ -36,6 +36,15 @@ impl Tinyproxy {
         Self::start_with(&format!("BasicAuth {user} {password}\n")).await
     }
 
+    /// Starts one that asks for this user name and password, and leaves everything to another proxy at `parent` (`host:port`), names
+    /// that are to be resolved included.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn before(parent: &str, user: &str, password: &str) -> Result<Self> {
+        Self::start_with(&format!("BasicAuth {user} {password}\nUpstream http {parent}\n")).await
+    }
+
     async fn start_with(more: &str) -> Result<Self> {
         let program = build("tinyproxy", &[], BUILD_LIMIT).await?.join("tinyproxy");
         for attempt in 1.. {
@@ -79,8 +88,14 @@ impl Tinyproxy {
     /// The targets that it was asked to connect to, as `host:port`, oldest first; each as often as it was asked.
     #[must_use]
     pub fn connects(&self) -> Vec<String> {
-        let log = self.log();
-        let asked = log.lines().filter_map(|line| line.split_once(": CONNECT "));
+        self.asked("CONNECT")
+    }
+
+    /// What it was asked for by this method, likewise: URLs, where that is not CONNECT.
+    #[must_use]
+    pub fn asked(&self, method: &str) -> Vec<String> {
+        let (log, method) = (self.log(), format!(": {method} "));
+        let asked = log.lines().filter_map(|line| line.split_once(&method));
         asked.filter_map(|(_, rest)| rest.split_whitespace().next()).map(str::to_owned).collect()
     }
 
