@@ -347,7 +347,9 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, error::ErrorKind};
+    use std::collections::BTreeSet;
+
+    use clap::{Arg, CommandFactory, error::ErrorKind};
 
     use super::*;
 
@@ -408,6 +410,30 @@ mod tests {
         assert_eq!(args.deny_provider, [ProviderName::CloudRu]);
         for name in AuthName::value_variants() {
             assert_eq!(name.to_possible_value().unwrap().get_name(), name.as_str());
+        }
+    }
+
+    #[test]
+    fn the_page_for_administrators_shows_what_can_be_given() {
+        let page = include_str!("../../docs/administration.md");
+        let command = Cli::command();
+        let known: Vec<_> = command.find_subcommand("run").unwrap().get_arguments().filter_map(Arg::get_long).collect();
+        let is_flag = |word: &&str| word.strip_prefix("--").is_some_and(|name| name.starts_with(char::is_alphabetic));
+        let words = page.split(|c: char| !c.is_ascii_lowercase() && c != '-').filter(is_flag);
+        let named: BTreeSet<_> =
+            words.filter_map(|word| word.strip_prefix("--")).filter(|name| *name != "help").collect();
+        for name in &named {
+            assert!(known.contains(name), "--{name} is no flag");
+        }
+        let limits = ["egress", "http", "upstream", "deny", "cluster-connections", "per-second", "per-namespace"];
+        for name in known.iter().filter(|name| limits.iter().any(|part| name.contains(part))) {
+            assert!(named.contains(name) || *name == "http-address", "--{name} is not on the page");
+        }
+        let examples: Vec<_> = page.lines().filter(|line| line.starts_with("--")).collect();
+        assert!(examples.len() > 4, "{examples:?}");
+        for example in examples {
+            let words = example.split_whitespace().take_while(|word| *word != "#");
+            run(&words.collect::<Vec<_>>());
         }
     }
 
