@@ -43,7 +43,7 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     let labelled = Stage::on(plane, "labelled").await;
     let operator = Operator::start(
         OperatorOptions::new(plane.kubeconfig(OPERATOR).unwrap())
-            .args(&["--secret-refresh-seconds", "1"])
+            .args(&["--secret-refresh-seconds", "1", "--max-watches-per-namespace", "2"])
             .env("POD_NAMESPACE", "taskwatch-system"),
     )
     .await
@@ -94,6 +94,24 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     .await
     .unwrap();
     named.until_connection("own", "Connected").await;
+    // One too many is not kept in memory: it is read when it is to be told. Which of two is the newer, if both are of one second, is open.
+    let new = ["second", "third"];
+    named.task(ASTRA, "own", "going", json!([{"state": "running"}])).await;
+    for name in new {
+        named.watch(name, "own", "going", json!({})).await;
+    }
+    eventually(SOON, "it is told that it is one too many", || async {
+        let statuses = [named.status(new[0]).await?, named.status(new[1]).await?];
+        let said = statuses.iter().map(|status| message(status, "Ready"));
+        ensure!(
+            said.clone().any(|said| said.contains("has more than 2 TaskWatches")),
+            "{:?}",
+            said.collect::<Vec<_>>()
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
     let log = operator.process().log();
     assert!(!log.contains("forbidden"), "{log}");
 
