@@ -15,6 +15,7 @@ use super::{
     look::Look,
     objects::{ConnectionObject, Identity, WatchObject, version},
     quarantine::Quarantine,
+    requested::Requested,
     unread::Unread,
 };
 use crate::{
@@ -289,8 +290,12 @@ impl Index {
         if watch.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let object = Arc::new(WatchObject::of(&watch.metadata, watch.spec)?);
+        let mut object = WatchObject::of(&watch.metadata, watch.spec)?;
         let key = object.identity.uid.clone();
+        let before = self.watches.get(&key).and_then(|entry| entry.object.requested.as_deref());
+        let handled = watch.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
+        object.requested = Requested::of(&watch.metadata, before, handled);
+        let object = Arc::new(object);
         let version = version(&watch.metadata);
         if !self.admit(&object) {
             let is_told = watch.status.as_ref().is_some_and(|status| decide::tells_of_limit(status, object.generation));

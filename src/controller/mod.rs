@@ -9,6 +9,7 @@
 //! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
 //! | [`access`], [`standing`] | which watch may use which connection, and what it is told of it |
 //! | `permits` | what a connection may use |
+//! | [`requested`] | a request to look now, by annotation |
 //! | [`census`], [`outside`] | how many watches of a namespace are served; those beyond |
 //! | [`quarantine`] | objects that are left alone after a panic |
 //! | [`status`], [`events`], [`writes`], [`allowance`] | what is written, and how much |
@@ -29,6 +30,7 @@ mod permits;
 mod quarantine;
 pub mod queue;
 pub mod readable;
+mod requested;
 mod resolve;
 mod sources;
 mod standing;

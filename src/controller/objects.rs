@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::look::Look;
+use super::{look::Look, requested::Requested};
 use crate::{
     api::{
         ALLOW_TTL, ClusterTaskConnection, ConnectionKind, FLUX_REQUESTED_AT, REQUESTED_AT, TaskConnection,
@@ -54,7 +54,7 @@ pub struct WatchObject {
     /// `metadata.creationTimestamp`.
     pub created: Timestamp,
     /// A refresh that is asked for by annotation.
-    pub requested_at: Option<String>,
+    pub requested: Option<Box<Requested>>,
     /// Whether Argo CD, Flux or Helm tracks it.
     pub tracked: bool,
     /// Whether the TTL may delete it all the same.
@@ -71,11 +71,17 @@ impl WatchObject {
             identity: identity(metadata)?,
             generation: metadata.generation.unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0),
-            requested_at: annotation(metadata, REQUESTED_AT).or_else(|| annotation(metadata, FLUX_REQUESTED_AT)),
+            requested: Requested::of(metadata, None, None),
             tracked: is_tracked(metadata),
             allow_ttl: annotation(metadata, ALLOW_TTL).is_some_and(|value| value == "true"),
             spec,
         })
+    }
+
+    /// The request to look that counts, by its value.
+    #[must_use]
+    pub fn requested_at(&self) -> Option<&str> {
+        self.requested.as_deref().and_then(Requested::value)
     }
 
     /// On whose account it is looked at.
@@ -208,11 +214,5 @@ mod tests {
         ] {
             assert_eq!(watch(&metadata).tracked, expected, "{metadata}");
         }
-    }
-
-    #[test]
-    fn our_own_refresh_annotation_goes_before_that_of_flux() {
-        let both = json!({"annotations": {REQUESTED_AT: "ours", FLUX_REQUESTED_AT: "theirs"}});
-        assert_eq!(watch(&both).requested_at.as_deref(), Some("ours"));
     }
 }

@@ -47,7 +47,7 @@ impl Controller {
                 generation: object.generation,
                 created: object.created,
                 uid: &identity.uid.0,
-                requested_at: object.requested_at.as_deref(),
+                requested_at: object.requested_at(),
                 tracked: object.tracked,
                 allow_ttl: object.allow_ttl,
             },

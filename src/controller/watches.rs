@@ -146,12 +146,12 @@ impl Controller {
             }
         }
         let handled = stored.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
-        if object.requested_at.is_some()
-            && object.requested_at != entry.ticket_for
-            && object.requested_at.as_deref() != handled
+        if let Some(requested) = object.requested_at()
+            && entry.ticket_for.as_deref() != Some(requested)
+            && handled != Some(requested)
         {
             entry.ticket += 1;
-            entry.ticket_for.clone_from(&object.requested_at);
+            entry.ticket_for = Some(requested.to_owned());
         }
         if is_busy && entry.observation.is_none() {
             // That nothing is known of it yet may be our own slowness: it is not told as the upstream's.
@@ -165,7 +165,7 @@ impl Controller {
                 generation: object.generation,
                 created: object.created,
                 uid: &key.0,
-                requested_at: object.requested_at.as_deref(),
+                requested_at: object.requested_at(),
                 tracked: object.tracked,
                 allow_ttl: object.allow_ttl,
             },
