@@ -7,10 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -64,8 +61,6 @@ pub(super) struct Actor {
     usage: Arc<TenantUsage>,
     /// Polled by the actor's own task: a task for each request would wake another thread each time.
     sent: FuturesUnordered<BoxFuture<'static, Sent>>,
-    /// Leave to read a list.
-    lists: Arc<Semaphore>,
     gate: Gate,
     told: Option<ConnectionHealth>,
     /// When the tasks were last counted by state.
@@ -81,8 +76,6 @@ const COUNTED: [(Option<TaskState>, &str); 4] = [
     (Some(TaskState::Running), "Running"),
     (Some(TaskState::Paused), "Paused"),
 ];
-/// So many lists of a connection are read at a time: each holds memory.
-const LISTS: usize = 2;
 
 impl Actor {
     /// An actor that has yet to run, on the account of `tenant`.
@@ -107,7 +100,6 @@ impl Actor {
             bench,
             usage,
             sent: FuturesUnordered::new(),
-            lists: Arc::new(Semaphore::new(LISTS)),
             gate: Gate::new(shared.shares.requests.clone(), tenant),
             told: None,
             counted: None,
@@ -205,7 +197,6 @@ impl Actor {
                 bench: self.bench.clone(),
             },
             lease: self.shared.shares.bodies.lease(&self.bench.tenant),
-            lists: Arc::clone(&self.lists),
             now,
         })
     }
@@ -227,7 +218,6 @@ impl Actor {
                 bench: self.bench.clone(),
             },
             lease: self.shared.shares.bodies.lease(&self.bench.tenant),
-            lists: Arc::clone(&self.lists),
             now: self.shared.clock.now(),
         })
     }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     decoding::Decoder,
@@ -26,8 +23,6 @@ pub(super) struct Listing {
     sieve: Sieve,
     /// For what the sieve holds.
     lease: Lease,
-    /// Leave to read a list.
-    _permit: OwnedSemaphorePermit,
     deadline: Instant,
     decoder: Decoder,
     /// Entries of the slices that were decoded already.
@@ -38,13 +33,13 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Sends the request and reads the head of the answer; holds its place among the connection's lists until it is dropped.
+    /// Sends the request and reads the head of the answer.
     pub(super) async fn open(
         channel: &Channel,
         request: Outgoing,
         scope: &Arc<str>,
         decoder: Decoder,
-        (lease, permit): (Lease, OwnedSemaphorePermit),
+        lease: Lease,
     ) -> Result<Box<Self>, Failure> {
         let deadline = Instant::now() + request.timeout;
         let (head, body) = channel.open(request).await?;
@@ -54,7 +49,6 @@ impl Listing {
             body,
             sieve: Sieve::default(),
             lease,
-            _permit: permit,
             deadline,
             decoder,
             sliced: 0,

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Instant as SystemInstant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use super::{
     decoding::Decoder,
@@ -25,8 +24,6 @@ pub(super) struct Errand {
     pub(super) decoder: Decoder,
     /// For what is read of a list.
     pub(super) lease: Lease,
-    /// Leave to read a list.
-    pub(super) lists: Arc<Semaphore>,
     pub(super) now: jiff::Timestamp,
 }
 
@@ -84,12 +81,8 @@ pub(super) async fn read_on(job: u64, kind: JobKind, started: SystemInstant, mut
 }
 
 async fn open(errand: Errand, kind: &JobKind, scope: &Arc<str>) -> News {
-    let Errand { channel, request, decoder, lease, lists, now: _ } = errand;
-    // It is never closed, and each that holds a permit ends within its request's time.
-    let Ok(permit) = lists.acquire_owned().await else {
-        return Whole::failed(kind, unsupported("lists")).into();
-    };
-    let result = match Listing::open(&channel, request, scope, decoder.clone(), (lease, permit)).await {
+    let Errand { channel, request, decoder, lease, now: _ } = errand;
+    let result = match Listing::open(&channel, request, scope, decoder.clone(), lease).await {
         Ok(mut listing) => listing.read().await.map(|part| (listing, part)),
         Err(failure) => Err(failure),
     };
