@@ -4,7 +4,11 @@
 //! before ([`super::planner`] asks for that at once). Until then nothing is concluded from the refusal. What was refused alone is
 //! that task's or scope's own affair.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -35,11 +39,15 @@ pub(super) struct Doubt {
     refused: Vec<Refused>,
     /// Answers to jobs from this one on decide.
     since: u64,
+    /// Until when it may be decided.
+    until: Option<Instant>,
     /// What is asked for to find out.
     witness: Option<Subject>,
     /// The newest one that was found to be its task's or scope's own.
     last: Option<Arc<Failure>>,
     log: VecDeque<(Instant, Tenant)>,
+    /// Jobs from this one on were asked for after the last refusal.
+    noted: u64,
 }
 
 /// So long a refusal is remembered: Huawei Cloud locks an access key for 5 minutes after 5 failures (upstreams.md §2.3).
@@ -48,6 +56,8 @@ const MEMORY: Duration = Duration::from_mins(5);
 const MOST: usize = 4;
 /// So many may be caused by what has not been good yet: the rest is left for finding out whether the credential is good at all.
 const MOST_DOUBTFUL: usize = 3;
+/// A doubt is open no longer than this: so many of them in a row, each of one refusal, are no more than may be.
+pub(super) const LONGEST: Duration = Duration::from_secs(75);
 /// So many of these by one tenant.
 const MOST_OF_TENANT: usize = 2;
 
@@ -68,9 +78,9 @@ impl Doubt {
     }
 
     /// Puts a refusal in doubt; `witness` is to be asked for, where nothing is yet.
-    pub(super) fn add(&mut self, refused: Refused, witness: Option<Subject>, next_job: u64) {
+    pub(super) fn add(&mut self, refused: Refused, witness: Option<Subject>, next_job: u64, now: Instant) {
         if !self.is_open() {
-            (self.since, self.witness) = (next_job, witness);
+            (self.since, self.witness, self.until) = (next_job, witness, Some(now + LONGEST));
         }
         self.refused.push(refused);
     }
@@ -82,13 +92,24 @@ impl Doubt {
 
     /// Ends the doubt. Returns what was refused.
     pub(super) fn close(&mut self) -> Vec<Refused> {
-        self.witness = None;
+        (self.witness, self.until) = (None, None);
         std::mem::take(&mut self.refused)
     }
 
+    /// When it ends undecided; none where there is no doubt.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// The first job whose answer could have decided it.
+    pub(super) fn since(&self) -> u64 {
+        self.since
+    }
+
     /// A credential was refused for a task or scope of `tenant`.
-    pub(super) fn note(&mut self, tenant: &Tenant, now: Instant) {
+    pub(super) fn note(&mut self, tenant: &Tenant, next_job: u64, now: Instant) {
         self.expire(now);
+        self.noted = next_job;
         self.log.push_back((now, tenant.clone()));
     }
 
@@ -108,20 +129,16 @@ impl Doubt {
         self.last = None;
     }
 
-    /// When the last one was.
-    pub(super) fn last_at(&self) -> Option<Instant> {
-        self.log.back().map(|(at, _)| *at)
+    /// Whether `job` was on its way already when the last refusal came.
+    pub(super) fn was_asked_before(&self, job: u64) -> bool {
+        !self.log.is_empty() && job < self.noted
     }
 
-    /// How many refusals there were of late.
-    pub(super) fn count(&mut self, now: Instant) -> usize {
+    /// Whether one more refusal, whoever causes it, would be too many. `is_shared`: not those of one tenant alone decide that.
+    pub(super) fn is_full(&mut self, is_shared: bool, now: Instant) -> bool {
         self.expire(now);
-        self.log.len()
-    }
-
-    /// Whether one more refusal, whoever causes it, would be too many.
-    pub(super) fn is_full(&mut self, now: Instant) -> bool {
-        self.count(now) >= MOST
+        let each = if is_shared { MOST - 1 } else { MOST };
+        self.latest(each).count() >= MOST
     }
 
     /// When one more refusal may be risked at all.
@@ -132,11 +149,20 @@ impl Doubt {
 
     /// When something of `tenant` may be asked for that has not been good yet; none for at once.
     pub(super) fn doubtful_ready_at(&self, tenant: &Tenant, now: Instant) -> Option<Instant> {
-        let nth_last = |times: &mut dyn DoubleEndedIterator<Item = Instant>, most: usize| times.rev().nth(most - 1);
-        let all = nth_last(&mut self.log.iter().map(|(at, _)| *at), MOST_DOUBTFUL);
-        let own = self.log.iter().filter(|(_, of)| of == tenant).map(|(at, _)| *at);
-        let own = nth_last(&mut own.collect::<Vec<_>>().into_iter(), MOST_OF_TENANT);
-        all.max(own).map(|at| at + MEMORY).filter(|at| *at > now)
+        let all = self.latest(MOST_OF_TENANT).nth(MOST_DOUBTFUL - 1);
+        let own = self.log.iter().rev().filter(|(_, of)| of == tenant).nth(MOST_OF_TENANT - 1);
+        all.max(own.map(|(at, _)| *at)).map(|at| at + MEMORY).filter(|at| *at > now)
+    }
+
+    /// The refusals, newest first, and no more than `each` of a tenant: requests that were on their way together may all be refused, and
+    /// that is no reason to let others wait.
+    fn latest(&self, each: usize) -> impl Iterator<Item = Instant> {
+        let mut counts = HashMap::new();
+        self.log.iter().rev().filter_map(move |(at, tenant)| {
+            let count = counts.entry(tenant).or_insert(0);
+            *count += 1;
+            (*count <= each).then_some(*at)
+        })
     }
 
     fn expire(&mut self, now: Instant) {
@@ -167,7 +193,7 @@ mod tests {
     #[test]
     fn only_a_later_answer_about_something_else_settles_a_doubt() {
         let mut doubt = Doubt::default();
-        doubt.add(refused("a"), Some(scope("b")), 5);
+        doubt.add(refused("a"), Some(scope("b")), 5, Instant::now());
         assert!(doubt.is_witness(&scope("b")) && !doubt.is_witness(&scope("c")));
         assert!(doubt.is_settled_by(4, &scope("b")).is_empty(), "asked before the refusal came");
         assert!(doubt.is_settled_by(6, &scope("a")).is_empty(), "the same again");
@@ -179,17 +205,34 @@ mod tests {
     async fn what_was_never_good_leaves_refusals_to_spare() {
         let (mut doubt, now) = (Doubt::default(), Instant::now());
         let later = now + Duration::from_secs(10);
-        doubt.note(&tenant("a"), now);
+        doubt.note(&tenant("a"), 1, now);
         assert_eq!(doubt.doubtful_ready_at(&tenant("a"), now), None);
-        doubt.note(&tenant("a"), later);
+        doubt.note(&tenant("a"), 1, later);
         assert_eq!(doubt.doubtful_ready_at(&tenant("a"), later), Some(now + MEMORY));
         assert_eq!(doubt.doubtful_ready_at(&tenant("b"), later), None, "another tenant still may");
-        doubt.note(&tenant("b"), later);
+        doubt.note(&tenant("b"), 1, later);
         assert_eq!(doubt.doubtful_ready_at(&tenant("c"), later), Some(now + MEMORY));
-        assert!(!doubt.is_full(later) && doubt.ready_at().is_none());
-        doubt.note(&tenant("c"), later);
-        assert!(doubt.is_full(later));
+        assert!(!doubt.is_full(true, later) && doubt.ready_at().is_none());
+        doubt.note(&tenant("c"), 1, later);
+        assert!(doubt.is_full(true, later));
         assert_eq!(doubt.ready_at(), Some(now + MEMORY));
-        assert!(!doubt.is_full(now + MEMORY));
+        assert!(!doubt.is_full(true, now + MEMORY));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_tenant_sent_at_once_does_not_count_against_others() {
+        let (mut doubt, now) = (Doubt::default(), Instant::now());
+        for _ in 0..8 {
+            doubt.note(&tenant("a"), 1, now);
+        }
+        assert_eq!(doubt.doubtful_ready_at(&tenant("b"), now), None);
+        assert!(
+            doubt.is_full(false, now) && !doubt.is_full(true, now),
+            "what others see succeed is not given up for one of them"
+        );
+        assert_eq!(doubt.doubtful_ready_at(&tenant("a"), now), Some(now + MEMORY));
+        doubt.note(&tenant("b"), 1, now);
+        assert_eq!(doubt.doubtful_ready_at(&tenant("c"), now), Some(now + MEMORY));
+        assert!(doubt.is_full(true, now));
     }
 }

@@ -271,6 +271,14 @@ impl Planner {
         self.list_at(scope, at);
     }
 
+    /// The scope's list, if it is due, is so at `at` at the earliest.
+    pub(super) fn list_not_before(&mut self, scope: &Arc<str>, at: Instant) {
+        if self.scopes.get(scope).is_some_and(|state| state.due.is_some_and(|due| due < at)) {
+            self.unschedule_list(scope);
+            self.list_at(scope, at);
+        }
+    }
+
     /// The scope's list is about to be asked for.
     pub(super) fn begin_run(&mut self, scope: &Arc<str>, now: Instant) {
         self.unschedule_list(scope);

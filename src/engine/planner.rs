@@ -200,6 +200,7 @@ impl Planner {
 
     /// The next request that may be sent now; none when all that is left must wait.
     pub fn next(&mut self, now: Instant) -> Option<Job> {
+        self.end_undecided_doubt(now);
         if self.hold.until(now).is_some() || self.is_occupied() {
             return None;
         }
@@ -328,7 +329,8 @@ impl Planner {
             return Some(now);
         }
         let places = self.places();
-        self.schedule.next_at(now, |tenant| places.are_free_for(tenant))
+        let work = self.schedule.next_at(now, |tenant| places.are_free_for(tenant));
+        work.into_iter().chain(self.doubt.until()).min()
     }
 
     fn pick(&mut self, now: Instant) -> Option<(Step, Tenant, Duration)> {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    doubt::{Refused, Subject},
+    doubt::{LONGEST, Refused, Subject},
     entry::{Entry, Place},
     job::JobKind,
     planner::{Planner, Running, Step},
@@ -104,19 +104,21 @@ impl Planner {
         let tenant = job.tenant.clone().unwrap_or_else(Tenant::shared);
         let is_good = self.is_good(&subject);
         // What was good and was on its way already when the last refusal came is the same refusal.
-        if !is_good || self.doubt.last_at().is_none_or(|last| job.asked > last) {
-            self.doubt.note(&tenant, now);
+        if !is_good || !self.doubt.was_asked_before(id) {
+            self.doubt.note(&tenant, self.next_job, now);
         }
+        let is_shared = self.schedule.tenants() > 1;
         let is_confirmed = self.hold.is_probing()
             || self.doubt.is_witness(&subject)
-            || is_good && (self.doubt.is_full(now) || self.doubt.is_open() && !self.doubt.is_about(&subject));
+            || (is_good || !is_shared) && self.doubt.is_full(is_shared, now)
+            || is_good && self.doubt.is_open() && !self.doubt.is_about(&subject);
         if !is_confirmed {
             let witness = if self.doubt.is_open() { None } else { self.witness(&subject, &tenant, false) };
             if self.doubt.is_open() || witness.is_some() || self.has_good_beside(&subject) {
                 let is_first = matches!(&job.kind, JobKind::List(_, None));
                 self.ask_first = witness.clone().or_else(|| self.ask_first.take());
                 let refused = Refused { subject, poll: job.poll, is_first, failure: failure.clone() };
-                self.doubt.add(refused, witness, self.next_job);
+                self.doubt.add(refused, witness, self.next_job, now);
                 return Consequence::Open;
             }
         }
@@ -199,6 +201,25 @@ impl Planner {
                 self.failed(*id, &own, false, *poll, now);
                 let wait = OWN_REFUSAL.0.saturating_mul(1 << times.min(16)).min(OWN_REFUSAL.1);
                 self.not_before(*id, now + wait);
+            }
+        }
+    }
+
+    /// Ends a doubt that was not decided in time, or that nothing is left to decide: what was asked to find out did not tell, and nothing
+    /// else is asked for. What was refused is asked for again, later, and with another token where there are tokens: that is cheap.
+    pub(super) fn end_undecided_doubt(&mut self, now: Instant) {
+        let Some(until) = self.doubt.until() else { return };
+        let is_asking =
+            self.ask_first.is_some() || !self.jobs.is_empty() || self.schedule.next_at(now, |_| true).is_some();
+        if is_asking && now < until {
+            return;
+        }
+        self.access.refused(self.doubt.since(), now);
+        for refused in self.doubt.close() {
+            self.settle_refused(&refused, true, now);
+            match &refused.subject {
+                Subject::Task(id) => self.not_before(*id, now + LONGEST),
+                Subject::Scope(name) => self.list_not_before(name, now + LONGEST),
             }
         }
     }

@@ -180,13 +180,102 @@ proptest! {
 
     #[test]
     fn all_invariants_hold_in_any_schedule(bounds in bounds(), ops in vec(op(), 1..120)) {
-        let mut rig = Rig::new(bounds);
-        for number in 0..TASKS {
-            rig.upstream.set(&number_to_task(number), TaskState::Running);
-        }
-        for op in ops {
-            apply(&mut rig, op);
-        }
-        mend(&mut rig);
+        mend(&mut after(bounds, ops));
     }
+}
+
+/// The beginning of a schedule that the test above has found: the rig, its upstream's tasks running, after these steps.
+fn after(bounds: Settings, ops: impl IntoIterator<Item = Op>) -> Rig {
+    let mut rig = Rig::new(bounds);
+    for number in 0..TASKS {
+        rig.upstream.set(&number_to_task(number), TaskState::Running);
+    }
+    for op in ops {
+        apply(&mut rig, op);
+    }
+    rig
+}
+
+fn advance(seconds: f64) -> Op {
+    Op::Advance(Duration::from_secs_f64(seconds))
+}
+
+/// The list was refused, what was asked to find out why was answered with "overloaded", and all tasks waited for the
+/// list.
+#[test]
+fn a_doubt_that_nothing_is_left_to_decide_ends() {
+    let bounds = |requests_per_second, burst, max_in_flight, lists, subtasks, exchanges| Settings {
+        requests_per_second,
+        burst,
+        max_in_flight,
+        mode: ModeChoice::Auto,
+        lists,
+        subtasks,
+        exchanges,
+        ..settings()
+    };
+    let slow = bounds(1.0, 1, 1, false, false, false);
+    let watches = |of: &[(usize, usize, bool)]| of.iter().map(|w| Op::Watch(w.0, w.1, w.2)).collect::<Vec<_>>();
+    let ops = [
+        vec![Op::Reconfigure(bounds(2.0, 5, 2, false, true, true), false)],
+        watches(&[(10, 0, true), (25, 1, false)]),
+        vec![advance(22.0), Op::Watch(26, 2, false), advance(104.001), Op::Pages(15), advance(13.0)],
+        watches(&[(3, 5, true), (14, 6, true), (11, 7, false), (0, 9, false), (4, 10, false)]),
+        vec![advance(240.0), Op::TokenLife(None, 95), advance(6.553)],
+        watches(&[(0, 17, false), (0, 1, false)]),
+        vec![Op::Reconfigure(slow.clone(), false), advance(0.0), Op::ForgetMany(4), Op::Watch(0, 13, false)],
+        vec![Op::Reconfigure(bounds(6.0, 2, 1, true, false, true), false), advance(5.612)],
+        vec![Op::Latency(Duration::from_millis(4167)), advance(93.978)],
+        vec![Op::Fault(Some(Fault::Overloaded(0)), 2), advance(2.0)],
+    ];
+    mend(&mut after(slow, ops.into_iter().flatten()));
+}
+
+/// A request that is sent at the very moment when a refusal comes is one more.
+#[test]
+fn a_refusal_of_what_was_asked_at_the_moment_of_the_last_one_counts() {
+    let bounds = |burst, max_in_flight, mode, lists| Settings {
+        requests_per_second: 1.0,
+        burst,
+        max_in_flight,
+        mode,
+        lists,
+        subtasks: false,
+        exchanges: false,
+        ..settings()
+    };
+    let watch = |key, task| Op::Watch(key, task, false);
+    let ops = [
+        vec![watch(23, 41), advance(91.749), watch(6, 1), Op::Latency(Duration::from_millis(5681))],
+        vec![Op::Watch(17, 52, true), advance(32.061), watch(0, 0), watch(0, 2), advance(78.0), watch(0, 2)],
+        vec![Op::Reconfigure(bounds(2, 2, ModeChoice::Auto, false), true), watch(0, 2), advance(0.0)],
+        vec![Op::Fault(Some(Fault::Refused), 2), watch(0, 0), advance(244.0)],
+    ];
+    mend(&mut after(bounds(1, 3, ModeChoice::List, true), ops.into_iter().flatten()));
+}
+
+/// A token ends unsaid in the middle of a list, and what had been good with it is not asked for any more.
+#[test]
+fn a_doubt_ends_though_nothing_bears_witness() {
+    let bounds = |requests_per_second, burst, max_in_flight, mode, lists, subtasks, exchanges| Settings {
+        requests_per_second,
+        burst,
+        max_in_flight,
+        mode,
+        lists,
+        subtasks,
+        exchanges,
+        ..settings()
+    };
+    let latency = |millis| Op::Latency(Duration::from_millis(millis));
+    let watch = |key, task| Op::Watch(key, task, false);
+    let ops = [
+        vec![latency(240), watch(37, 0), Op::Watch(2, 38, true), watch(14, 16), advance(2.288), latency(1259)],
+        vec![Op::Vanish(52), Op::Watch(39, 17, true), advance(1.097), watch(4, 45), Op::Pages(1)],
+        vec![Op::TokenLife(None, 29), Op::Fault(Some(Fault::Overloaded(1)), 3), advance(81.411), watch(8, 52)],
+        vec![advance(12.0), Op::ForgetMany(12)],
+        vec![Op::Reconfigure(bounds(18.0, 19, 1, ModeChoice::List, true, false, true), true)],
+        vec![advance(119.0), Op::WatchMany(5)],
+    ];
+    mend(&mut after(bounds(9.0, 1, 3, ModeChoice::Auto, false, true, false), ops.into_iter().flatten()));
 }
