@@ -8,12 +8,10 @@ use std::{
 
 /// What is none of the known ones.
 const OTHER: &str = "other";
-/// The HTTP statuses that are shown as they are: those that are registered for success and redirection, and the errors that API servers and
-/// gateways answer with.
+/// The HTTP statuses that are shown as they are: those that API servers and gateways answer with.
 const STATUSES: &[&str] = &[
-    "200", "201", "202", "203", "204", "205", "206", "207", "208", "226", "300", "301", "302", "303", "304", "305",
-    "307", "308", "400", "401", "403", "404", "405", "406", "408", "409", "410", "412", "413", "415", "422", "429",
-    "431", "500", "501", "502", "503", "504",
+    "200", "201", "202", "204", "206", "301", "302", "303", "304", "307", "308", "400", "401", "403", "404", "405",
+    "408", "409", "410", "413", "415", "422", "429", "500", "502", "503", "504",
 ];
 /// Reasons for no answer are the operator's own words, of which there are some; more than this and somebody else writes them.
 const MAX_WORDS: usize = 32;

@@ -212,8 +212,9 @@ fn large(place: &Place) -> Vec<Value> {
 /// Statuses as large as the schema lets them be, as an earlier release may have written them; then a start with all that.
 async fn restart_with_statuses(scene: &super::Scene<'_>) -> anyhow::Result<()> {
     let text = |length: usize| "<".repeat(length);
-    let item = json!({"id": text(200), "name": text(250), "state": "Failed", "errorCode": text(250), "errorMessage": text(500)});
-    let status = json!({"status": {"state": "Running", "subtasks": {"total": 32, "items": vec![item; 18]}}});
+    let outputs: serde_json::Map<_, _> = (0..32).map(|n| (format!("output{n}"), json!(text(512)))).collect();
+    let details = vec![json!({"type": "t", "title": text(256), "detail": text(1024)}); 8];
+    let status = json!({"status": {"state": "Running", "outputs": outputs, "stateDetails": details}});
     let put = |n: usize| {
         let object = watch(ATTACKER[0], &scene.place.nth(n), "none", "task", json!({}));
         let status = &status;
@@ -221,7 +222,8 @@ async fn restart_with_statuses(scene: &super::Scene<'_>) -> anyhow::Result<()> {
     };
     let statuses: Vec<_> = futures::stream::iter(0..250).map(put).buffer_unordered(16).collect().await;
     let written = statuses.iter().filter(|one| one.is_ok()).count();
-    anyhow::ensure!(written > 200, "only {written} statuses could be written");
+    let refused = statuses.iter().find_map(|one| one.as_ref().err());
+    anyhow::ensure!(written > 200, "only {written} statuses could be written: {refused:?}");
     let took = scene.subject.restart().await?;
     anyhow::ensure!(took < std::time::Duration::from_secs(30), "ready after {took:?} only");
     scene.measure_from.store(super::super::now_ms() + 1000, std::sync::atomic::Ordering::Relaxed);
