@@ -13,7 +13,7 @@ use super::super::upstream::{Kind, Provider, Reply, Request, State, task};
 
 const CONNECTIONS: usize = 24;
 const WATCHES: usize = 2000;
-const ANNOTATIONS: usize = 3000;
+const ANNOTATIONS: usize = 8000;
 /// How many there must be in all.
 const ALL: usize = 10_000;
 
