@@ -181,8 +181,17 @@ impl Planner {
             }
             // An upstream that cannot filter has its task shown without parts, and is not asked again.
             Err(failure) if failure.class == FailureClass::InvalidRequest => self.subtasks_refused = true,
-            Err(failure) if failure.class == FailureClass::NotFound => {}
-            Err(failure) => return self.failed(id, &failure, again, poll, now),
+            Err(failure) => match failure.class {
+                // The task itself was seen: that its parts cannot be read hides it from nobody.
+                FailureClass::NotFound
+                | FailureClass::ScopeNotFound
+                | FailureClass::PermissionDenied
+                | FailureClass::InvalidAnswer
+                | FailureClass::InvalidRequest => {}
+                FailureClass::AuthenticationFailed | FailureClass::RateLimited | FailureClass::UpstreamUnavailable => {
+                    return self.failed(id, &failure, again, poll, now);
+                }
+            },
         }
         self.observe(id, Arc::new(found), poll, now);
     }

@@ -298,11 +298,21 @@ impl Planner {
             return limit;
         }
         let is_careful = self.hold.is_probing() || !self.access.is_proven() || self.doubt.is_open();
-        if is_careful { 1 } else { limit }
+        // Of two tenants each may try: one whose request is not answered does not hold up the other.
+        let careful = if self.is_shared() { 2 } else { 1 };
+        if is_careful { limit.min(careful) } else { limit }
+    }
+
+    /// Whether there are several tenants with requests that wait or are in flight.
+    pub(super) fn is_shared(&self) -> bool {
+        let in_flight = self.jobs.values().filter_map(|job| job.tenant.as_ref());
+        let others = in_flight.filter(|tenant| !self.schedule.has(tenant));
+        let waiting = self.schedule.tenants();
+        waiting > 1 || waiting == 1 && others.count() > 0
     }
 
     fn places(&self) -> Places<'_> {
-        Places { jobs: &self.jobs, is_shared: self.schedule.tenants() > 1, limit: self.in_flight_limit() }
+        Places { jobs: &self.jobs, is_shared: self.is_shared(), limit: self.in_flight_limit() }
     }
 
     /// What continues a poll that nobody wants any more is not asked.
@@ -335,8 +345,8 @@ impl Planner {
 
     fn pick(&mut self, now: Instant) -> Option<(Step, Tenant, Duration)> {
         loop {
-            let limit = self.in_flight_limit();
-            let places = Places { jobs: &self.jobs, is_shared: self.schedule.tenants() > 1, limit };
+            let (limit, is_shared) = (self.in_flight_limit(), self.is_shared());
+            let places = Places { jobs: &self.jobs, is_shared, limit };
             let (tenant, next) = self.schedule.take(now, |tenant| places.are_free_for(tenant))?;
             match next {
                 Next::Step(step) => return Some((step, tenant, Duration::ZERO)),

@@ -107,7 +107,7 @@ impl Planner {
         if !is_good || !self.doubt.was_asked_before(id) {
             self.doubt.note(&tenant, self.next_job, now);
         }
-        let is_shared = self.schedule.tenants() > 1;
+        let is_shared = self.is_shared();
         let is_confirmed = self.hold.is_probing()
             || self.doubt.is_witness(&subject)
             || (is_good || !is_shared) && self.doubt.is_full(is_shared, now)

@@ -111,6 +111,11 @@ impl Schedule {
         self.lanes.len()
     }
 
+    /// Whether this tenant has.
+    pub(super) fn has(&self, tenant: &Tenant) -> bool {
+        self.lanes.contains_key(tenant)
+    }
+
     /// When there is something to ask for the tenants that may ask; not in the future means now.
     pub(super) fn next_at(&self, now: Instant, may: impl Fn(&Tenant) -> bool) -> Option<Instant> {
         let at = |lane: &Lane| if lane.is_ready_at_once() { Some(now) } else { lane.due.first().map(|(at, _)| *at) };

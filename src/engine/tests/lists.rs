@@ -141,7 +141,7 @@ fn new_watches_in_list_mode_are_served_at_once() {
 
 #[test]
 fn sub_tasks_come_by_their_own_request_or_not_at_all() {
-    for fault in [None, Some(Fault::FilterIgnored), Some(Fault::SubtasksRefused)] {
+    for fault in [None, Some(Fault::FilterIgnored), Some(Fault::SubtasksRefused), Some(Fault::SubtasksGarbage)] {
         let mut rig = Rig::with_tasks(Settings { subtasks: true, ..settings() }, 3, false);
         rig.upstream.fault = fault;
         rig.run(2 * MINUTE);
@@ -149,7 +149,7 @@ fn sub_tasks_come_by_their_own_request_or_not_at_all() {
         let gets = rig.count(rig.start, is_get);
         assert!((30..45).contains(&gets), "{gets}");
         assert!(if fault == Some(Fault::SubtasksRefused) { asked <= 3 } else { asked + 3 >= gets }, "{asked}");
-        assert!((0..3).all(|number| rig.watched(number).troubles.is_empty()));
+        assert!((0..3).all(|number| rig.watched(number).troubles.is_empty() && !rig.watched(number).seen.is_empty()));
     }
 }
 

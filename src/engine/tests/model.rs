@@ -28,6 +28,7 @@ pub enum Fault {
     DuplicatedItems,
     MissingItems,
     SubtasksRefused,
+    SubtasksGarbage,
     FilterIgnored,
     TokenDown,
     TokenRefused,
@@ -133,6 +134,7 @@ impl Upstream {
             }
             (Some(Fault::ContinueRefused), JobKind::List(_, Some(_)))
             | (Some(Fault::SubtasksRefused), JobKind::Subtasks(_)) => Some((FailureClass::InvalidRequest, None)),
+            (Some(Fault::SubtasksGarbage), JobKind::Subtasks(_)) => Some((FailureClass::InvalidAnswer, None)),
             _ => None,
         };
         let (result, retry_after) = match failure {

@@ -53,6 +53,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(Fault::DuplicatedItems),
         Just(Fault::MissingItems),
         Just(Fault::SubtasksRefused),
+        Just(Fault::SubtasksGarbage),
         Just(Fault::FilterIgnored),
         Just(Fault::TokenDown),
         Just(Fault::TokenRefused),

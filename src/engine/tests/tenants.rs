@@ -172,6 +172,18 @@ fn inv_7_requests_that_are_not_answered_leave_places_to_others() {
 }
 
 #[test]
+fn inv_7_a_first_request_that_is_not_answered_holds_up_no_other_tenant() {
+    let mut rig = Rig::new(Settings { requests_per_second: 50.0, burst: 50, min_period: SECOND, ..settings() });
+    (rig.upstream.fault, rig.upstream.only) = (Some(Fault::Down), Some("evil"));
+    rig.upstream.only_latency = Some(15 * SECOND);
+    watch(&mut rig, "evil/s", 100, 1, 5 * SECOND);
+    rig.run(SECOND / 10);
+    watch(&mut rig, "good/s", 0, 2, 5 * SECOND);
+    rig.run(SECOND);
+    assert!((0..2).all(|key| !rig.watched(key).seen.is_empty()));
+}
+
+#[test]
 fn no_more_than_two_lists_are_read_at_a_time() {
     let mut rig = Rig::new(Settings { mode: ModeChoice::List, max_in_flight: 64, min_period: SECOND, ..settings() });
     rig.upstream.latency = 3 * SECOND;
