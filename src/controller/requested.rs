@@ -52,10 +52,16 @@ impl Requested {
 /// Whether `theirs` is the later request. Usually both are times; where they are not, the one that was handled last counts, so that a
 /// restart makes no request of what had been handled.
 fn is_later(theirs: &str, ours: &str, handled: Option<&str>) -> bool {
-    match (theirs.parse::<Timestamp>(), ours.parse::<Timestamp>()) {
-        (Ok(theirs), Ok(ours)) => theirs > ours,
+    match (time(theirs), time(ours)) {
+        (Some(theirs), Some(ours)) => theirs > ours,
         _ => handled == Some(theirs),
     }
+}
+
+/// A time as people and tools write it there: by RFC 3339, or in seconds since 1970 (`date +%s`).
+fn time(value: &str) -> Option<Timestamp> {
+    let seconds = || value.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    value.parse().ok().or_else(seconds)
 }
 
 #[cfg(test)]
@@ -98,9 +104,11 @@ mod tests {
             (early, late, Some(early), late),
             (late, early, Some(early), late),
             (late, early, None, late),
-            ("1", "2", Some("2"), "2"),
-            ("1", "2", Some("1"), "1"),
-            ("1", late, None, "1"),
+            ("a", "b", Some("b"), "b"),
+            ("a", "b", Some("a"), "a"),
+            ("a", late, None, "a"),
+            ("1795766399", early, Some("1795766399"), early),
+            ("1795770001", early, None, "1795770001"),
         ] {
             let found = Requested::of(&meta(Some(ours), Some(theirs)), None, handled).unwrap();
             assert_eq!(found.value(), Some(expected), "{ours} {theirs} {handled:?}");

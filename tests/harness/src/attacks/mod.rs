@@ -67,6 +67,9 @@ pub struct Options {
 const QUIET: Duration = Duration::from_secs(15);
 /// How long memory may take to be back at its level.
 const SETTLE: Duration = Duration::from_secs(25);
+/// How long what is deleted may be told of after an attack with large or many objects; looked at so often.
+const DIGEST: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(3);
 /// How much of it may stay: a quarter, and what an allocator keeps.
 const SLACK: u64 = 16 << 20;
 
@@ -194,6 +197,9 @@ impl Stage {
         self.note_shown().await;
         drop(plays);
         self.ground.clean().await?;
+        if attacks.iter().any(|attack| !attack.together) {
+            self.digest(quiet).await?;
+        }
         let bound = quiet.after + quiet.after / 4 + SLACK;
         let after = self.subject.settle(bound, SETTLE).await?;
         let health = self.subject.health(from);
@@ -218,6 +224,19 @@ impl Stage {
             all => ("all", "together", format!("{} attacks at once, for {} s", all.len(), time.as_secs())),
         };
         Ok(Row { finding: finding.to_owned(), name: name.to_owned(), what, lags, peak: health.peak, after, faults })
+    }
+
+    /// Waits until the API server has told of all that was deleted: of large objects that takes seconds, and is not the next attack's.
+    async fn digest(&self, quiet: &Row) -> Result<()> {
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < DIGEST {
+            let from = now_ms();
+            tokio::time::sleep(LOOK).await;
+            if self.canary.lags(from, now_ms()).await?.poll <= lags::bar(quiet.lags.poll) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Keeps what the operator shows now: the objects of an attack are deleted after it.
