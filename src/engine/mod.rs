@@ -38,6 +38,7 @@ mod inbox;
 pub mod job;
 mod listing;
 pub mod lists;
+mod places;
 pub mod planner;
 mod planted;
 mod refusals;

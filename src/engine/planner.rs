@@ -16,6 +16,7 @@ use super::{
     doubt::{Doubt, Subject},
     entry::{Entry, Place},
     hold::{Hold, Trouble},
+    places::Places,
     schedule::{Demand, Item, Next, Schedule},
     scope::Scope,
     tasks::{TaskId, Tasks},
@@ -82,25 +83,6 @@ pub struct Planner {
     pub(super) subtasks_refused: bool,
     pub(super) last_success: Option<Instant>,
     pub(super) out: Vec<Delivery<Instant>>,
-}
-
-/// Who may have one more request in flight.
-struct Places<'p> {
-    jobs: &'p HashMap<u64, Running>,
-    is_shared: bool,
-    limit: usize,
-}
-
-impl Places<'_> {
-    /// Where there are several tenants, each may have as many in flight as are free: so none of them fills all places with requests that
-    /// are not answered.
-    fn are_free_for(&self, tenant: &Tenant) -> bool {
-        if !self.is_shared || self.jobs.is_empty() {
-            return true;
-        }
-        let own = self.jobs.values().filter(|job| job.tenant.as_ref() == Some(tenant)).count();
-        own < self.limit.saturating_sub(self.jobs.len()).max(1)
-    }
 }
 
 impl Planner {
@@ -287,34 +269,6 @@ impl Planner {
         self.tasks.values().filter(|entry| entry.place != Place::Done && entry.state() == state).count()
     }
 
-    /// Whether nothing more can be sent before an answer comes.
-    fn is_occupied(&self) -> bool {
-        self.jobs.len() >= self.in_flight_limit() || self.access.is_waiting()
-    }
-
-    fn in_flight_limit(&self) -> usize {
-        let limit = self.settings.max_in_flight.max(1);
-        if self.ask_first.is_some() {
-            return limit;
-        }
-        let is_careful = self.hold.is_probing() || !self.access.is_proven() || self.doubt.is_open();
-        // Of two tenants each may try: one whose request is not answered does not hold up the other.
-        let careful = if self.is_shared() { 2 } else { 1 };
-        if is_careful { limit.min(careful) } else { limit }
-    }
-
-    /// Whether there are several tenants with requests that wait or are in flight.
-    pub(super) fn is_shared(&self) -> bool {
-        let in_flight = self.jobs.values().filter_map(|job| job.tenant.as_ref());
-        let others = in_flight.filter(|tenant| !self.schedule.has(tenant));
-        let waiting = self.schedule.tenants();
-        waiting > 1 || waiting == 1 && others.count() > 0
-    }
-
-    fn places(&self) -> Places<'_> {
-        Places { jobs: &self.jobs, is_shared: self.is_shared(), limit: self.in_flight_limit() }
-    }
-
     /// What continues a poll that nobody wants any more is not asked.
     fn drop_unneeded_steps(&mut self, now: Instant) {
         if !self.schedule.has_steps() {
@@ -345,8 +299,7 @@ impl Planner {
 
     fn pick(&mut self, now: Instant) -> Option<(Step, Tenant, Duration)> {
         loop {
-            let (limit, is_shared) = (self.in_flight_limit(), self.is_shared());
-            let places = Places { jobs: &self.jobs, is_shared, limit };
+            let places = Places::of(&self.jobs, self.is_shared(), self.in_flight_limit());
             let (tenant, next) = self.schedule.take(now, |tenant| places.are_free_for(tenant))?;
             match next {
                 Next::Step(step) => return Some((step, tenant, Duration::ZERO)),
