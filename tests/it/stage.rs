@@ -33,7 +33,8 @@ pub async fn plane() -> &'static ControlPlane {
 /// Installs the definitions, and waits until their objects can be had.
 pub async fn install(plane: &ControlPlane) -> Result<()> {
     let crds = workspace_root().join("crds").display().to_string();
-    plane.kubectl(&["apply", "--filename", &crds]).await?.success()?;
+    // By the server, which takes it from several tests at a time.
+    plane.kubectl(&["apply", "--server-side", "--force-conflicts", "--filename", &crds]).await?.success()?;
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"]).await?.success()?;
     let client = plane.client(ADMIN).await?;
     eventually(SOON, "the new kinds are served", || async {

@@ -25,6 +25,8 @@ const ADMIN_PASSWORD: &str = "adminpw";
 pub struct Keystone {
     process: Process,
     url: String,
+    /// Held by the request of the administrator that is under way.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// A user, and the project on which it has the role `member`.
@@ -72,7 +74,7 @@ impl Keystone {
         command.arg(source.join("serve.py")).arg(port.to_string());
         command.env("OS_KEYSTONE_CONFIG_FILES", config).env("PYTHONDONTWRITEBYTECODE", "1");
         let process = Process::start(&workdir, "keystone", &command)?.tail_on_panic(20);
-        Ok(Self { process, url: format!("http://127.0.0.1:{port}/v3") })
+        Ok(Self { process, url: format!("http://127.0.0.1:{port}/v3"), turn: tokio::sync::Mutex::default() })
     }
 
     async fn wait_ready(&self) -> Result<()> {
@@ -143,10 +145,17 @@ impl Keystone {
     /// When there is no answer or it is no 2xx.
     pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map(ToString::to_string);
+        // One at a time: there is one worker, and one writer of the database.
+        let _turn = self.turn.lock().await;
         let mut tokens = 0;
         loop {
             tokens += 1;
-            let token = self.sign_in().await?;
+            let token = match self.sign_in().await {
+                Ok(token) => token,
+                // It has one worker, which may have much to do.
+                Err(_) if tokens < TOKENS => continue,
+                Err(error) => return Err(error),
+            };
             let answer = http::exchange(method, &self.url, path, &[("X-Auth-Token", &token)], body.as_deref()).await?;
             match answer.status {
                 200..300 => return Ok(serde_json::from_str(&answer.body).unwrap_or_default()),
