@@ -59,8 +59,7 @@ impl Controller {
             Err(unusable) => (unusable, None),
         };
         if usability == Usability::Usable {
-            let namespace = object.identity.namespace.as_deref().unwrap_or(&self.sight.own_namespace);
-            self.destinations.opened(id, &object, namespace);
+            self.destinations.opened(id, &object, self.material_namespace(&object));
         }
         self.settle(id, usability.clone(), fingerprint);
         self.write_connection(id, &object, &usability).await?;
@@ -120,10 +119,15 @@ impl Controller {
         }
     }
 
+    /// Where the Secret and the certificates of a connection are (design §4).
+    fn material_namespace<'a>(&'a self, object: &'a ConnectionObject) -> &'a str {
+        object.identity.namespace.as_deref().unwrap_or(&self.sight.own_namespace)
+    }
+
     /// Reads the Secret and the certificates that a connection names: of its own namespace, or of the operator's for a
     /// `ClusterTaskConnection` (design §4).
     async fn material(&self, object: &ConnectionObject) -> Result<Result<Material, Usability>, Error> {
-        let namespace = object.identity.namespace.as_deref().unwrap_or(&self.sight.own_namespace);
+        let namespace = self.material_namespace(object);
         let Some(auth) = object.spec.auth.member() else {
             return Ok(Err(Usability::Invalid(
                 "spec.auth names no credential, or more than one: give exactly one".to_owned(),

@@ -15,7 +15,6 @@ use super::{
     look::Look,
     objects::{ConnectionObject, Identity, WatchObject, version},
     quarantine::Quarantine,
-    requested::Requested,
     unread::Unread,
 };
 use crate::{
@@ -294,7 +293,9 @@ impl Index {
         let key = object.identity.uid.clone();
         let before = self.watches.get(&key).and_then(|entry| entry.object.requested.as_deref());
         let handled = watch.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
-        object.requested = Requested::of(&watch.metadata, before, handled);
+        if let Some(requested) = &mut object.requested {
+            requested.settle(before, handled);
+        }
         let object = Arc::new(object);
         let version = version(&watch.metadata);
         if !self.admit(&object) {

@@ -71,7 +71,7 @@ impl WatchObject {
             identity: identity(metadata)?,
             generation: metadata.generation.unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0),
-            requested: Requested::of(metadata, None, None),
+            requested: Requested::of(metadata),
             tracked: is_tracked(metadata),
             allow_ttl: annotation(metadata, ALLOW_TTL).is_some_and(|value| value == "true"),
             spec,

@@ -147,18 +147,12 @@ mod tests {
     use super::*;
     use crate::{
         api::TaskConnection,
+        controller::resolve,
         ops::args::{AuthName, ProviderName},
     };
 
     fn object(endpoint: &str, auth: &Value) -> ConnectionObject {
-        let provider = json!({"huaweiCloud": {"endpoint": endpoint, "projectID": "p"}});
-        let object: TaskConnection = serde_json::from_value(json!({
-            "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
-            "metadata": {"name": "c", "namespace": "n", "uid": "c"},
-            "spec": {"provider": provider, "auth": auth},
-        }))
-        .unwrap();
-        object.into()
+        resolve::tests::object(&json!({"huaweiCloud": {"endpoint": endpoint, "projectID": "p"}}), auth)
     }
 
     fn token() -> Value {

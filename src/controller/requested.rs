@@ -18,18 +18,27 @@ pub struct Requested {
 const NAMES: [&str; 2] = [REQUESTED_AT, FLUX_REQUESTED_AT];
 
 impl Requested {
-    /// The annotations of an object; none where it has neither. `before`: those that it had, where it was known; `handled`: the value that
-    /// was acted upon last.
+    /// The annotations of an object that is new here; none where it has neither.
     #[must_use]
-    pub fn of(meta: &ObjectMeta, before: Option<&Self>, handled: Option<&str>) -> Option<Box<Self>> {
+    pub fn of(meta: &ObjectMeta) -> Option<Box<Self>> {
         let values = NAMES.map(|name| meta.annotations.as_ref()?.get(name).cloned());
-        let given = |at: usize| values.get(at).and_then(Option::as_deref);
-        let latest = match (given(0), given(1)) {
-            (None, None) => return None,
-            (Some(_), None) => 0,
+        let is_given = values.iter().any(Option::is_some);
+        is_given.then(|| {
+            let mut requested = Box::new(Self { values, latest: 0 });
+            requested.settle(None, None);
+            requested
+        })
+    }
+
+    /// Finds out which counts. `before`: the annotations that the object had, where it was known; `handled`: the value that was acted
+    /// upon last.
+    pub fn settle(&mut self, before: Option<&Self>, handled: Option<&str>) {
+        let [ours, theirs] = &self.values;
+        self.latest = match (ours, theirs) {
+            (_, None) => 0,
             (None, Some(_)) => 1,
             (Some(ours), Some(theirs)) => {
-                let changed = |at: usize| before.is_some_and(|before| before.values.get(at) != values.get(at));
+                let changed = |at: usize| before.is_some_and(|before| before.values.get(at) != self.values.get(at));
                 match (changed(0), changed(1)) {
                     (true, false) => 0,
                     (false, true) => 1,
@@ -39,7 +48,6 @@ impl Requested {
                 }
             }
         };
-        Some(Box::new(Self { values, latest }))
     }
 
     /// The value that counts.
@@ -70,6 +78,17 @@ mod tests {
 
     use super::*;
 
+    fn requested(
+        ours: Option<&str>,
+        theirs: Option<&str>,
+        before: Option<&Requested>,
+        handled: Option<&str>,
+    ) -> Option<Box<Requested>> {
+        let mut requested = Requested::of(&meta(ours, theirs))?;
+        requested.settle(before, handled);
+        Some(requested)
+    }
+
     fn meta(ours: Option<&str>, theirs: Option<&str>) -> ObjectMeta {
         let annotations: BTreeMap<_, _> = NAMES
             .iter()
@@ -92,7 +111,7 @@ mod tests {
             (Some("b"), Some("2"), Some("2")),
             (Some("b"), None, Some("b")),
         ] {
-            before = Requested::of(&meta(ours, theirs), before.as_deref(), Some("a"));
+            before = requested(ours, theirs, before.as_deref(), Some("a"));
             assert_eq!(before.as_deref().and_then(Requested::value), expected, "{ours:?} {theirs:?}");
         }
     }
@@ -110,7 +129,7 @@ mod tests {
             ("1795766399", early, Some("1795766399"), early),
             ("1795770001", early, None, "1795770001"),
         ] {
-            let found = Requested::of(&meta(Some(ours), Some(theirs)), None, handled).unwrap();
+            let found = requested(Some(ours), Some(theirs), None, handled).unwrap();
             assert_eq!(found.value(), Some(expected), "{ours} {theirs} {handled:?}");
         }
     }

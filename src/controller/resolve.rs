@@ -200,13 +200,13 @@ fn invalid(message: &str) -> Usability {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::api::TaskConnection;
 
-    fn object(provider: &Value, auth: &Value) -> ConnectionObject {
+    pub(in crate::controller) fn object(provider: &Value, auth: &Value) -> ConnectionObject {
         let object: TaskConnection = serde_json::from_value(json!({
             "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
             "metadata": {"name": "c", "namespace": "n", "uid": "c"},

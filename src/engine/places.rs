@@ -41,8 +41,7 @@ impl Planner {
         }
         let is_careful = self.hold.is_probing() || !self.access.is_proven() || self.doubt.is_open();
         // Of two tenants each may try: one whose request is not answered does not hold up the other.
-        let careful = if self.is_shared() { 2 } else { 1 };
-        if is_careful { limit.min(careful) } else { limit }
+        if is_careful { limit.min(if self.is_shared() { 2 } else { 1 }) } else { limit }
     }
 
     /// Whether there are several tenants with requests that wait or are in flight.

@@ -197,6 +197,18 @@ fn after(bounds: Settings, ops: impl IntoIterator<Item = Op>) -> Rig {
     rig
 }
 
+fn plain(
+    requests_per_second: f64,
+    burst: u32,
+    max_in_flight: usize,
+    mode: ModeChoice,
+    lists: bool,
+    subtasks: bool,
+    exchanges: bool,
+) -> Settings {
+    Settings { requests_per_second, burst, max_in_flight, mode, lists, subtasks, exchanges, ..settings() }
+}
+
 fn advance(seconds: f64) -> Op {
     Op::Advance(Duration::from_secs_f64(seconds))
 }
@@ -205,15 +217,8 @@ fn advance(seconds: f64) -> Op {
 /// list.
 #[test]
 fn a_doubt_that_nothing_is_left_to_decide_ends() {
-    let bounds = |requests_per_second, burst, max_in_flight, lists, subtasks, exchanges| Settings {
-        requests_per_second,
-        burst,
-        max_in_flight,
-        mode: ModeChoice::Auto,
-        lists,
-        subtasks,
-        exchanges,
-        ..settings()
+    let bounds = |rate, burst, most, lists, subtasks, exchanges| {
+        plain(rate, burst, most, ModeChoice::Auto, lists, subtasks, exchanges)
     };
     let slow = bounds(1.0, 1, 1, false, false, false);
     let watches = |of: &[(usize, usize, bool)]| of.iter().map(|w| Op::Watch(w.0, w.1, w.2)).collect::<Vec<_>>();
@@ -235,16 +240,7 @@ fn a_doubt_that_nothing_is_left_to_decide_ends() {
 /// A request that is sent at the very moment when a refusal comes is one more.
 #[test]
 fn a_refusal_of_what_was_asked_at_the_moment_of_the_last_one_counts() {
-    let bounds = |burst, max_in_flight, mode, lists| Settings {
-        requests_per_second: 1.0,
-        burst,
-        max_in_flight,
-        mode,
-        lists,
-        subtasks: false,
-        exchanges: false,
-        ..settings()
-    };
+    let bounds = |burst, most, mode, lists| plain(1.0, burst, most, mode, lists, false, false);
     let watch = |key, task| Op::Watch(key, task, false);
     let ops = [
         vec![watch(23, 41), advance(91.749), watch(6, 1), Op::Latency(Duration::from_millis(5681))],
@@ -258,16 +254,6 @@ fn a_refusal_of_what_was_asked_at_the_moment_of_the_last_one_counts() {
 /// A token ends unsaid in the middle of a list, and what had been good with it is not asked for any more.
 #[test]
 fn a_doubt_ends_though_nothing_bears_witness() {
-    let bounds = |requests_per_second, burst, max_in_flight, mode, lists, subtasks, exchanges| Settings {
-        requests_per_second,
-        burst,
-        max_in_flight,
-        mode,
-        lists,
-        subtasks,
-        exchanges,
-        ..settings()
-    };
     let latency = |millis| Op::Latency(Duration::from_millis(millis));
     let watch = |key, task| Op::Watch(key, task, false);
     let ops = [
@@ -275,8 +261,8 @@ fn a_doubt_ends_though_nothing_bears_witness() {
         vec![Op::Vanish(52), Op::Watch(39, 17, true), advance(1.097), watch(4, 45), Op::Pages(1)],
         vec![Op::TokenLife(None, 29), Op::Fault(Some(Fault::Overloaded(1)), 3), advance(81.411), watch(8, 52)],
         vec![advance(12.0), Op::ForgetMany(12)],
-        vec![Op::Reconfigure(bounds(18.0, 19, 1, ModeChoice::List, true, false, true), true)],
+        vec![Op::Reconfigure(plain(18.0, 19, 1, ModeChoice::List, true, false, true), true)],
         vec![advance(119.0), Op::WatchMany(5)],
     ];
-    mend(&mut after(bounds(9.0, 1, 3, ModeChoice::Auto, false, true, false), ops.into_iter().flatten()));
+    mend(&mut after(plain(9.0, 1, 3, ModeChoice::Auto, false, true, false), ops.into_iter().flatten()));
 }

@@ -5,17 +5,6 @@ use serde_json::to_string;
 use super::{Decision, FailureClass, News, World, at, running};
 use crate::{api::OnNotFound, domain::failure::Failure};
 
-const CLASSES: [FailureClass; 8] = [
-    FailureClass::NotFound,
-    FailureClass::ScopeNotFound,
-    FailureClass::AuthenticationFailed,
-    FailureClass::PermissionDenied,
-    FailureClass::RateLimited,
-    FailureClass::UpstreamUnavailable,
-    FailureClass::InvalidRequest,
-    FailureClass::InvalidAnswer,
-];
-
 /// Whether anything of the upstream's own words is in what is written or told.
 fn quotes(decision: &Decision) -> bool {
     let written = to_string(&decision.status).unwrap();
@@ -26,7 +15,7 @@ fn quotes(decision: &Decision) -> bool {
 #[test]
 fn no_failure_of_a_shared_connection_is_told_in_the_upstreams_words() {
     for is_guest in [true, false] {
-        for class in CLASSES {
+        for class in FailureClass::ALL {
             // While it is young, after a while, and for too long; with and without an observation before.
             for first in [News::None, running(20)] {
                 let mut world = World::new();
