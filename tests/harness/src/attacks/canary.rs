@@ -1,22 +1,19 @@
 //! The tenant beside the attacker: five watches that are polled each second, and every second a new one that begins and ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, pin_mut};
-use kube::api::{Api, DynamicObject, WatchEvent, WatchParams};
-use kube::discovery::ApiResource;
-use kube::{Client, core::GroupVersionKind};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::ground::{CANARY, Ground};
 use super::objects::with;
 use super::upstream::Provider;
+use super::witness::Witness;
 use super::{lags, now_ms};
-use crate::{Simulator, eventually};
+use crate::{ADMIN, Simulator, eventually};
 
 /// How many are polled for ever.
 const STEADY: usize = 5;
@@ -32,12 +29,11 @@ const SCOPE: &str = "canary";
 #[derive(Clone, Debug)]
 struct Pulse {
     name: String,
+    /// When it was sent to the API server, and when that had answered.
+    sent_ms: i64,
     made_ms: i64,
     ends_ms: i64,
 }
-
-/// When each watch was first seen in a state.
-type Seen = HashMap<(String, String), i64>;
 
 #[derive(Default)]
 struct Notes {
@@ -45,22 +41,37 @@ struct Notes {
     polls: HashMap<String, Vec<i64>>,
     next: u64,
     pulses: Vec<Pulse>,
-    seen: Seen,
+    deleted: HashSet<String>,
 }
 
 /// The canary.
 pub(super) struct Canary {
     ground: Arc<Ground>,
     simulator: Simulator,
+    witness: Witness,
     notes: Mutex<Notes>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    pulse: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Something that was late.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Late {
+    /// By so many milliseconds.
+    pub(super) ms: i64,
+    /// What it was.
+    pub(super) what: String,
 }
 
 /// How late things were, in milliseconds: the 99th percentile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lags {
-    pub(super) poll: i64,
-    pub(super) write: i64,
+    /// Polls: behind their period; the first one behind the creation of the object, beyond what a bystander waited.
+    pub(super) poll: Late,
+    /// Status writes: behind the request whose answer they mirror, beyond what a bystander waited.
+    pub(super) write: Late,
+    /// What a bystander waited: from when he sent an object to the API server until the quicker of two watches had told him of it. Not the
+    /// operator's doing, so no bar holds for it.
+    pub(super) server: i64,
     /// How many polls and writes that is of.
     pub(super) samples: usize,
 }
@@ -82,20 +93,19 @@ impl Canary {
                 "poll": {"minPeriodSeconds": 1, "maxPeriodSeconds": 1},
                 "rateLimit": {"requestsPerSecond": 50, "burst": 50}}});
         ground.create(&connection).await?;
-        let canary =
-            Arc::new(Self { ground: Arc::clone(ground), simulator, notes: Mutex::default(), tasks: Mutex::default() });
-        let look = tokio::spawn(Arc::clone(&canary).look(ground.admin()));
+        let witness = Witness::start(&ground.plane.kubeconfig(ADMIN)?)?;
+        let ground = Arc::clone(ground);
+        let canary = Arc::new(Self { ground, simulator, witness, notes: Mutex::default(), pulse: Mutex::default() });
         for n in 0..STEADY {
             canary.make(&steady(n), json!([{"state": "RUNNING"}])).await?;
         }
         eventually(Duration::from_secs(30), "the canary's watches are polled", || async {
-            let seen = &canary.notes().seen;
-            let missing = (0..STEADY).find(|&n| !seen.contains_key(&(steady(n), "Running".to_owned())));
+            let missing = (0..STEADY).find(|&n| canary.witness.saw(&steady(n), "Running").is_none());
             missing.map_or(Ok(()), |n| Err(anyhow::anyhow!("{} is not seen running", steady(n))))
         })
         .await?;
         let pulse = tokio::spawn(Arc::clone(&canary).pulse());
-        *canary.tasks.lock().unwrap_or_else(PoisonError::into_inner) = vec![look, pulse];
+        *canary.pulse.lock().unwrap_or_else(PoisonError::into_inner) = Some(pulse);
         Ok(canary)
     }
 
@@ -107,27 +117,47 @@ impl Canary {
         let polls = |task: &str| notes.polls.get(task).unwrap_or(&none);
         let (mut late_polls, mut late_writes) = (Vec::new(), Vec::new());
         for n in 0..STEADY {
-            late_polls.extend(lags::of_polls(polls(&steady(n)), (from, to), PERIOD_MS));
+            let late = lags::of_polls(polls(&steady(n)), (from, to), PERIOD_MS);
+            late_polls.extend(late.into_iter().map(|ms| Late { ms, what: format!("a poll of {}", steady(n)) }));
         }
-        for pulse in notes.pulses.iter().filter(|pulse| (from..to).contains(&pulse.made_ms)) {
+        let wait = |pulse: &Pulse| Some((pulse.sent_ms, self.told(pulse)?));
+        let waits: Vec<_> = notes.pulses.iter().filter_map(wait).collect();
+        let share = |what: String, due: i64, came: Option<i64>| {
+            let ms = lags::beyond(due, lags::of_one(due, came, to)?, &waits);
+            Some(Late { ms, what: format!("{what}, {} ms after the beginning", due - from) })
+        };
+        let is_inside = |pulse: &&Pulse| (from..to).contains(&pulse.made_ms);
+        for pulse in notes.pulses.iter().filter(is_inside) {
             let times = polls(&pulse.name);
             let first = times.iter().copied().find(|&at| at >= pulse.made_ms - 50);
-            late_polls.extend(lags::of_one(pulse.made_ms, first, to));
-            let seen = |state: &str| notes.seen.get(&(pulse.name.clone(), state.to_owned())).copied();
+            late_polls.extend(share(format!("the first poll of {}", pulse.name), pulse.made_ms, first));
+            let saw = |state: &str| self.witness.saw(&pulse.name, state);
             if let Some(asked) = first {
-                late_writes.extend(lags::of_one(asked, seen("Running").or_else(|| seen("Succeeded")), to));
+                late_writes.extend(share(
+                    format!("the first status of {}", pulse.name),
+                    asked,
+                    saw("Running").or_else(|| saw("Succeeded")),
+                ));
             }
             if let Some(asked) = times.iter().copied().find(|&at| at >= pulse.ends_ms) {
-                late_writes.extend(lags::of_one(asked, seen("Succeeded"), to));
+                late_writes.extend(share(format!("the end of {}", pulse.name), asked, saw("Succeeded")));
             }
         }
+        let inside = notes.pulses.iter().filter(is_inside);
+        let mut waited: Vec<_> = inside.filter_map(wait).map(|(sent, told)| told - sent).collect();
         let samples = late_polls.len() + late_writes.len();
-        Ok(Lags { poll: lags::p99(&mut late_polls), write: lags::p99(&mut late_writes), samples })
+        let (poll, write) = (lags::p99(&mut late_polls), lags::p99(&mut late_writes));
+        Ok(Lags { poll, write, server: lags::p99(&mut waited), samples })
+    }
+
+    /// When the quicker of the witness's watches told of a pulse.
+    fn told(&self, pulse: &Pulse) -> Option<i64> {
+        [self.witness.told_of(&pulse.name), self.witness.met(&pulse.name)].into_iter().flatten().min()
     }
 
     /// Ends it.
     pub(super) fn finish(&self) {
-        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        if let Some(task) = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();
         }
     }
@@ -154,19 +184,18 @@ impl Canary {
             let name = format!("pulse-{number}");
             let steps = json!([{"state": "RUNNING"}, {"at": RUNS_MS / 1000, "state": "SUCCESS"}]);
             // A busy machine: the next one is another try.
-            let Ok((started_ms, made_ms)) = self.make(&name, steps).await else { continue };
-            self.notes().pulses.push(Pulse { name, made_ms, ends_ms: started_ms + RUNS_MS });
+            let Ok((sent_ms, made_ms)) = self.make(&name, steps).await else { continue };
+            self.notes().pulses.push(Pulse { name, sent_ms, made_ms, ends_ms: sent_ms + RUNS_MS });
             let over: Vec<_> = {
                 let notes = self.notes();
-                let seen = |name: &str| notes.seen.contains_key(&(name.to_owned(), "Succeeded".to_owned()));
+                let seen = |name: &str| self.witness.saw(name, "Succeeded").is_some();
                 let over = |pulse: &&Pulse| seen(&pulse.name) || now_ms() > pulse.made_ms + LIFE_MS;
                 let recent = notes.pulses.iter().rev().take(90);
                 recent.filter(over).map(|pulse| pulse.name.clone()).collect()
             };
             for name in over {
                 // Most of them are gone already.
-                let key = (name.clone(), "deleted".to_owned());
-                if self.notes().seen.insert(key, now_ms()).is_none() {
+                if self.notes().deleted.insert(name.clone()) {
                     let _ = self.ground.delete(&object(&name)).await;
                 }
             }
@@ -190,32 +219,6 @@ impl Canary {
                 return Ok(());
             }
         }
-    }
-
-    /// Notes when each watch is first seen in each state.
-    async fn look(self: Arc<Self>, client: Client) {
-        loop {
-            if let Err(error) = self.follow(client.clone()).await {
-                eprintln!("the canary's watch begins again: {error:#}");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-
-    async fn follow(&self, client: Client) -> Result<()> {
-        let kind = GroupVersionKind::gvk("taskwatch.dev", "v1alpha1", "TaskWatch");
-        let resource = ApiResource::from_gvk_with_plural(&kind, "taskwatches");
-        let api: Api<DynamicObject> = Api::namespaced_with(client, CANARY, &resource);
-        let stream = api.watch(&WatchParams::default().timeout(290), "0").await?;
-        pin_mut!(stream);
-        while let Some(event) = stream.next().await {
-            if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event? {
-                let (name, state) = (object.metadata.name.unwrap_or_default(), object.data["status"]["state"].as_str());
-                let Some(state) = state else { continue };
-                self.notes().seen.entry((name, state.to_owned())).or_insert_with(now_ms);
-            }
-        }
-        Ok(())
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {

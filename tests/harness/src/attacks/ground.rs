@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, eventually, workspace_root};
@@ -24,6 +25,7 @@ pub(super) const LABEL: &str = "attack";
 
 const GROUP: &str = "/apis/taskwatch.dev/v1alpha1";
 const ATTACKERS_NAME: &str = "mallory";
+/// How many objects are made at once, of all attacks together: what one who has many connections to the API server can do.
 const AT_ONCE: usize = 32;
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(30);
@@ -33,6 +35,7 @@ pub(super) struct Ground {
     pub(super) plane: ControlPlane,
     admin: Client,
     attacker: Client,
+    turns: Semaphore,
 }
 
 /// What became of a number of objects.
@@ -56,7 +59,7 @@ impl Ground {
         plane.kubectl(&["apply", "--filename", &crds]).await?.success()?;
         plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"]).await?.success()?;
         let (admin, attacker) = (plane.client(ADMIN).await?, plane.client(ATTACKERS_NAME).await?);
-        let ground = Self { plane, admin, attacker };
+        let ground = Self { plane, admin, attacker, turns: Semaphore::new(AT_ONCE) };
         for namespace in ATTACKER.into_iter().chain([CANARY, OUTSIDER, SYSTEM]) {
             let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             ground.create(&body).await?;
@@ -97,6 +100,7 @@ impl Ground {
                 workers.spawn(async move {
                     let mut made = Made::default();
                     while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let _turn = ground.turns.acquire().await;
                         match ground.create(object).await {
                             Ok(()) => made.created += 1,
                             Err(_) => made.refused += 1,

@@ -1,10 +1,10 @@
 //! How late things were for the canary: pure reckoning on times in milliseconds since 1970.
 
-/// The highest of the lowest 99 percent, by the nearest rank; 0 of nothing.
-pub(super) fn p99(samples: &mut [i64]) -> i64 {
+/// The highest of the lowest 99 percent, by the nearest rank; the default of nothing.
+pub(super) fn p99<T: Ord + Clone + Default>(samples: &mut [T]) -> T {
     samples.sort_unstable();
     let rank = (samples.len() * 99).div_ceil(100);
-    rank.checked_sub(1).and_then(|at| samples.get(at)).copied().unwrap_or_default()
+    rank.checked_sub(1).and_then(|at| samples.get(at)).cloned().unwrap_or_default()
 }
 
 /// How late each poll was that is due `period` after the one before it, within a stretch of time. The time since the last one counts,
@@ -30,6 +30,14 @@ pub(super) fn of_one(due: i64, came: Option<i64>, to: i64) -> Option<i64> {
     }
 }
 
+/// What of the lag of something that was due at `due` is left when what a bystander had to wait for the API server at the same time is
+/// taken off: the longest of the `waits` (from, to) that overlap it. 0 when nothing is left.
+pub(super) fn beyond(due: i64, lag: i64, waits: &[(i64, i64)]) -> i64 {
+    let overlap = |wait: &&(i64, i64)| wait.0 <= due + lag && due <= wait.1;
+    let waited = waits.iter().filter(overlap).map(|(from, to)| to - from).max().unwrap_or_default();
+    (lag - waited).max(0)
+}
+
 /// The most that a lag may be: 1.2 times that of a quiet run, and a second.
 pub(super) fn bar(quiet: i64) -> i64 {
     quiet + quiet / 5 + 1000
@@ -44,7 +52,7 @@ mod tests {
         let mut hundred: Vec<_> = (1..=100).collect();
         assert_eq!(p99(&mut hundred), 99);
         assert_eq!(p99(&mut [7]), 7);
-        assert_eq!(p99(&mut []), 0);
+        assert_eq!(p99::<i64>(&mut []), 0);
     }
 
     #[test]
@@ -63,6 +71,16 @@ mod tests {
         assert_eq!(of_one(10, None, 100), Some(90));
         assert_eq!(of_one(10, Some(150), 100), Some(90));
         assert_eq!(of_one(110, None, 100), None);
+    }
+
+    #[test]
+    fn what_a_bystander_waited_at_the_same_time_is_taken_off() {
+        let waits = [(0, 100), (1_000, 4_000), (9_000, 9_050)];
+        // From 2,000 to 7,000: the second wait of three seconds overlaps.
+        assert_eq!(beyond(2_000, 5_000, &waits), 2_000);
+        assert_eq!(beyond(2_000, 500, &waits), 0);
+        assert_eq!(beyond(5_000, 3_000, &waits), 3_000);
+        assert_eq!(beyond(5_000, 3_000, &[]), 3_000);
     }
 
     #[test]

@@ -39,12 +39,13 @@ impl Row {
     pub fn text(&self) -> String {
         let mib = |bytes: u64| bytes >> 20;
         let mut text = format!(
-            "{:<6} {:<4} {:<22} {:>6} {:>6} {:>5} {:>5}  {}",
+            "{:<6} {:<4} {:<22} {:>6} {:>6} {:>6} {:>5} {:>5}  {}",
             if self.faults.is_empty() { "ok" } else { "FAILED" },
             self.finding,
             self.name,
-            self.lags.poll,
-            self.lags.write,
+            self.lags.poll.ms,
+            self.lags.write.ms,
+            self.lags.server,
             mib(self.peak),
             mib(self.after),
             self.what
@@ -62,18 +63,20 @@ impl Row {
 /// The head of the table.
 pub(super) fn head() -> String {
     format!(
-        "{:<6} {:<4} {:<22} {:>6} {:>6} {:>5} {:>5}  {}\n{:<6} {:<4} {:<22} {:>6} {:>6} {:>5} {:>5}",
+        "{:<6} {:<4} {:<22} {:>6} {:>6} {:>6} {:>5} {:>5}  {}\n{:<6} {:<4} {:<22} {:>6} {:>6} {:>6} {:>5} {:>5}",
         "",
         "",
         "attack",
         "poll",
         "write",
+        "server",
         "peak",
         "after",
         "what is done",
         "",
         "",
         "",
+        "p99 ms",
         "p99 ms",
         "p99 ms",
         "MiB",

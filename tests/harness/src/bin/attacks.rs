@@ -30,7 +30,16 @@ fn options() -> Option<attacks::Options> {
     Some(options)
 }
 
+/// Part of this program runs beside it as a process of its own.
+fn witness() -> Option<PathBuf> {
+    let mut arguments = std::env::args_os().skip(1);
+    (arguments.next()? == attacks::WITNESS).then(|| arguments.next().map(PathBuf::from))?
+}
+
 fn main() -> ExitCode {
+    if let Some(kubeconfig) = witness() {
+        return run_witness(kubeconfig);
+    }
     let Some(options) = options() else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -60,6 +69,17 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             println!("the attacks could not go on: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_witness(kubeconfig: PathBuf) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(attacks::testify(kubeconfig))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the witness cannot begin: {error:#}");
             ExitCode::FAILURE
         }
     }

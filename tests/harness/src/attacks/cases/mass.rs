@@ -22,7 +22,7 @@ static ANNOTATED: AtomicUsize = AtomicUsize::new(0);
 pub(super) fn all() -> Vec<Attack> {
     vec![
         Attack::new("mass", "ten-thousand", "10,000 hostile objects, annotations, answers and header fields")
-            .seconds(50)
+            .seconds(180)
             .alone()
             .plain(hostile)
             .objects(objects)
