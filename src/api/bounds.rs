@@ -1,7 +1,8 @@
 //! How long and how many things may be. Schema and code share these; lengths are in characters (the code cuts at as many bytes).
 
-/// Identifiers that become a segment of a URL's path: tasks, projects, accounts, service instances.
-pub const IDENTIFIER: usize = 128;
+/// Identifiers of tasks and of their scopes, of whatever upstream: the longest that are known are names of Google Cloud operations and
+/// Azure resources. What each provider takes is shorter.
+pub const IDENTIFIER: usize = 1024;
 /// Names of Kubernetes objects (RFC 1123 subdomain).
 pub const OBJECT_NAME: usize = 253;
 /// Keys of Secrets and `ConfigMap`s.

@@ -48,7 +48,8 @@ pub struct TaskConnectionSpec {
     #[schemars(range(min = 1, max = 300))]
     pub request_timeout_seconds: i32,
     /// The scopes (Astra accounts, Huawei Cloud projects, Cloud.ru service instances) that TaskWatches may name beside the provider's
-    /// own; `"*"` allows any that the credential reaches. At most 64; none by default.
+    /// own; `"*"` allows any that the credential reaches. Each is an identifier as the provider has them, else the connection says
+    /// `InvalidSpec`. At most 64; none by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::scopes")]
     pub allowed_scopes: Vec<String>,
@@ -274,6 +275,9 @@ impl ConnectionPoll {
 }
 
 impl TaskConnectionSpec {
+    /// What stands for any scope in [`Self::allowed_scopes`].
+    pub const ANY_SCOPE: &'static str = "*";
+
     /// How long one request may take.
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
@@ -284,7 +288,7 @@ impl TaskConnectionSpec {
     #[must_use]
     pub fn allows_scope(&self, scope: &str) -> bool {
         self.provider.member().is_some_and(|provider| provider.scope() == scope)
-            || self.allowed_scopes.iter().any(|allowed| allowed == "*" || allowed == scope)
+            || self.allowed_scopes.iter().any(|allowed| allowed == Self::ANY_SCOPE || allowed == scope)
     }
 }
 

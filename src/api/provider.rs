@@ -76,6 +76,16 @@ impl<'a> ProviderRef<'a> {
             Self::AstraControl(spec) => &spec.account_id,
         }
     }
+
+    /// The name of the member's field that [`Self::scope`] is.
+    #[must_use]
+    pub fn scope_field(self) -> &'static str {
+        match self {
+            Self::HuaweiCloud(_) => "projectID",
+            Self::CloudRu(_) => "serviceInstanceID",
+            Self::AstraControl(_) => "accountID",
+        }
+    }
 }
 
 /// A service of Huawei Cloud whose jobs are at `/v1/{project_id}/jobs/{job_id}`.

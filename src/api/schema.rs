@@ -5,10 +5,24 @@ use serde_json::json;
 
 use super::bounds::{CONDITION_MESSAGE, CONDITIONS, IDENTIFIER, OBJECT_NAME, REASON, URL, WORD};
 
-/// An identifier that becomes one segment of a URL's path, so that it can be neither `..` nor hold a `/`.
-const IDENTIFIER_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$";
-/// The same, or a lone asterisk.
-const SCOPE_PATTERN: &str = r"^(\*|[A-Za-z0-9][A-Za-z0-9._:-]{0,127})$";
+/// What no identifier of any upstream has: rules of CEL, and what the API server answers where one is broken.
+///
+/// Out are what a reader would not see (Unicode's `C`: control and formatting characters), blanks (`Z`), what would end a URL's path
+/// or bend it, and what would be a step through it. Each provider is stricter (`providers::identifiers`). Here it can be loosened later,
+/// but not be made stricter: objects that exist would be shut out.
+const IDENTIFIER_RULES: [(&str, &str); 2] = [
+    (
+        r"self.matches(r'^[^?#\\\pC\pZ]*$')",
+        r"give the identifier alone, not a URL: it has no blanks, no control or invisible characters, and none of ? # \",
+    ),
+    (
+        r"!self.matches(r'(^|/)\.{0,2}(/|$)')",
+        "give the identifier alone, not a URL or path: it has no / at its beginning or end, no //, and no . or .. by itself between slashes",
+    ),
+];
+/// In `allowedScopes` an asterisk stands for any scope, so that none can be called so.
+const NO_ASTERISK: (&str, &str) =
+    ("self != '*'", "give one identifier: \"*\" stands for any scope, and only in spec.allowedScopes of a connection");
 /// Scheme, host, port and an optional path: no user, no query, no fragment. Of a host only what every reader takes alike: letters, digits,
 /// `.`, `-`, or an IPv6 address in brackets.
 const URL_PATTERN: &str = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?$";
@@ -18,34 +32,31 @@ const OBJECT_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-
 ///
 /// The pattern is a rule, not the schema's `pattern`: where that one fails, the server checks no rule, and says no sentence.
 fn patterned(max: usize, pattern: &str, message: &str) -> Schema {
-    let rule = format!("self.matches(r'{pattern}')");
+    ruled(max, &[(&format!("self.matches(r'{pattern}')"), message)])
+}
+
+/// A string that must keep to rules of CEL, each with the sentence that the API server answers where it does not.
+fn ruled(max: usize, rules: &[(&str, &str)]) -> Schema {
+    let rules: Vec<_> = rules.iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect();
     json_schema!({
         "type": "string",
         "minLength": 1,
         "maxLength": max,
-        "x-kubernetes-validations": [{"rule": rule, "message": message}],
+        "x-kubernetes-validations": rules,
     })
 }
 
 pub(super) fn identifier(_: &mut SchemaGenerator) -> Schema {
-    patterned(
-        IDENTIFIER,
-        IDENTIFIER_PATTERN,
-        "give the identifier alone, not a URL or path: it begins with a letter or digit, holds only letters, digits and . _ : -, and has at most 128 characters",
-    )
+    let [signs, parts] = IDENTIFIER_RULES;
+    ruled(IDENTIFIER, &[signs, parts, NO_ASTERISK])
 }
 
 pub(super) fn scopes(_: &mut SchemaGenerator) -> Schema {
-    let items = patterned(
-        IDENTIFIER,
-        SCOPE_PATTERN,
-        "give identifiers of accounts, projects or service instances (letters, digits and . _ : -), or \"*\" for any that the credential reaches",
-    );
     json_schema!({
         "type": "array",
         "maxItems": super::bounds::SCOPES,
         "x-kubernetes-list-type": "set",
-        "items": items,
+        "items": ruled(IDENTIFIER, &IDENTIFIER_RULES),
     })
 }
 

@@ -102,11 +102,13 @@ impl ConnectionKind {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskReference {
-    /// The task's identifier, as the upstream gave it when it accepted the task (Huawei Cloud: `job_id`).
+    /// The task's identifier, as the upstream gave it when it accepted the task (Huawei Cloud: `job_id`). 1 to 1,024 characters: no
+    /// blanks, control characters, `?`, `#` or `\`, and no empty part, `.` or `..` between slashes. Each provider takes less than that;
+    /// where it does not take this one, the conditions say `InvalidSpec` and what it expects, and nothing is sent.
     #[schemars(schema_with = "schema::identifier")]
     pub id: String,
     /// The container of the task: Astra account, Huawei Cloud project, Cloud.ru service instance. Absent: that of the connection.
-    /// Any other must be among the connection's `allowedScopes`.
+    /// Any other must be among the connection's `allowedScopes`, and an identifier as the provider has them, by the rules of `id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::identifier")]
     pub scope: Option<String>,

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use kube::core::{Selector, SelectorExt};
 
 use super::objects::{ConnectionObject, WatchObject};
+use crate::{
+    api::{ProviderRef, TaskConnectionSpec},
+    providers::registry,
+};
 
 /// The labels of the namespaces that the operator sees.
 pub type Namespaces = HashMap<Arc<str>, BTreeMap<String, String>>;
@@ -37,6 +41,33 @@ pub fn scope_refusal(watch: &WatchObject, connection: &ConnectionObject) -> Opti
     })
 }
 
+/// Why a watch names what its provider has no task or scope by, and what to do about it; none where it does not.
+#[must_use]
+pub fn identifier_refusal(watch: &WatchObject, provider: ProviderRef<'_>) -> Option<String> {
+    let (task, rules) = (&watch.spec.task, registry::identifiers(provider));
+    let refusal = rules.task.refusal(&task.id, "spec.task.id", provider.name()).or_else(|| {
+        let scope = task.scope.as_deref()?;
+        rules.scope.refusal(scope, "spec.task.scope", provider.name())
+    })?;
+    Some(format!(
+        "{refusal}. Nothing is sent: delete the TaskWatch and create it with such an identifier, or with another connectionRef"
+    ))
+}
+
+/// Why a connection names scopes that its provider cannot have, and what to do about it; none where it does not.
+#[must_use]
+pub fn connection_identifier_refusal(connection: &ConnectionObject, provider: ProviderRef<'_>) -> Option<String> {
+    let rule = registry::identifiers(provider).scope;
+    let own = format!("spec.provider.{}.{}", provider.name(), provider.scope_field());
+    let refusal = rule.refusal(provider.scope(), &own, provider.name()).or_else(|| {
+        let allowed = connection.spec.allowed_scopes.iter().enumerate();
+        allowed
+            .filter(|(_, scope)| *scope != TaskConnectionSpec::ANY_SCOPE)
+            .find_map(|(n, scope)| rule.refusal(scope, &format!("spec.allowedScopes[{n}]"), provider.name()))
+    })?;
+    Some(format!("{refusal}. Correct it"))
+}
+
 fn allows_namespace(connection: &ConnectionObject, namespace: &str, namespaces: &Namespaces) -> bool {
     let Some(allowed) = &connection.allowed_namespaces else { return false };
     if allowed.names.iter().any(|name| name == namespace) {
@@ -56,10 +87,14 @@ mod tests {
     use crate::controller::index::Index;
 
     fn watch(namespace: &str, scope: Option<&str>) -> Arc<WatchObject> {
+        watch_of(namespace, "t", scope)
+    }
+
+    fn watch_of(namespace: &str, id: &str, scope: Option<&str>) -> Arc<WatchObject> {
         let object: TaskWatch = serde_json::from_value(json!({
             "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
             "metadata": {"name": "w", "namespace": namespace, "uid": "u", "generation": 1},
-            "spec": {"connectionRef": {"name": "c"}, "task": {"id": "t", "scope": scope}},
+            "spec": {"connectionRef": {"name": "c"}, "task": {"id": id, "scope": scope}},
         }))
         .unwrap();
         let mut index = Index::default();
@@ -128,6 +163,89 @@ mod tests {
             .unwrap();
             let refusal = scope_refusal(&watch("n", scope), &object.into());
             assert_eq!(refusal.is_none(), expected, "{allowed:?} {scope:?} {refusal:?}");
+        }
+    }
+
+    /// The connection of each provider, whose own scope and allowed ones are these.
+    fn of_each_provider(own: &str, allowed: &[&str]) -> [ConnectionObject; 3] {
+        [
+            json!({"huaweiCloud": {"endpoint": "https://a", "projectID": own}}),
+            json!({"cloudRu": {"endpoint": "https://a", "serviceInstanceID": own}}),
+            json!({"astraControl": {"endpoint": "https://a", "accountID": own}}),
+        ]
+        .map(|provider| {
+            let object: TaskConnection = serde_json::from_value(json!({
+                "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
+                "metadata": {"name": "c", "namespace": "n", "uid": "c"},
+                "spec": {"provider": provider, "auth": {"token": {"secretRef": {"name": "s"}}}, "allowedScopes": allowed},
+            }))
+            .unwrap();
+            object.into()
+        })
+    }
+
+    #[test]
+    fn each_provider_takes_its_own_identifiers_and_says_what_is_wrong_with_others() {
+        let connections = of_each_provider("own", &["*"]);
+        let refused = |id: &str, scope: Option<&str>| {
+            let watch = watch_of("n", id, scope);
+            connections.each_ref().map(|connection| {
+                identifier_refusal(&watch, connection.spec.provider.member().unwrap()).unwrap_or_default()
+            })
+        };
+        let longest = "a".repeat(128);
+        for good in ["4010a32d535527910153552b492c0002", "c7a2f8d0-1b3e-4c5d-8e9f-0a1b2c3d4e01", "a.b_c:d", &longest] {
+            assert_eq!((refused(good, None), refused("t", Some(good))), Default::default(), "{good}");
+        }
+        for (bad, fault) in [
+            ("manual__2026-01-02T03:04:05+00:00", "has \"+\" in it"),
+            ("UPID:pve:0003:u@pam!t:", "has \"@\" in it"),
+            ("ZXJnb24=:b", "has \"=\" in it"),
+            ("operations/acat.p2-1", "has \"/\" in it"),
+            ("/subscriptions/0b1f", "begins with \"/\""),
+            (".hidden", "begins with \".\""),
+            ("*", "begins with \"*\""),
+            ("a' or 'b", "has \"'\" in it"),
+            ("%2e%2e", "begins with \"%\""),
+            (&"a".repeat(129), "has more than 128 characters"),
+        ] {
+            for told in refused(bad, None) {
+                assert!(told.starts_with(&format!("spec.task.id {fault}. An identifier of ")), "{told}");
+                assert!(told.contains("delete the TaskWatch and create it"), "{told}");
+            }
+            for told in refused("t", Some(bad)) {
+                assert!(told.starts_with(&format!("spec.task.scope {fault}. ")), "{told}");
+            }
+        }
+        let [huawei, cloud_ru, astra] = refused("a/b", None);
+        assert!(
+            huawei.contains("of huaweiCloud") && huawei.contains("as 4010a32d535527910153552b492c0002"),
+            "{huawei}"
+        );
+        assert!(cloud_ru.contains("of cloudRu") && astra.contains("of astraControl"));
+    }
+
+    #[test]
+    fn a_connection_is_told_which_of_its_scopes_cannot_be() {
+        let refused = |own: &str, allowed: &[&str]| {
+            of_each_provider(own, allowed).map(|connection| {
+                let provider = connection.spec.provider.member().unwrap();
+                connection_identifier_refusal(&connection, provider).unwrap_or_default()
+            })
+        };
+        assert_eq!(refused("own", &["*", "a.b"]), [const { String::new() }; 3]);
+        for (told, field) in refused("a/b", &[]).iter().zip([
+            "spec.provider.huaweiCloud.projectID has",
+            "spec.provider.cloudRu.serviceInstanceID has",
+            "spec.provider.astraControl.accountID has",
+        ]) {
+            assert!(told.starts_with(field), "{told}");
+        }
+        for told in refused("own", &["*", "good", "a=b"]) {
+            assert!(
+                told.starts_with("spec.allowedScopes[2] has \"=\" in it") && told.ends_with("Correct it"),
+                "{told}"
+            );
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         TaskConnectionSpec, TaskWatchSpec, connection::AllowedNamespaces,
     },
     engine::{ConnectionId, WatchKey},
+    providers::registry,
     tenancy::Tenant,
 };
 
@@ -66,7 +67,8 @@ pub struct WatchObject {
 impl WatchObject {
     /// What is needed of it; none without a UID.
     #[must_use]
-    pub fn of(metadata: &ObjectMeta, spec: TaskWatchSpec) -> Option<Self> {
+    pub fn of(metadata: &ObjectMeta, mut spec: TaskWatchSpec) -> Option<Self> {
+        cut_identifiers([&mut spec.task.id].into_iter().chain(&mut spec.task.scope));
         Some(Self {
             identity: identity(metadata)?,
             generation: metadata.generation.unwrap_or_default(),
@@ -131,7 +133,9 @@ impl From<TaskConnection> for ConnectionObject {
     fn from(object: TaskConnection) -> Self {
         let identity = identity(&object.metadata).unwrap_or_else(Identity::unknown);
         let generation = object.metadata.generation.unwrap_or_default();
-        Self { identity, generation, spec: object.spec, allowed_namespaces: None }
+        let mut spec = object.spec;
+        cut_identifiers(&mut spec.allowed_scopes);
+        Self { identity, generation, spec, allowed_namespaces: None }
     }
 }
 
@@ -139,7 +143,9 @@ impl From<ClusterTaskConnection> for ConnectionObject {
     fn from(object: ClusterTaskConnection) -> Self {
         let identity = identity(&object.metadata).unwrap_or_else(Identity::unknown);
         let generation = object.metadata.generation.unwrap_or_default();
-        Self { identity, generation, spec: object.spec.connection, allowed_namespaces: object.spec.allowed_namespaces }
+        let mut spec = object.spec.connection;
+        cut_identifiers(&mut spec.allowed_scopes);
+        Self { identity, generation, spec, allowed_namespaces: object.spec.allowed_namespaces }
     }
 }
 
@@ -182,6 +188,17 @@ fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
     meta.annotations.as_ref()?.get(name).cloned()
 }
 
+/// Of identifiers that are too long for any provider no more is kept than shows that: the schema lets a tenant have thousands, of some
+/// kilobytes each.
+fn cut_identifiers<'a>(identifiers: impl IntoIterator<Item = &'a mut String>) {
+    let most = registry::longest_identifier() + 1;
+    for identifier in identifiers {
+        if identifier.len() > most {
+            *identifier = identifier.chars().take(most).collect();
+        }
+    }
+}
+
 fn is_tracked(meta: &ObjectMeta) -> bool {
     let has =
         |map: &Option<BTreeMap<String, String>>, name: &str| map.as_ref().is_some_and(|map| map.contains_key(name));
@@ -201,6 +218,27 @@ mod tests {
         whole.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
         let spec = json!({"connectionRef": {"name": "c"}, "task": {"id": "t"}});
         WatchObject::of(&serde_json::from_value(whole).unwrap(), serde_json::from_value(spec).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn of_an_identifier_that_is_too_long_for_all_no_more_is_kept_than_shows_that() {
+        let longest = registry::longest_identifier();
+        let kept = |length: usize| {
+            let text = "ж".repeat(length);
+            let spec = json!({"connectionRef": {"name": "c"}, "task": {"id": text, "scope": text}});
+            let metadata = serde_json::from_value(json!({"name": "w", "namespace": "n", "uid": "u"})).unwrap();
+            let task = WatchObject::of(&metadata, serde_json::from_value(spec).unwrap()).unwrap().spec.task;
+            [task.id, task.scope.unwrap()].map(|text| text.chars().count())
+        };
+        assert_eq!(kept(longest), [longest; 2], "it may be some provider's");
+        assert_eq!((kept(longest + 1), kept(1024)), ([longest + 1; 2], [longest + 1; 2]));
+        let connection: TaskConnection = serde_json::from_value(json!({
+            "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection", "metadata": {"name": "c", "uid": "c"},
+            "spec": {"provider": {}, "auth": {}, "allowedScopes": ["*", "s".repeat(1024)]},
+        }))
+        .unwrap();
+        let scopes = ConnectionObject::from(connection).spec.allowed_scopes;
+        assert_eq!(scopes, ["*".to_owned(), "s".repeat(longest + 1)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{index::Usability, objects::ConnectionObject};
+use super::{access, index::Usability, objects::ConnectionObject};
 use crate::{
     api::{
         AuthRef, PollMode, ProviderRef,
@@ -19,7 +19,7 @@ use crate::{
     },
     engine::{Connection, coalesce::ModeChoice, planner::Settings, transport::TlsSettings},
     providers::{
-        auth::{Credential, Keystone, Project, TokenStyle},
+        auth::{Credential, Keystone, PROJECT, Project, TokenStyle},
         registry,
     },
 };
@@ -51,6 +51,9 @@ pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Con
         .auth
         .member()
         .ok_or_else(|| invalid("spec.auth names no credential, or more than one: give exactly one"))?;
+    if let Some(refusal) = access::connection_identifier_refusal(object, provider) {
+        return Err(invalid(&refusal));
+    }
     let endpoint = url(provider.endpoint(), &format!("spec.provider.{}.endpoint", provider.name()))?;
     let ca_bundle = match &material.certificates {
         Some(pem) => Some(pem.clone()),
@@ -182,7 +185,10 @@ impl Reader<'_> {
 fn project(auth: &KeystoneAuth, provider: ProviderRef<'_>) -> Result<Project, Usability> {
     match (&auth.project, provider) {
         (Some(project), _) => match (&project.id, &project.name) {
-            (Some(id), None) => Ok(Project::Id(id.clone())),
+            (Some(id), None) => match PROJECT.refusal(id, "spec.auth.keystone.project.id", "keystone") {
+                Some(refusal) => Err(invalid(&format!("{refusal}. Correct it"))),
+                None => Ok(Project::Id(id.clone())),
+            },
             (None, Some(name)) => Ok(Project::Name { name: name.clone(), domain: project.domain.clone() }),
             _ => Err(invalid("spec.auth.keystone.project: give either id or name")),
         },

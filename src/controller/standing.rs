@@ -67,14 +67,18 @@ impl Sight {
         if let Some(refusal) = access::namespace_refusal(watch, &connection.object, namespaces) {
             return if tells_all { Standing::NotAllowed(refusal) } else { Standing::NotFound(self.not_found(watch)) };
         }
-        if let Some(refusal) = access::scope_refusal(watch, &connection.object) {
-            return Standing::NotAllowed(refusal);
-        }
         let spec = &connection.object.spec;
         let told = |message: &'a str| if tells_all { Cow::Borrowed(message) } else { Cow::Owned(unusable(watch)) };
         let Some(provider) = spec.provider.member() else {
             return Standing::Invalid(told("the connection names no provider, or more than one"));
         };
+        // Of its own specification everybody may know.
+        if let Some(refusal) = access::identifier_refusal(watch, provider) {
+            return Standing::Invalid(Cow::Owned(refusal));
+        }
+        if let Some(refusal) = access::scope_refusal(watch, &connection.object) {
+            return Standing::NotAllowed(refusal);
+        }
         match &connection.usability {
             Some(Usability::SecretNotFound(message)) => Standing::SecretNotFound(told(message)),
             Some(Usability::Invalid(message)) => Standing::Invalid(told(message)),
@@ -172,10 +176,14 @@ mod tests {
     const SECRETS: [&str; 4] = ["prod-cloud-admin", "root-password", "internal-api.corp.test", "10.1.2.3"];
 
     fn watch(namespace: &str) -> Arc<WatchObject> {
+        watch_of(namespace, "t")
+    }
+
+    fn watch_of(namespace: &str, id: &str) -> Arc<WatchObject> {
         let object: TaskWatch = serde_json::from_value(json!({
             "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
             "metadata": {"name": "w", "namespace": namespace, "uid": "u", "generation": 1},
-            "spec": {"connectionRef": {"kind": "ClusterTaskConnection", "name": "shared"}, "task": {"id": "t"}},
+            "spec": {"connectionRef": {"kind": "ClusterTaskConnection", "name": "shared"}, "task": {"id": id}},
         }))
         .unwrap();
         Arc::new(WatchObject::of(&object.metadata, object.spec).unwrap())
@@ -221,6 +229,21 @@ mod tests {
                 let told = words(&sight.standing(&own, connection, &index.namespaces));
                 assert!(!provider || told.contains(SECRETS[0]), "the owner is told: {told}");
             }
+        }
+    }
+
+    /// Whatever else may be wrong, and whether or not that may be told: the identifier is the watch's own affair.
+    #[test]
+    fn everybody_is_told_of_an_identifier_that_the_provider_cannot_have() {
+        let sight = Sight { cluster: true, own_namespace: "taskwatch-system".into() };
+        for usability in [None, Some(Usability::Usable), Some(Usability::SecretNotFound(SECRETS[0].into()))] {
+            let mut index = Index::default();
+            entry(&mut index, &["tenant"], true, usability);
+            let other = watch_of("tenant", "operations/a");
+            let standing = sight.standing(&other, index.connections.values().next(), &index.namespaces);
+            assert!(matches!(standing, Standing::Invalid(_)) && standing.task(&other.spec).is_none());
+            let told = words(&standing);
+            assert!(told.contains("spec.task.id has") && SECRETS.iter().all(|secret| !told.contains(secret)), "{told}");
         }
     }
 

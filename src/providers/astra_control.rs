@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
 use super::{
     Answer, Cursor, PAGE_TASKS, Page, Provider, Reader, Request,
+    identifiers::{IdentifierRule, Identifiers},
     wire::{
         any,
         envelope::{self, Form},
@@ -22,6 +23,12 @@ use crate::domain::{
     outputs::{Outputs, looks_secret},
     task::{ErrorDetail, MAX_ERROR_DETAILS, MAX_STATE_DETAILS, StateDetail, Task, TaskError, TaskRef, TaskState},
     text::{MESSAGE, VALUE, WORD, clean, clean_option},
+};
+
+/// The specification has UUIDs (upstreams.md §3.1). No quotes: a task's goes into a filter.
+pub const IDENTIFIERS: Identifiers = Identifiers {
+    task: IdentifierRule { signs: "._:-", longest: 128, example: "c7a2f8d0-1b3e-4c5d-8e9f-0a1b2c3d4e01" },
+    scope: IdentifierRule { signs: "._:-", longest: 128, example: "9b1c7a34-3c2d-4f53-8e61-2d7a5b9c0e42" },
 };
 
 /// What is read of a task, and asked for by `include=` in a list: the items may then be arrays in this order (upstreams.md §3.3).

@@ -6,6 +6,7 @@ use http::{HeaderValue, header::ACCEPT};
 
 use super::{
     Answer, Cursor, LIST_BODY_LIMIT, PAGE_TASKS, Page, Provider, Reader, Request,
+    identifiers::{IdentifierRule, Identifiers},
     wire::{
         any::{self, Any},
         envelope::{self, Form},
@@ -22,6 +23,12 @@ use crate::domain::{
     outputs::Outputs,
     task::{Task, TaskError, TaskRef, TaskState},
     text::{MESSAGE, WORD, clean_option},
+};
+
+/// UUIDs in what is published, which names no form (upstreams.md §1.1).
+pub const IDENTIFIERS: Identifiers = Identifiers {
+    task: IdentifierRule { signs: "._:-", longest: 128, example: "0d1f4a56-6b0e-4b4e-9a0e-3a0d8a6c7b01" },
+    scope: IdentifierRule { signs: "._:-", longest: 128, example: "5f0c1a52-7f1e-4f36-9a41-0f0f6a1f4c11" },
 };
 
 /// What is read of a task. Gateways differ between camelCase and `snake_case` for the same message (upstreams.md §1.3).

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::{
     Answer, Page, Provider, Reader, Request,
+    identifiers::{IdentifierRule, Identifiers},
     wire::{
         envelope::{self, Form},
         failure::{Asked, Dialect},
@@ -20,6 +21,12 @@ use crate::domain::{
     subtasks::MAX_SUBTASKS,
     task::{ErrorDetail, Task, TaskError, TaskRef, TaskState},
     text::{MESSAGE, VALUE, WORD, clean, clean_option},
+};
+
+/// Published jobs and projects have 32 hexadecimal digits or UUIDs; relatives of the shape may have somewhat more (upstreams.md §2.6).
+pub const IDENTIFIERS: Identifiers = Identifiers {
+    task: IdentifierRule { signs: "._:-", longest: 128, example: "4010a32d535527910153552b492c0002" },
+    scope: IdentifierRule { signs: "._:-", longest: 128, example: "05041fffa40025702f6dc009cc6f8f33" },
 };
 
 /// The published words of the status, in lower case: those of the job shape and of its family (upstreams.md §2.2, §2.6).

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cloud_ru;
 pub mod decode;
 pub mod huawei_cloud;
+pub mod identifiers;
 pub mod registry;
 #[cfg(test)]
 mod tests;

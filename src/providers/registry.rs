@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{
     Provider,
-    astra_control::AstraControl,
-    cloud_ru::{CloudRu, Vocabulary},
-    huawei_cloud::HuaweiCloud,
+    astra_control::{self, AstraControl},
+    cloud_ru::{self, CloudRu, Vocabulary},
+    huawei_cloud::{self, HuaweiCloud},
+    identifiers::Identifiers,
 };
 use crate::{
     api::{CloudRuStates, ProviderRef},
@@ -39,6 +40,23 @@ pub fn for_spec(spec: ProviderRef<'_>, outputs: &[String]) -> Arc<dyn Provider> 
             Arc::new(CloudRu::new(&spec.service_instance_id, &vocabulary).showing(outputs))
         }
     }
+}
+
+/// Which identifiers the provider that a connection names has.
+#[must_use]
+pub fn identifiers(spec: ProviderRef<'_>) -> &'static Identifiers {
+    match spec {
+        ProviderRef::HuaweiCloud(_) => &huawei_cloud::IDENTIFIERS,
+        ProviderRef::CloudRu(_) => &cloud_ru::IDENTIFIERS,
+        ProviderRef::AstraControl(_) => &astra_control::IDENTIFIERS,
+    }
+}
+
+/// How long an identifier of any provider may be, in characters.
+#[must_use]
+pub fn longest_identifier() -> usize {
+    let all = [&huawei_cloud::IDENTIFIERS, &cloud_ru::IDENTIFIERS, &astra_control::IDENTIFIERS];
+    all.iter().flat_map(|of| [of.task.longest, of.scope.longest]).max().unwrap_or_default()
 }
 
 /// The defaults, but for what is given.

@@ -6,6 +6,7 @@ mod auth;
 mod claims;
 mod cluster;
 mod crds;
+mod identifiers;
 mod keystone;
 mod layers;
 mod many;

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use anyhow::{Context, Result, ensure};
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
     core::ApiResource,
 };
 use serde_json::{Value, json};
@@ -90,9 +90,16 @@ impl Stage {
     pub async fn try_put(&self, mut object: Value) -> kube::Result<DynamicObject> {
         let kind = object["kind"].as_str().unwrap().to_owned();
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        object["apiVersion"] = resource(&kind).api_version.into();
+        object = with_version(object, &kind);
         let params = PatchParams::apply("test").force();
         self.api(&kind, object["metadata"]["namespace"].as_str()).patch(&name, &params, &Patch::Apply(&object)).await
+    }
+
+    /// Creates an object, as JSON: an applied one is read as YAML, which has no control characters.
+    pub async fn try_create(&self, object: Value) -> kube::Result<DynamicObject> {
+        let kind = object["kind"].as_str().unwrap().to_owned();
+        let object = serde_json::from_value(with_version(object, &kind)).unwrap();
+        self.api(&kind, None).create(&PostParams::default(), &object).await
     }
 
     /// Changes an object by a merge patch.
@@ -325,6 +332,11 @@ pub fn lay_over(base: &mut Value, more: Value) {
         }
         (base, more) => *base = more,
     }
+}
+
+fn with_version(mut object: Value, kind: &str) -> Value {
+    object["apiVersion"] = resource(kind).api_version.into();
+    object
 }
 
 fn resource(kind: &str) -> ApiResource {

@@ -101,7 +101,13 @@ mod tests {
         };
         let item = SubtaskStatus { id: some(64), name: some(64), error_message: some(64), ..SubtaskStatus::default() };
         TaskWatchStatus {
-            task: Some(TaskStatus { id: some(128), name: some(256), resource: some(512), ..TaskStatus::default() }),
+            task: Some(TaskStatus {
+                id: some(1024),
+                scope: some(1024),
+                name: some(256),
+                resource: some(512),
+                ..TaskStatus::default()
+            }),
             subtasks: Some(SubtasksStatus { total: Some(40), items: vec![item; items], ..SubtasksStatus::default() }),
             error: Some(ErrorStatus { message: some(1024), ..ErrorStatus::default() }),
             outputs: (0..32).map(|n| (format!("{n}{}", text(200)), text(512))).collect(),

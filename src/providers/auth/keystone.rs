@@ -16,6 +16,7 @@ use crate::{
     },
     providers::{
         Answer,
+        identifiers::IdentifierRule,
         wire::{
             envelope::{self, Envelope, Form},
             failure::fault,
@@ -37,6 +38,11 @@ const ISSUER: Issuer = Issuer {
     ],
     codes: &[],
 };
+
+/// Which identifiers of projects there are: 32 hexadecimal digits by themselves (OpenStack Identity API v3), others where a directory
+/// stands behind it.
+pub const PROJECT: IdentifierRule =
+    IdentifierRule { signs: "._:-", longest: 128, example: "05041fffa40025702f6dc009cc6f8f33" };
 
 /// A user's password, for the token of a project.
 #[derive(Clone, Debug)]

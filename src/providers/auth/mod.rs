@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-pub use keystone::{Keystone, Project};
+pub use keystone::{Keystone, PROJECT, Project};
 pub use secrets::sent;
 
 use super::{Answer, SINGLE_BODY_LIMIT};

@@ -43,6 +43,11 @@ mod tests {
             ("a/../b?c#d%2f", "/v1/p/jobs/a%2F..%2Fb%3Fc%23d%252f"),
             ("..", "/v1/p/jobs/%252E%252E"),
             (".", "/v1/p/jobs/%252E"),
+            ("%2e%2E", "/v1/p/jobs/%252e%252E"),
+            ("..\\..;x", "/v1/p/jobs/..%5C..%3Bx"),
+            ("manual__2026-01-02T03:04:05+00:00", "/v1/p/jobs/manual__2026-01-02T03%3A04%3A05%2B00%3A00"),
+            ("UPID:pve:0003:u@pam!t:", "/v1/p/jobs/UPID%3Apve%3A0003%3Au%40pam%21t%3A"),
+            ("ZXJnb24=:b/c", "/v1/p/jobs/ZXJnb24%3D%3Ab%2Fc"),
             ("ж", "/v1/p/jobs/%D0%B6"),
         ] {
             let path = path("/v1/{}/jobs/{}", &["p", id]);
