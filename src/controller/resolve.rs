@@ -271,6 +271,22 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn scopes_and_projects_are_as_their_provider_has_them() {
+        let token = json!({"token": {"secretRef": {"name": "s"}}});
+        let keystone =
+            json!({"keystone": {"endpoint": "https://iam", "secretRef": {"name": "s"}, "project": {"id": "p=2"}}});
+        let slashed = json!({"huaweiCloud": {"endpoint": "https://evs.example.com", "projectID": "a/b"}});
+        let secret = [("token", "t"), ("username", "u"), ("password", "p"), ("domain", "d")];
+        for (provider, auth, told) in [
+            (&slashed, &token, "spec.provider.huaweiCloud.projectID has \"/\" in it. An identifier of huaweiCloud "),
+            (&huawei(), &keystone, "spec.auth.keystone.project.id has \"=\" in it. An identifier of keystone "),
+        ] {
+            let refused = refusal(provider, auth, &secret);
+            assert!(matches!(&refused, Usability::Invalid(message) if message.starts_with(told)), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn a_rotated_secret_is_another_identity_and_a_new_rate_limit_is_not() {
         let auth = json!({"token": {"secretRef": {"name": "s"}}});
         let first = object(&huawei(), &auth);
