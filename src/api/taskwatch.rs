@@ -145,7 +145,8 @@ pub struct WatchPoll {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub period_seconds: Option<i32>,
-    /// Seconds between two looks at an old task; the period grows towards it with the age of the task. Default: 60.
+    /// Seconds between two looks at an old task; the period grows towards it with the age of the task. Where the upstream says with a
+    /// good answer how long to wait (`Retry-After`), the next look comes then, between `periodSeconds` and this. Default: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub max_period_seconds: Option<i32>,

@@ -21,8 +21,19 @@ const AGE_PARTS: u32 = 10;
 /// The period for a task whose last change (creation, state change, request to look) is `age` ago.
 #[must_use]
 pub fn period(bounds: Bounds, age: Duration) -> Duration {
-    let wished = (age / AGE_PARTS).clamp(bounds.start, bounds.max.max(bounds.start));
-    wished.clamp(bounds.floor, bounds.ceiling.max(bounds.floor))
+    within(bounds, age / AGE_PARTS)
+}
+
+/// The time until the next look at a task of which the upstream has said how long to wait (`Retry-After` of a good answer): that knows
+/// better than the task's age how soon there is news, but not what the watch and its connection allow.
+#[must_use]
+pub fn hinted(bounds: Bounds, hint: Duration) -> Duration {
+    within(bounds, hint)
+}
+
+fn within(bounds: Bounds, wish: Duration) -> Duration {
+    let wish = wish.clamp(bounds.start, bounds.max.max(bounds.start));
+    wish.clamp(bounds.floor, bounds.ceiling.max(bounds.floor))
 }
 
 /// `period` made longer or shorter by up to 8 %, so that it stays within 10 % with what sending takes: the same for the same `seed` (of the object) and `turn` (number of the poll).
@@ -87,6 +98,15 @@ mod tests {
         assert_eq!(period(slow, secs(0)), secs(300), "the connection's longest wins");
         let crossed = Bounds { start: secs(50), max: secs(20), ..USUAL };
         assert_eq!(period(crossed, secs(0)), secs(50), "crossed bounds do no harm");
+    }
+
+    #[test]
+    fn a_hint_moves_the_next_look_within_both_bounds() {
+        for (hint, expected) in [(0, 10), (3, 10), (10, 10), (45, 45), (60, 60), (3600, 60)] {
+            assert_eq!(hinted(USUAL, secs(hint)).as_secs(), expected, "hint {hint}");
+        }
+        assert_eq!(hinted(Bounds { start: secs(1), ..USUAL }, secs(2)), secs(5), "the connection's shortest wins");
+        assert_eq!(hinted(Bounds { max: secs(900), ..USUAL }, secs(600)), secs(300), "the connection's longest wins");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{
     transport::Outgoing,
 };
 use crate::domain::{
-    failure::{Failure, FailureClass},
+    failure::{Failure, FailureClass, RetryAfter},
     task::TaskState,
 };
 use crate::ops::{
@@ -228,13 +228,13 @@ impl Actor {
         match news {
             News::Part(listing, part) => self.take_part((job, kind, started), listing, part),
             News::Whole(whole) => {
-                let Whole { code, bytes, said } = *whole;
+                let Whole { code, bytes, hint, said } = *whole;
                 let result = match said {
                     Said::Token(token) => JobResult::Token(token.map(|token| self.take_token(token))),
                     Said::Task(task) => JobResult::Task(task),
                     Said::Page(page) => JobResult::Page(page),
                 };
-                self.take_result(job, &kind, started.elapsed(), (code, bytes, result));
+                self.take_result(job, &kind, started.elapsed(), (code, bytes, result), hint);
             }
         }
     }
@@ -258,7 +258,8 @@ impl Actor {
             None => self.finish(job, &mut listing),
         };
         let page = page.map_err(|failure| listing.clean_failure(failure));
-        self.take_result(job, &kind, started.elapsed(), (listing.code(), listing.bytes(), JobResult::Page(page)));
+        let result = (listing.code(), listing.bytes(), JobResult::Page(page));
+        self.take_result(job, &kind, started.elapsed(), result, None);
     }
 
     fn read_part(&mut self, job: u64, listing: &mut Listing, part: &[u8]) -> Result<(), Failure> {
@@ -291,9 +292,15 @@ impl Actor {
         self.shared.sink.room(&self.bench.tenant)
     }
 
-    fn take_result(&mut self, job: u64, kind: &JobKind, took: Duration, result: (String, usize, JobResult)) {
+    fn take_result(
+        &mut self,
+        job: u64,
+        kind: &JobKind,
+        took: Duration,
+        (code, bytes, result): (String, usize, JobResult),
+        hint: Option<RetryAfter>,
+    ) {
         let now = Instant::now();
-        let (code, bytes, result) = result;
         let failure = result.failure();
         let operation = kind.operation();
         let provider = self.open.connection.provider.name();
@@ -307,7 +314,8 @@ impl Actor {
         {
             warn!(connection = %self.id, "the upstream refuses to list sub-tasks; tasks are shown without: {}", failure.message);
         }
-        let retry_after = failure.and_then(|f| f.retry_after).map(|after| after.wait(self.shared.clock.now()));
+        let retry_after =
+            failure.map_or(hint, |failure| failure.retry_after).map(|after| after.wait(self.shared.clock.now()));
         self.planner.done(job, result, bytes, retry_after, now);
     }
 

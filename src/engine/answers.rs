@@ -18,9 +18,15 @@ use crate::domain::{
 use crate::providers::Page;
 
 impl Planner {
-    /// Takes in what a job brought; `body` is the size of the answer in bytes.
+    /// Takes in what a job brought; `body` is the size of the answer in bytes. `retry_after` is how long it asks to wait: of a failure,
+    /// with everything on this connection; of a good answer, with the next look at the one task that it is about. A list is about no one
+    /// task: what it asks is not heeded, since whoever waits for the list, of whichever tenant, would wait with it.
     pub fn done(&mut self, id: u64, result: JobResult, body: usize, retry_after: Option<Duration>, now: Instant) {
         let Some(job) = self.jobs.remove(&id) else { return };
+        let (retry_after, hint) = match result.failure() {
+            Some(_) => (retry_after, None),
+            None => (None, retry_after.map(|wait| now + wait)),
+        };
         if id < self.renewed {
             // Asked with another credential, or of another endpoint: only the wish for silence still counts.
             if let Some(wait) = retry_after {
@@ -46,6 +52,9 @@ impl Planner {
             (JobKind::Authenticate, _) => self.access.denied(),
             (JobKind::Get(task), JobResult::Task(result)) => {
                 let Some(id) = self.tasks.id(&task) else { return };
+                if let Some(entry) = self.tasks.get_mut(id) {
+                    entry.hint = hint;
+                }
                 match result {
                     Ok(found) => self.found(id, found, job.poll, body, now),
                     Err(failure) => {
@@ -58,6 +67,10 @@ impl Planner {
             }
             (JobKind::Subtasks(task), JobResult::Page(page)) => {
                 let Some(id) = self.tasks.id(&task) else { return };
+                if let Some(entry) = self.tasks.get_mut(id) {
+                    // Two answers make one look: it is over when both may be asked for again.
+                    entry.hint = entry.hint.max(hint);
+                }
                 self.subtasks_came(id, job.partial, page, again, job.poll, now);
             }
             (JobKind::List(scope, _), JobResult::Page(Ok(page))) => self.page_came(&scope, page, body, job.poll, now),

@@ -99,6 +99,8 @@ pub struct Entry {
     pub print: Option<u64>,
     /// What the newest list shows that has an entry of it, by the list's first job.
     pub reading: Option<(u64, Reading)>,
+    /// When the upstream would be asked again, by the last answer to a request for this task alone: for its next look only.
+    pub hint: Option<Instant>,
     changed: Instant,
     fingerprint: Option<u64>,
     state: Option<TaskState>,
@@ -126,6 +128,7 @@ impl Entry {
             parts: false,
             print: None,
             reading: None,
+            hint: None,
             changed: now.checked_sub(age).unwrap_or(now),
             fingerprint: None,
             state: None,
@@ -197,13 +200,14 @@ impl Entry {
         !self.is_owing() && self.trouble.is_none() && self.missing_since.is_none() && self.failures == 0
     }
 
-    /// The time until the next poll, without stretch: the shortest that a watcher asks for, longer after failures.
+    /// The time until the next poll, without stretch: the shortest that a watcher asks for, longer after failures. `hint` is how long the
+    /// upstream said to wait, where it has.
     #[must_use]
-    pub fn period(&self, floor: Duration, ceiling: Duration, now: Instant) -> Duration {
+    pub fn period(&self, floor: Duration, ceiling: Duration, hint: Option<Duration>, now: Instant) -> Duration {
         let age = now.saturating_duration_since(self.changed);
         let periods = self.watchers.iter().map(|watcher| {
             let bounds = Bounds { start: watcher.period, max: watcher.max_period, floor, ceiling };
-            cadence::period(bounds, age)
+            hint.map_or_else(|| cadence::period(bounds, age), |hint| cadence::hinted(bounds, hint))
         });
         let period = periods.min().unwrap_or(ceiling);
         match self.failures {

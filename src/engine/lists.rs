@@ -439,7 +439,7 @@ impl Planner {
         }
         let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
         let listed = || state.listed.iter().filter_map(|id| self.tasks.get(*id));
-        let period = listed().map(|entry| entry.period(floor, ceiling, now)).min().unwrap_or(ceiling);
+        let period = listed().map(|entry| entry.period(floor, ceiling, None, now)).min().unwrap_or(ceiling);
         let period = period.saturating_mul(1 << state.failures.min(6)).min(ceiling.max(period));
         let demand = f64::from(pages) / period.as_secs_f64();
         let owing = |is_seen: bool| listed().any(|entry| entry.is_owing() && entry.is_seen() == is_seen);

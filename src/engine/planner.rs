@@ -351,22 +351,26 @@ impl Planner {
         let Some(task) = self.tasks.get(id).map(|entry| Arc::clone(&entry.task)) else { return };
         self.review(&task.scope, now);
         let Some(entry) = self.tasks.get_mut(id) else { return };
-        let period = entry.period(self.settings.min_period, self.settings.max_period, now);
+        let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
+        let hint = entry.hint.take().map(|at| at.saturating_duration_since(now));
         let scope = self.scopes.get_key_value(task.scope.as_str()).filter(|(_, scope)| scope.mode == Mode::List);
         if let Some((scope, _)) = scope
             && !entry.solo
         {
-            let scope = Arc::clone(scope);
+            let (scope, period) = (Arc::clone(scope), entry.period(floor, ceiling, None, now));
             self.put(id, Place::Listed);
             return self.list_at(&scope, now + period);
         }
+        let period = entry.period(floor, ceiling, hint, now);
         let (seed, turn) = entry.next_turn();
         let requests = 1.0 + f64::from(u8::from(self.settings.subtasks && !self.subtasks_refused));
         let (tenant, demand) = (entry.lane.clone(), requests / period.as_secs_f64());
         self.demand.add(&tenant, demand - entry.demand);
         entry.demand = demand;
-        let due = now + cadence::stretched(period, self.stretch_of(&tenant), seed, turn);
-        self.put(id, Place::Due(due));
+        let wait = cadence::stretched(period, self.stretch_of(&tenant), seed, turn);
+        // Who has said how long to wait is not asked a moment sooner.
+        let wait = if hint.is_some() { wait.max(period) } else { wait };
+        self.put(id, Place::Due(now + wait));
     }
 
     /// Lets a task wait for its first poll after a restart, anywhere within its period.

@@ -11,10 +11,10 @@ use super::{
     transport::{Channel, Outgoing},
 };
 use crate::domain::{
-    failure::{Failure, FailureClass},
+    failure::{Failure, FailureClass, RetryAfter},
     task::Task,
 };
-use crate::providers::{Answer, Page, auth::Token};
+use crate::providers::{Answer, Page, auth::Token, wire::retry};
 use crate::tenancy::pool::Lease;
 
 /// A job that can be sent.
@@ -48,6 +48,8 @@ pub(super) struct Whole {
     pub(super) code: String,
     /// The size of the body.
     pub(super) bytes: usize,
+    /// How long it asks to wait, should it be a good one: a failure says so itself.
+    pub(super) hint: Option<RetryAfter>,
     pub(super) said: Said,
 }
 
@@ -99,8 +101,8 @@ async fn whole(errand: Errand, kind: &JobKind) -> Whole {
         Ok(answer) => answer,
         Err(failure) => return Whole::failed(kind, decoder.clean_failure(failure)),
     };
-    let Answer { status, body, .. } = &answer;
-    let (code, bytes) = (status.as_str().to_owned(), body.len());
+    let Answer { status, headers, body, .. } = &answer;
+    let (code, bytes, hint) = (status.as_str().to_owned(), body.len(), retry::retry_after(headers));
     let clean = |failure| decoder.clean_failure(failure);
     let said = match kind {
         JobKind::Authenticate => Said::Token(decoder.token(answer, now).await.map_err(clean)),
@@ -108,7 +110,7 @@ async fn whole(errand: Errand, kind: &JobKind) -> Whole {
         JobKind::Subtasks(task) => Said::Page(decoder.subtasks(task, answer).await.map_err(clean)),
         JobKind::List(..) => Said::Page(Err(unsupported("lists of one piece"))),
     };
-    Whole { code, bytes, said }
+    Whole { code, bytes, hint, said }
 }
 
 impl Whole {
@@ -119,7 +121,7 @@ impl Whole {
             JobKind::Get(_) => Said::Task(Err(failure)),
             JobKind::Subtasks(_) | JobKind::List(..) => Said::Page(Err(failure)),
         };
-        Self { code, bytes: 0, said }
+        Self { code, bytes: 0, hint: None, said }
     }
 }
 

@@ -163,6 +163,7 @@ async fn what_the_spec_asks_for_is_done() {
         refreshed(&stage),
         observed(&stage),
         overwritten(&stage),
+        hinted(&stage),
     );
 }
 
@@ -299,6 +300,38 @@ async fn refreshed(stage: &Stage) {
     stage.change("TaskWatch", "refreshed", patch).await;
     stage.within(SOON, "refreshed", "Flux's request is echoed", echoed("third")).await;
     assert_eq!(row(&stage.status("refreshed").await.unwrap()), SUCCEEDED);
+}
+
+/// `Retry-After` of a good answer is about the next look at that task.
+async fn hinted(stage: &Stage) {
+    let poll = json!({"poll": {"periodSeconds": 1, "maxPeriodSeconds": 30}});
+    let auth = json!({"token": {"secretRef": {"name": "evs"}}});
+    stage.connection("hinted", HUAWEI, "evs", auth, json!({"poll": {"maxPeriodSeconds": 30}})).await;
+    stage.task(HUAWEI, "evs", "beside", json!([{"state": "RUNNING"}])).await;
+    let action = json!({"kind": "status", "status": 202, "retryAfterSeconds": 5, "body": {"job_id": "hinted", "status": "RUNNING"}});
+    stage.fault(json!({"path": "/jobs/hinted"}), action).await;
+    for name in ["hinted", "beside"] {
+        stage.watch(name, "hinted", name, poll.clone()).await;
+        stage.until_row(name, RUNNING).await;
+    }
+    let times = eventually(SOON, "it is asked for four times", || async {
+        let (requests, _) = stage.requests(0).await;
+        let of = |task: &str| {
+            let path = format!("/jobs/{task}");
+            let those = requests.iter().filter(|request| request["path"].as_str().is_some_and(|p| p.ends_with(&path)));
+            those.map(|request| request["timeMs"].as_i64().unwrap()).collect::<Vec<_>>()
+        };
+        let (hinted, beside) = (of("hinted"), of("beside"));
+        ensure!(hinted.len() >= 4, "{hinted:?}");
+        Ok((hinted, beside))
+    })
+    .await
+    .unwrap();
+    let (hinted, beside) = times;
+    // From answer to request, as the operator counts; the log has when each request came.
+    assert!(hinted.windows(2).all(|two| two[1] - two[0] >= 4900), "{hinted:?}");
+    assert!(beside.len() > hinted.len(), "{beside:?} while {hinted:?}");
+    stage.until_connection("hinted", "Connected").await;
 }
 
 async fn observed(stage: &Stage) {

@@ -33,6 +33,8 @@ pub enum Fault {
     TokenDown,
     TokenRefused,
     TokenNotFound,
+    /// None: a good answer that asks to be asked again after so many seconds.
+    Hinted(u64),
 }
 
 /// The state of one task.
@@ -137,21 +139,22 @@ impl Upstream {
             (Some(Fault::SubtasksGarbage), JobKind::Subtasks(_)) => Some((FailureClass::InvalidAnswer, None)),
             _ => None,
         };
-        let (result, retry_after) = match failure {
-            Some((class, wait)) => {
-                let mut failure = fail(class);
-                if fault == Some(Fault::HugeList) {
-                    failure.code = BODY_TOO_LARGE.into();
-                }
-                let result = match kind {
-                    JobKind::Authenticate => JobResult::Token(Err(failure)),
-                    JobKind::Get(_) => JobResult::Task(Err(failure)),
-                    JobKind::Subtasks(_) | JobKind::List(..) => JobResult::Page(Err(failure)),
-                };
-                (result, wait.map(Duration::from_secs))
+        let (result, wait) = if let Some((class, wait)) = failure {
+            let mut failure = fail(class);
+            if fault == Some(Fault::HugeList) {
+                failure.code = BODY_TOO_LARGE.into();
             }
-            None => (self.good(kind, fault, now), None),
+            let result = match kind {
+                JobKind::Authenticate => JobResult::Token(Err(failure)),
+                JobKind::Get(_) => JobResult::Task(Err(failure)),
+                JobKind::Subtasks(_) | JobKind::List(..) => JobResult::Page(Err(failure)),
+            };
+            (result, wait)
+        } else {
+            let hint = if let Some(Fault::Hinted(wait)) = fault { Some(wait) } else { None };
+            (self.good(kind, fault, now), hint)
         };
+        let retry_after = wait.map(Duration::from_secs);
         Answer { result, retry_after, stamp: self.stamp }
     }
 

@@ -58,6 +58,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(Fault::TokenDown),
         Just(Fault::TokenRefused),
         Just(Fault::TokenNotFound),
+        (0..400u64).prop_map(Fault::Hinted),
     ]
 }
 

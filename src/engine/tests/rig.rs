@@ -140,6 +140,17 @@ impl Rig {
     }
 
     pub fn watch_every(&mut self, number: usize, task: &TaskRef, known: bool, period: Duration) {
+        self.watch_between(number, task, known, (period, period));
+    }
+
+    /// With a period for a young task, and one for an old task.
+    pub fn watch_between(
+        &mut self,
+        number: usize,
+        task: &TaskRef,
+        known: bool,
+        (period, max_period): (Duration, Duration),
+    ) {
         self.ticket += 1;
         self.step += 1;
         let watched = Watched {
@@ -155,15 +166,8 @@ impl Rig {
         };
         self.watches.insert(key(number), watched);
         let age = Duration::ZERO;
-        let watch = Watch {
-            tenant: tenant(task),
-            task: task.clone(),
-            period,
-            max_period: period,
-            age,
-            known,
-            ticket: self.ticket,
-        };
+        let watch =
+            Watch { tenant: tenant(task), task: task.clone(), period, max_period, age, known, ticket: self.ticket };
         self.planner.watch(key(number), &watch, self.now);
         // A newcomer to a hold is told of it at once.
         self.collect();
@@ -248,7 +252,7 @@ impl Rig {
             let Flight { job, answer, asked, .. } = self.flights.remove(at);
             let answer = answer.unwrap_or_else(|| self.upstream.answer(&job.kind, self.now));
             self.asked_of_stamp.insert(answer.stamp, asked);
-            if let Some(wait) = answer.retry_after {
+            if let Some(wait) = answer.retry_after.filter(|_| answer.result.failure().is_some()) {
                 self.retry_at = self.retry_at.max(Some(self.now + wait));
             }
             let class = answer.result.failure().map(|failure| failure.class);
