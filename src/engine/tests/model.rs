@@ -151,8 +151,10 @@ impl Upstream {
             };
             (result, wait)
         } else {
-            let hint = if let Some(Fault::Hinted(wait)) = fault { Some(wait) } else { None };
-            (self.good(kind, fault, now), hint)
+            let result = self.good(kind, fault, now);
+            // That a task is not known is no good answer.
+            let is_good = result.failure().is_none();
+            (result, if let Some(Fault::Hinted(wait)) = fault { is_good.then_some(wait) } else { None })
         };
         let retry_after = wait.map(Duration::from_secs);
         Answer { result, retry_after, stamp: self.stamp }
