@@ -81,6 +81,19 @@ pub struct ClusterTaskConnectionSpec {
     /// The namespaces whose TaskWatches may use this connection: those that are named, and those whose labels match. Nobody when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
+    /// How much each namespace may use of this connection. No limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ConnectionLimits>,
+}
+
+/// How much each namespace may use of a connection.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionLimits {
+    /// How many TaskWatches of one namespace are served. The oldest ones are; the others say so in their status. No limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub watches_per_namespace: Option<i32>,
 }
 
 /// Namespaces by name and by label.

@@ -64,6 +64,13 @@ impl Census {
         (false, None)
     }
 
+    /// Whether an object is within the limit; so is one that has not been counted yet.
+    #[must_use]
+    pub fn admits(&self, namespace: &Arc<str>, created: Timestamp, key: &WatchKey) -> bool {
+        let members = self.namespaces.get(namespace);
+        members.is_none_or(|members| !members.beyond.contains(&(created.as_second(), key.clone())))
+    }
+
     /// Forgets an object. Returns who comes within the limit in its place.
     pub fn leave(&mut self, namespace: &Arc<str>, created: Timestamp, key: &WatchKey) -> Option<WatchKey> {
         let members = self.namespaces.get_mut(namespace)?;

@@ -36,7 +36,8 @@ impl Controller {
             self.close(id);
             return Ok(None);
         };
-        let material = match self.material(&object).await {
+        let refusal = self.shared.index().connection_refusal(&object);
+        let material = match self.material(&object, refusal).await {
             Err(Error::Forbidden(reason)) => {
                 let (usable, failures) = self.standing(id);
                 // An API server that has just started does not know its own rules yet: what could be read before is asked for again.
@@ -103,8 +104,13 @@ impl Controller {
             entry.failures = 0;
             entry.fingerprint = fingerprint;
             let changed = entry.usability.as_ref() != Some(&usability);
-            if let (true, Usability::SecretNotFound(reason) | Usability::Invalid(reason)) = (changed, &usability) {
-                warn!(connection = %id, "unusable: {reason}");
+            match &usability {
+                Usability::SecretNotFound(reason) | Usability::Invalid(reason) | Usability::LimitExceeded(reason)
+                    if changed =>
+                {
+                    warn!(connection = %id, "unusable: {reason}");
+                }
+                _ => {}
             }
             entry.usability = Some(usability);
             changed
@@ -126,8 +132,15 @@ impl Controller {
 
     /// Reads the Secret and the certificates that a connection names: of its own namespace, or of the operator's for a
     /// `ClusterTaskConnection` (design §4).
-    async fn material(&self, object: &ConnectionObject) -> Result<Result<Material, Usability>, Error> {
+    async fn material(
+        &self,
+        object: &ConnectionObject,
+        refusal: Option<String>,
+    ) -> Result<Result<Material, Usability>, Error> {
         let namespace = self.material_namespace(object);
+        if let Some(refusal) = refusal {
+            return Ok(Err(Usability::LimitExceeded(refusal)));
+        }
         let Some(auth) = object.spec.auth.member() else {
             return Ok(Err(Usability::Invalid(
                 "spec.auth names no credential, or more than one: give exactly one".to_owned(),
@@ -208,6 +221,7 @@ impl Controller {
             let situation = match (usability, &entry.health) {
                 (Usability::SecretNotFound(message), _) => Situation::SecretNotFound { message },
                 (Usability::Invalid(message), _) => Situation::Invalid { message },
+                (Usability::LimitExceeded(message), _) => Situation::LimitExceeded { message },
                 (Usability::Usable, None) => Situation::Untried,
                 (Usability::Usable, Some(health)) => match &health.trouble {
                     Some((failure, _)) => Situation::Failing { failure },

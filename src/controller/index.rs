@@ -15,6 +15,7 @@ use super::{
     look::Look,
     objects::{ConnectionObject, Identity, WatchObject, version},
     quarantine::Quarantine,
+    quotas::Quotas,
     unread::Unread,
 };
 use crate::{
@@ -74,6 +75,8 @@ pub enum Usability {
     SecretNotFound(String),
     /// It asks for what cannot be.
     Invalid(String),
+    /// Its namespace has too many.
+    LimitExceeded(String),
 }
 
 /// A connection and all that is known of it.
@@ -107,8 +110,10 @@ struct Outside {
 pub struct Moved {
     /// Who is not served any more; what the engine was asked for has to be called off.
     pub displaced: Vec<Box<WatchEntry>>,
-    /// Who is served from now on.
-    pub promoted: Vec<WatchKey>,
+    /// Who is served from now on, or may use its connection from now on, or not any more.
+    pub affected: Vec<WatchKey>,
+    /// Which connections are served from now on, or not any more.
+    pub connections: Vec<ConnectionId>,
 }
 
 /// What is new of a connection.
@@ -132,6 +137,8 @@ pub struct Index {
     /// Those beyond the limit: nothing is kept of them but who they are.
     outside: HashMap<WatchKey, Outside>,
     moved: Moved,
+    /// Which connections are served, and which watches by theirs.
+    pub quotas: Quotas,
     /// By UID.
     pub watches: HashMap<WatchKey, Box<WatchEntry>>,
     /// By kind and name.
@@ -204,19 +211,20 @@ fn stepped(time: Timestamp, step: SignedDuration) -> Timestamp {
 impl Default for Index {
     /// Room for the statuses of some thousand watches.
     fn default() -> Self {
-        Self::new(Pool::new(64 << 20, 1 << 20), None)
+        Self::new(Pool::new(64 << 20, 1 << 20), None, Quotas::default())
     }
 }
 
 impl Index {
     /// An index of nothing yet, which keeps statuses in `room`, and no more watches than `limit` of each namespace.
     #[must_use]
-    pub fn new(room: Pool, limit: Option<usize>) -> Self {
+    pub fn new(room: Pool, limit: Option<usize>, quotas: Quotas) -> Self {
         Self {
             room,
             census: limit.map(Census::new),
             outside: HashMap::new(),
             moved: Moved::default(),
+            quotas,
             watches: HashMap::new(),
             connections: HashMap::new(),
             users: HashMap::new(),
@@ -307,6 +315,7 @@ impl Index {
         self.outside.remove(&key);
         let status = watch.status.as_ref().and_then(Kept::pack);
         self.users.entry(object.connection()).or_default().insert(key.clone());
+        self.moved.affected.extend(self.quotas.enter_user(&object));
         let is_news = if let Some(entry) = self.watches.get_mut(&key) {
             // What is the same stays where it is: to replace all objects one by one, as the echoes of a cold start come, would leave
             // the heap full of holes.
@@ -359,7 +368,7 @@ impl Index {
         let gone = entry.as_ref().map(|entry| (&entry.object.identity, entry.object.created));
         let gone = gone.or(outside.as_ref().map(|outside| (&outside.identity, outside.created)));
         if let (Some(census), Some((Identity { namespace: Some(namespace), .. }, created))) = (&mut self.census, gone) {
-            self.moved.promoted.extend(census.leave(namespace, created, key));
+            self.moved.affected.extend(census.leave(namespace, created, key));
         }
         entry
     }
@@ -367,6 +376,7 @@ impl Index {
     fn take_out(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
         let entry = self.watches.remove(key)?;
         let connection = entry.object.connection();
+        self.moved.affected.extend(self.quotas.leave_user(&entry.object));
         if entry.unread {
             self.unread.remove(&entry.object.payer());
         }
@@ -377,60 +387,6 @@ impl Index {
             }
         }
         Some(entry)
-    }
-
-    /// Takes in a connection, as the API server shows it.
-    pub fn put_connection(
-        &mut self,
-        id: &ConnectionId,
-        object: ConnectionObject,
-        status: Option<ConnectionStatus>,
-        version: u64,
-    ) -> ConnectionNews {
-        let object = Arc::new(object);
-        match self.connections.get_mut(id) {
-            Some(entry) if entry.object.identity.uid == object.identity.uid => {
-                let mut news = ConnectionNews::Nothing;
-                if version >= entry.version {
-                    if entry.status != status {
-                        news = ConnectionNews::Status;
-                    }
-                    (entry.status, entry.version) = (status, version);
-                }
-                if entry.object.generation != object.generation {
-                    news = ConnectionNews::Object;
-                }
-                entry.object = object;
-                news
-            }
-            _ => {
-                let entry = ConnectionEntry {
-                    object,
-                    status,
-                    version,
-                    usability: None,
-                    health: None,
-                    fingerprint: None,
-                    failures: 0,
-                };
-                self.connections.insert(id.clone(), entry);
-                ConnectionNews::Object
-            }
-        }
-    }
-
-    /// The watches that name a connection.
-    #[must_use]
-    pub fn users(&self, id: &ConnectionId) -> Vec<WatchKey> {
-        self.users.get(id).map(|users| users.iter().cloned().collect()).unwrap_or_default()
-    }
-
-    /// How many watches of a connection are not finished, and how many are.
-    #[must_use]
-    pub fn counts(&self, id: &ConnectionId) -> (usize, usize) {
-        let users = self.users.get(id).into_iter().flatten();
-        let finished = users.filter(|key| self.watches.get(*key).is_some_and(|entry| entry.finished)).count();
-        (self.users.get(id).map_or(0, HashSet::len) - finished, finished)
     }
 
     /// The place in the work queue of a watch that is known.
@@ -479,5 +435,6 @@ impl Index {
     }
 }
 
+mod connections;
 #[cfg(test)]
 mod tests;

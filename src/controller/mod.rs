@@ -29,6 +29,7 @@ mod outside;
 mod permits;
 mod quarantine;
 pub mod queue;
+mod quotas;
 pub mod readable;
 mod requested;
 mod resolve;
@@ -215,8 +216,10 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let parts = Parts::of(memory::limit());
     let limit = args.max_watches_per_namespace.unwrap_or(parts.objects / WATCH_BYTES);
+    let quotas = quotas::Quotas::new(Some(args.max_connections_per_namespace).filter(|limit| *limit > 0));
+    let room = Pool::new(parts.objects, STATUSES_FLOOR);
     let shared = Arc::new(Shared {
-        index: Mutex::new(Index::new(Pool::new(parts.objects, STATUSES_FLOOR), Some(limit).filter(|limit| *limit > 0))),
+        index: Mutex::new(Index::new(room, Some(limit).filter(|limit| *limit > 0), quotas)),
         watches: Queue::new(metrics.queue("taskwatch")),
         connections: Queue::new(metrics.queue("connection")),
     });

@@ -9,7 +9,8 @@ use super::{look::Look, requested::Requested};
 use crate::{
     api::{
         ALLOW_TTL, ClusterTaskConnection, ConnectionKind, FLUX_REQUESTED_AT, REQUESTED_AT, TaskConnection,
-        TaskConnectionSpec, TaskWatchSpec, connection::AllowedNamespaces,
+        TaskConnectionSpec, TaskWatchSpec,
+        connection::{AllowedNamespaces, ClusterTaskConnectionSpec, ConnectionLimits},
     },
     engine::{ConnectionId, WatchKey},
     providers::registry,
@@ -72,7 +73,7 @@ impl WatchObject {
         Some(Self {
             identity: identity(metadata)?,
             generation: metadata.generation.unwrap_or_default(),
-            created: metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0),
+            created: created(metadata),
             requested: Requested::of(metadata),
             tracked: is_tracked(metadata),
             allow_ttl: annotation(metadata, ALLOW_TTL).is_some_and(|value| value == "true"),
@@ -123,29 +124,26 @@ pub struct ConnectionObject {
     pub identity: Identity,
     /// `metadata.generation`.
     pub generation: i64,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
     /// The specification, without who may use it.
     pub spec: TaskConnectionSpec,
     /// Who may use it, of a `ClusterTaskConnection`.
     pub allowed_namespaces: Option<AllowedNamespaces>,
+    /// How much each namespace may use of it, of a `ClusterTaskConnection`.
+    pub limits: Option<ConnectionLimits>,
 }
 
 impl From<TaskConnection> for ConnectionObject {
     fn from(object: TaskConnection) -> Self {
-        let identity = identity(&object.metadata).unwrap_or_else(Identity::unknown);
-        let generation = object.metadata.generation.unwrap_or_default();
-        let mut spec = object.spec;
-        cut_identifiers(&mut spec.allowed_scopes);
-        Self { identity, generation, spec, allowed_namespaces: None }
+        Self::of(&object.metadata, object.spec)
     }
 }
 
 impl From<ClusterTaskConnection> for ConnectionObject {
     fn from(object: ClusterTaskConnection) -> Self {
-        let identity = identity(&object.metadata).unwrap_or_else(Identity::unknown);
-        let generation = object.metadata.generation.unwrap_or_default();
-        let mut spec = object.spec.connection;
-        cut_identifiers(&mut spec.allowed_scopes);
-        Self { identity, generation, spec, allowed_namespaces: object.spec.allowed_namespaces }
+        let ClusterTaskConnectionSpec { connection, allowed_namespaces, limits } = object.spec;
+        Self { allowed_namespaces, limits, ..Self::of(&object.metadata, connection) }
     }
 }
 
@@ -163,6 +161,18 @@ impl Identity {
 }
 
 impl ConnectionObject {
+    fn of(metadata: &ObjectMeta, mut spec: TaskConnectionSpec) -> Self {
+        cut_identifiers(&mut spec.allowed_scopes);
+        Self {
+            identity: identity(metadata).unwrap_or_else(Identity::unknown),
+            generation: metadata.generation.unwrap_or_default(),
+            created: created(metadata),
+            spec,
+            allowed_namespaces: None,
+            limits: None,
+        }
+    }
+
     /// The key of this connection.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -182,6 +192,10 @@ fn identity(meta: &ObjectMeta) -> Option<Identity> {
         name: Arc::from(meta.name.as_deref()?),
         uid: WatchKey(Arc::from(meta.uid.as_deref()?)),
     })
+}
+
+fn created(meta: &ObjectMeta) -> Timestamp {
+    meta.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0)
 }
 
 fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {

@@ -80,7 +80,8 @@ impl Controller {
     pub(super) fn rearrange(&self) {
         let moved = self.shared.index().take_moved();
         let displaced = moved.displaced.iter().map(|entry| entry.object.identity.uid.clone());
-        self.shared.look_at(displaced.chain(moved.promoted));
+        self.shared.look_at(displaced.chain(moved.affected));
+        moved.connections.into_iter().for_each(|id| self.shared.connections.add(id));
         for entry in moved.displaced.iter().filter(|entry| entry.registered.is_some()) {
             self.engine.forget(&entry.object.connection(), entry.object.identity.uid.clone());
         }

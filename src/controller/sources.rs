@@ -126,6 +126,7 @@ impl Controller {
     fn put_connection(&self, object: ConnectionObject, status: Option<ConnectionStatus>, version: u64) -> ConnectionId {
         let id = object.id();
         let news = self.shared.index().put_connection(&id, object, status, version);
+        self.rearrange();
         if news != ConnectionNews::Nothing {
             self.shared.connections.add(id.clone());
         }
@@ -138,7 +139,8 @@ impl Controller {
     }
 
     fn remove_connection(&self, id: &ConnectionId) {
-        self.shared.index().connections.remove(id);
+        self.shared.index().remove_connection(id);
+        self.rearrange();
         self.shared.connections.add(id.clone());
     }
 

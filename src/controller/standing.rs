@@ -9,6 +9,7 @@ use super::{
     access::{self, Namespaces},
     index::{ConnectionEntry, Usability},
     objects::WatchObject,
+    quotas::Quotas,
 };
 use crate::{
     api::{ConnectionKind, ConnectionPoll, TaskWatchSpec},
@@ -42,6 +43,8 @@ pub enum Standing<'a> {
     SecretNotFound(Cow<'a, str>),
     /// It may not be used in this way.
     NotAllowed(String),
+    /// It is one of too many.
+    LimitExceeded(Cow<'a, str>),
     /// The watch or the connection asks for what cannot be.
     Invalid(Cow<'a, str>),
 }
@@ -61,11 +64,15 @@ impl Sight {
         watch: &'a WatchObject,
         connection: Option<&'a ConnectionEntry>,
         namespaces: &Namespaces,
+        quotas: &Quotas,
     ) -> Standing<'a> {
         let tells_all = self.tells_all(watch);
         let Some(connection) = connection else { return Standing::NotFound(self.not_found(watch)) };
         if let Some(refusal) = access::namespace_refusal(watch, &connection.object, namespaces) {
             return if tells_all { Standing::NotAllowed(refusal) } else { Standing::NotFound(self.not_found(watch)) };
+        }
+        if let Some(refusal) = quotas.user_refusal(watch) {
+            return Standing::LimitExceeded(Cow::Owned(refusal));
         }
         let spec = &connection.object.spec;
         let told = |message: &'a str| if tells_all { Cow::Borrowed(message) } else { Cow::Owned(unusable(watch)) };
@@ -82,6 +89,7 @@ impl Sight {
         match &connection.usability {
             Some(Usability::SecretNotFound(message)) => Standing::SecretNotFound(told(message)),
             Some(Usability::Invalid(message)) => Standing::Invalid(told(message)),
+            Some(Usability::LimitExceeded(message)) => Standing::LimitExceeded(told(message)),
             usability => Standing::Usable {
                 scope: watch.spec.task.scope.as_deref().unwrap_or(provider.scope()),
                 open: usability.is_some(),
@@ -132,6 +140,7 @@ impl Standing<'_> {
             Self::NotFound(message) => ConnectionState::NotFound { message },
             Self::SecretNotFound(message) => ConnectionState::SecretNotFound { message },
             Self::NotAllowed(message) => ConnectionState::NotAllowed { message },
+            Self::LimitExceeded(message) => ConnectionState::LimitExceeded { message },
             Self::Invalid(message) => ConnectionState::Invalid { message },
         }
     }
@@ -222,11 +231,11 @@ mod tests {
                 entry(&mut index, &["tenant", "taskwatch-system"], provider, Some(usability.clone()));
                 let connection = index.connections.values().next();
                 let other = watch("tenant");
-                let told = words(&sight.standing(&other, connection, &index.namespaces));
+                let told = words(&sight.standing(&other, connection, &index.namespaces, &Quotas::default()));
                 assert!(told.contains("cannot be used at the moment"), "{told}");
                 assert!(SECRETS.iter().all(|secret| !told.contains(secret)), "{told}");
                 let own = watch("taskwatch-system");
-                let told = words(&sight.standing(&own, connection, &index.namespaces));
+                let told = words(&sight.standing(&own, connection, &index.namespaces, &Quotas::default()));
                 assert!(!provider || told.contains(SECRETS[0]), "the owner is told: {told}");
             }
         }
@@ -257,13 +266,13 @@ mod tests {
             let connection = index.connections.values().next();
             let other = watch("tenant");
             let (absent, refused) = (
-                sight.standing(&other, None, &index.namespaces),
-                sight.standing(&other, connection, &index.namespaces),
+                sight.standing(&other, None, &index.namespaces, &Quotas::default()),
+                sight.standing(&other, connection, &index.namespaces, &Quotas::default()),
             );
             assert!(matches!(absent, Standing::NotFound(_)), "{absent:?}");
             assert_eq!(absent, refused);
             let own = watch("taskwatch-system");
-            let refused = sight.standing(&own, connection, &index.namespaces);
+            let refused = sight.standing(&own, connection, &index.namespaces, &Quotas::default());
             assert!(matches!(refused, Standing::NotAllowed(_)), "the owner is told which: {refused:?}");
         }
     }

@@ -128,14 +128,14 @@ impl Controller {
         let now = self.clock.now();
         index.read(key);
         let is_busy = index.watches.get(key).is_some_and(|entry| index.unread().is_busy(&entry.object.payer()));
-        let Index { watches, connections, namespaces, .. } = &mut *index;
+        let Index { watches, connections, namespaces, quotas, .. } = &mut *index;
         let Some(entry) = watches.get_mut(key) else { return Ok(None) };
         if let Some(until) = entry.quarantine.and_then(|quarantine| quarantine.lasts(Instant::now())) {
             return Err(until);
         }
         let object = Arc::clone(&entry.object);
         let connection = object.connection();
-        let standing = self.sight.standing(&object, connections.get(&connection), namespaces);
+        let standing = self.sight.standing(&object, connections.get(&connection), namespaces, quotas);
         let stored = self.guard.run(Stage::Decide, key, || entry.status.as_ref().and_then(Kept::unpack));
         let mut stored = stored.map_err(|panicked| set_aside(entry, &panicked))?;
         if entry.status.as_ref().is_some_and(Kept::is_let_go) {

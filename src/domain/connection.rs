@@ -40,6 +40,11 @@ pub enum Situation<'a> {
         /// What is wrong, and how to mend it.
         message: &'a str,
     },
+    /// Its namespace has more connections than the operator serves.
+    LimitExceeded {
+        /// How many may be, and what to do.
+        message: &'a str,
+    },
     /// Nothing has been answered since the operator began.
     Untried,
     /// The upstream cannot be asked.
@@ -123,7 +128,8 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
 fn keeps(old: &ConnectionStatus, input: &Input<'_>) -> bool {
     let current = old.observed_generation == Some(input.generation);
     let told_by_upstream = |condition: &Condition| {
-        condition.type_ == "Ready" && !matches!(condition.reason.as_str(), "SecretNotFound" | "InvalidSpec")
+        condition.type_ == "Ready"
+            && !matches!(condition.reason.as_str(), "SecretNotFound" | "InvalidSpec" | "LimitExceeded")
     };
     let counts = old.watches.as_ref().and_then(|watches| watches.active);
     let idle = counts == Some(0);
@@ -140,6 +146,9 @@ fn says(input: &Input<'_>) -> Says {
         },
         Situation::Invalid { message } => {
             Says { ready: "False", reason: "InvalidSpec", message: (*message).to_owned(), abnormal: Some(STALLED) }
+        }
+        Situation::LimitExceeded { message } => {
+            Says { ready: "False", reason: "LimitExceeded", message: (*message).to_owned(), abnormal: Some(STALLED) }
         }
         Situation::Untried if input.active == 0 => Says {
             ready: "True",

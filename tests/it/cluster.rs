@@ -4,7 +4,9 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::ensure;
+use kube::Api;
 use serde_json::{Value, json};
+use taskwatch::api::TaskConnection;
 use taskwatch_harness::{ControlPlane, OPERATOR, Operator, OperatorOptions, eventually, workspace_root};
 
 use crate::{
@@ -44,6 +46,7 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     let operator = Operator::start(
         OperatorOptions::new(plane.kubeconfig(OPERATOR).unwrap())
             .args(&["--secret-refresh-seconds", "1", "--max-watches-per-namespace", "2"])
+            .args(&["--max-connections-per-namespace", "3"])
             .env("POD_NAMESPACE", "taskwatch-system"),
     )
     .await
@@ -122,6 +125,7 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     assert_eq!(differences(&granted(), &audit.calls()), [""; 0]);
 
     identities_are_no_credentials(&named, &operator).await;
+    what_is_too_much_says_so(&labelled).await;
 
     // And it has no right beyond.
     let kubectl = plane.kubectl_as(OPERATOR).unwrap().limit(Duration::from_secs(30));
@@ -155,6 +159,50 @@ async fn identities_are_no_credentials(named: &Stage, operator: &Operator) {
     let log = operator.process().log();
     let told = |secret: &str| log.lines().any(|line| line.contains("may be sent") && line.contains(secret));
     assert!(told("named/own") && told("taskwatch-system/astra") && !told("named/robot"), "{log}");
+}
+
+/// One connection too many, and one watch too many of a shared connection. Which is the newest, if all are of one second, is open.
+async fn what_is_too_much_says_so(stage: &Stage) {
+    for name in ["first", "second", "third", "fourth"] {
+        stage.upstream(ASTRA, name).await;
+    }
+    let reasons = || async {
+        let mut reasons = Vec::new();
+        for name in ["first", "second", "third", "fourth"] {
+            let api: Api<TaskConnection> = Api::namespaced(stage.client.clone(), &stage.namespace);
+            let conditions = api.get(name).await?.status.map(|status| status.conditions).unwrap_or_default();
+            let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+            reasons.push(ready.map(|ready| ready.reason).unwrap_or_default());
+        }
+        anyhow::Ok(reasons)
+    };
+    let refused = eventually(SOON, "one of four connections is one too many", || async {
+        let reasons = reasons().await?;
+        let refused: Vec<_> = (0..4).filter(|at| reasons[*at] == "LimitExceeded").collect();
+        ensure!(refused.len() == 1 && !reasons.contains(&String::new()), "{reasons:?}");
+        Ok(refused[0])
+    })
+    .await
+    .unwrap();
+    let gone = ["second", "first"][usize::from(refused != 0)];
+    stage.delete("TaskConnection", gone).await;
+    let left = ["first", "second", "third", "fourth"][refused];
+    stage.until_connection(left, "Idle").await;
+
+    let limited = |limit: Value| json!({"spec": {"allowedNamespaces": {"names": ["labelled"]}, "limits": {"watchesPerNamespace": limit}}});
+    stage.change("ClusterTaskConnection", "shared", limited(json!(1))).await;
+    stage.watch("w2", "shared", "task", json!({"connectionRef": {"kind": "ClusterTaskConnection"}})).await;
+    let words = "shared serves 1 TaskWatches of each namespace";
+    stage
+        .until("w2", words, |status| {
+            let said = message(status, "Synced");
+            ensure!(said.contains(words), "{said}");
+            Ok(())
+        })
+        .await;
+    stage.until_row("w", RUNNING).await;
+    stage.change("ClusterTaskConnection", "shared", limited(json!(2))).await;
+    stage.until_row("w2", RUNNING).await;
 }
 
 async fn kinds_can_be_denied(plane: &ControlPlane, named: &Stage) {

@@ -130,7 +130,7 @@ fn a_step_of_the_clock_moves_what_is_measured_from() {
 #[test]
 fn beyond_the_limit_only_the_identity_is_kept_and_the_older_ones_are_served() {
     let born = |secs: u32| json!({"creationTimestamp": format!("2026-11-22T10:12:{secs:02}Z")});
-    let mut index = Index::new(Pool::new(1 << 20, 1 << 16), Some(2));
+    let mut index = Index::new(Pool::new(1 << 20, 1 << 16), Some(2), Quotas::default());
     let key = |uid: &str| WatchKey(Arc::from(uid));
     for (uid, secs) in [("u3", 30), ("u2", 20), ("u4", 40)] {
         assert_eq!(index.put_watch(watch(uid, 5, &born(secs))), Some((key(uid), true)));
@@ -153,7 +153,7 @@ fn beyond_the_limit_only_the_identity_is_kept_and_the_older_ones_are_served() {
     assert_eq!(index.keys(None).len(), 4);
     // And comes back when there is room; then it is read again.
     index.remove_watch(&key("u2"));
-    assert_eq!(index.take_moved().promoted, [key("u3")]);
+    assert_eq!(index.take_moved().affected, [key("u3")]);
     index.put_watch(watch("u3", 7, &born(30))).unwrap();
     assert!(index.outside(&key("u3")).is_none() && index.watches.contains_key(&key("u3")));
     for uid in ["u1", "u3", "u4"] {
@@ -164,7 +164,7 @@ fn beyond_the_limit_only_the_identity_is_kept_and_the_older_ones_are_served() {
 
 #[test]
 fn a_namespace_keeps_no_more_of_statuses_than_its_share() {
-    let mut index = Index::new(Pool::new(64 << 10, 4 << 10), None);
+    let mut index = Index::new(Pool::new(64 << 10, 4 << 10), None, Quotas::default());
     let random = |seed: u64| {
         let letters = (0..2_000).scan(seed, |state, _| {
             *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

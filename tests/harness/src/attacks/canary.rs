@@ -120,8 +120,9 @@ impl Canary {
             let late = lags::of_polls(polls(&steady(n)), (from, to), PERIOD_MS);
             late_polls.extend(late.into_iter().map(|ms| Late { ms, what: format!("a poll of {}", steady(n)) }));
         }
-        let wait = |pulse: &Pulse| Some((pulse.sent_ms, self.told(pulse)?));
-        let waits: Vec<_> = notes.pulses.iter().filter_map(wait).collect();
+        // One that nobody has been told of yet is being waited for.
+        let wait = |pulse: &Pulse| (pulse.sent_ms, self.told(pulse).unwrap_or(to));
+        let waits: Vec<_> = notes.pulses.iter().map(wait).collect();
         let share = |what: String, due: i64, came: Option<i64>| {
             let ms = lags::beyond(due, lags::of_one(due, came, to)?, &waits);
             Some(Late { ms, what: format!("{what}, {} ms after the beginning", due - from) })
@@ -144,7 +145,7 @@ impl Canary {
             }
         }
         let inside = notes.pulses.iter().filter(is_inside);
-        let mut waited: Vec<_> = inside.filter_map(wait).map(|(sent, told)| told - sent).collect();
+        let mut waited: Vec<_> = inside.map(wait).map(|(sent, told)| told - sent).collect();
         let samples = late_polls.len() + late_writes.len();
         let (poll, write) = (lags::p99(&mut late_polls), lags::p99(&mut late_writes));
         Ok(Lags { poll, write, server: lags::p99(&mut waited), samples })

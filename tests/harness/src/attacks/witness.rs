@@ -1,7 +1,7 @@
 //! Who watches the same API server beside the operator, so that the operator answers for its own share of a delay and not for the
 //! server's.
 //!
-//! Two plain watches in a process of their own, which neither decode nor keep anything: one of all TaskWatches, as the operator has one,
+//! Two plain watches in a process of their own, which neither decode nor keep anything: one of all `TaskWatch` objects, as the operator has one,
 //! and one of the canary's namespace, as the canary's people would have one. What they see goes to the standard output, a line for each
 //! object: which watch, the object's name, its state (`-` without one), and when, in milliseconds since 1970.
 
