@@ -249,7 +249,8 @@ mod tests {
             let mut index = Index::default();
             entry(&mut index, &["tenant"], true, usability);
             let other = watch_of("tenant", "operations/a");
-            let standing = sight.standing(&other, index.connections.values().next(), &index.namespaces);
+            let standing =
+                sight.standing(&other, index.connections.values().next(), &index.namespaces, &Quotas::default());
             assert!(matches!(standing, Standing::Invalid(_)) && standing.task(&other.spec).is_none());
             let told = words(&standing);
             assert!(told.contains("spec.task.id has") && SECRETS.iter().all(|secret| !told.contains(secret)), "{told}");

@@ -13,10 +13,13 @@ use crate::domain::{
     failure::Failure,
     subtasks::Subtask,
     task::{Task, TaskError, TaskRef},
+    text::clean,
 };
 
 /// Keys under which a list's entries are sent.
 const LISTS: &[&str] = &["items", "tasks"];
+/// So much of a cursor is shown, in bytes.
+const CURSOR: usize = 4096;
 
 /// One object: `{"kind":"task","task":…}`, `{"kind":"list","tasks":[…],"next":…}` (`next` is null on the last page), or
 /// `{"kind":"error","class":…,"code":"…","message":"…"}` with `retryAfterSeconds` where the answer had one.
@@ -60,7 +63,9 @@ fn list(provider: &dyn Provider, answer: &Answer) -> Result<Value, Failure> {
             None => task_json(task),
         })
         .collect();
-    Ok(json!({"kind": "list", "tasks": tasks, "next": page.next.map(|cursor| cursor.0)}))
+    // It is sent as it came, but shown to people.
+    let next = page.next.map(|cursor| clean(&cursor.0, CURSOR));
+    Ok(json!({"kind": "list", "tasks": tasks, "next": next}))
 }
 
 fn error_json(failure: &Failure, now: Timestamp) -> Value {

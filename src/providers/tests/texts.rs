@@ -109,3 +109,10 @@ fn an_error_answer_is_heard_through_a_broken_text() {
     let found = explain(provider("huaweiCloud").as_ref(), &answer(400, body), now());
     assert_eq!((found["class"].as_str(), found["code"].as_str()), (Some("NotFound"), Some("Common.0011")), "{found}");
 }
+
+#[test]
+fn a_cursor_is_shown_without_what_a_terminal_obeys() {
+    let body = r#"{"items":[],"metadata":{"continue":"\u0000\u0007a\u001b[31m\u202e\ufeffb"}}"#;
+    let shown = explain(provider("astraControl").as_ref(), &answer(200, body), now());
+    assert_eq!(shown["next"], "ab");
+}
