@@ -20,6 +20,8 @@ pub struct Row {
     pub(super) after: u64,
     /// What is wrong; nothing when it passed.
     pub faults: Vec<String>,
+    /// What came too late; nothing when it passed.
+    pub late: Vec<String>,
 }
 
 /// All rows.
@@ -34,13 +36,23 @@ pub struct Report {
 }
 
 impl Row {
+    /// Whether nothing is wrong.
+    fn passed(&self) -> bool {
+        self.faults.is_empty() && self.late.is_empty()
+    }
+
+    /// Whether nothing is wrong but that something came too late.
+    pub(super) fn is_only_late(&self) -> bool {
+        self.faults.is_empty() && !self.late.is_empty()
+    }
+
     /// Its line of the table, and a line for each fault.
     #[must_use]
     pub fn text(&self) -> String {
         let mib = |bytes: u64| bytes >> 20;
         let mut text = format!(
             "{:<6} {:<4} {:<22} {:>6} {:>6} {:>6} {:>5} {:>5}  {}",
-            if self.faults.is_empty() { "ok" } else { "FAILED" },
+            if self.passed() { "ok" } else { "FAILED" },
             self.finding,
             self.name,
             self.lags.poll.ms,
@@ -50,11 +62,12 @@ impl Row {
             mib(self.after),
             self.what
         );
-        for fault in self.faults.iter().take(12) {
+        for fault in self.faults.iter().chain(&self.late).take(12) {
             let _ = write!(text, "\n       - {}", fault.chars().take(600).collect::<String>());
         }
-        if self.faults.len() > 12 {
-            let _ = write!(text, "\n       - and {} more", self.faults.len() - 12);
+        let more = (self.faults.len() + self.late.len()).saturating_sub(12);
+        if more > 0 {
+            let _ = write!(text, "\n       - and {more} more");
         }
         text
     }
@@ -88,7 +101,7 @@ impl Report {
     /// Whether every attack that was tried passed.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.rows.iter().all(|row| row.faults.is_empty()) && self.untried.is_empty()
+        self.rows.iter().all(Row::passed) && self.untried.is_empty()
     }
 
     /// The table by finding, and the closing line.
@@ -102,7 +115,7 @@ impl Report {
         for line in &self.untried {
             let _ = write!(text, "\nNOT TRIED {line}");
         }
-        let failed = self.rows.iter().filter(|row| !row.faults.is_empty()).count();
+        let failed = self.rows.iter().filter(|row| !row.passed()).count();
         let untried =
             if self.untried.is_empty() { String::new() } else { format!(", {} not tried", self.untried.len()) };
         let _ = write!(text, "\n{} passed, {failed} failed{untried}", self.rows.len() - failed);
