@@ -15,6 +15,7 @@ mod poisoned;
 mod policies;
 mod process;
 mod proxy;
+mod references;
 mod restored;
 mod rights;
 mod stage;

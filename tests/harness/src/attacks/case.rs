@@ -14,7 +14,7 @@ use super::upstream::{Reply, Script, Upstream, Wire};
 /// An attack.
 #[derive(Clone)]
 pub(super) struct Attack {
-    /// The finding that it stands for, `F1` to `F21`; `§2` for what held already.
+    /// The finding of the security review that it stands for, `F1` to `F21`; `held` for what held already.
     pub(super) finding: &'static str,
     /// Its name, which its objects' names begin with.
     pub(super) name: &'static str,

@@ -58,7 +58,7 @@ pub(super) fn all() -> Vec<Attack> {
         }),
         frames,
         Attack::new(
-            "§2",
+            "held",
             "bombs",
             "gzip bombs, heads, trailers and chunk extensions without end, slow drips, deep JSON",
         )
