@@ -11,6 +11,7 @@ mod keystone;
 mod layers;
 mod many;
 mod objects;
+mod pages;
 mod poisoned;
 mod policies;
 mod process;

@@ -57,6 +57,7 @@ async fn it_serves_probes_and_metrics() {
 
     let (status, metrics) = operator.get("/metrics").await.unwrap();
     assert_eq!(status, 200);
+    crate::pages::are_described(&metrics);
     let mut names = Vec::new();
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let (series, value) = line.rsplit_once(' ').unwrap_or_default();
