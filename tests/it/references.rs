@@ -70,6 +70,28 @@ fn each_link_leads_to_a_file_and_a_heading_that_are_there() {
 }
 
 #[test]
+fn each_file_that_a_page_names_is_there() {
+    let root = workspace_root();
+    let (mut found, mut faults) = (0, Vec::new());
+    for page in REFERRING.iter().flat_map(|place| files(&root.join(place))).filter(|file| is_page(file)) {
+        if page.ends_with("upstreams.md") {
+            continue; // it names files of other repositories
+        }
+        let text = fs::read_to_string(&page).unwrap();
+        for (line, path) in named_files(&text) {
+            found += 1;
+            // Pages about the code leave out `src/`; those in a directory name what is beside them.
+            let places = [root.join(path), root.join("src").join(path), page.parent().unwrap().join(path)];
+            if !places.iter().any(|place| place.exists()) {
+                faults.push(format!("{}:{line}: there is no {path}", page.strip_prefix(&root).unwrap().display()));
+            }
+        }
+    }
+    assert!(found > 100, "only {found} files are named");
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
 fn the_glossary_is_sorted_and_its_words_are_those_of_the_code() {
     let root = workspace_root();
     let glossary = fs::read_to_string(root.join("docs/design/glossary.md")).unwrap();
@@ -120,6 +142,12 @@ fn references_are_found_and_resolved_however_they_are_written() {
 }
 
 #[test]
+fn files_are_found_where_they_are_named() {
+    let text = "`src/a.rs` and `b/c.rs::test`, `d/`, not `e.rs`, `/metrics`, `src/NAME.rs`, `GET /f/g` or h/i.rs\n```\n`j/k.rs`\n```\n";
+    assert_eq!(named_files(text), [(1, "src/a.rs"), (1, "b/c.rs"), (1, "d/")]);
+}
+
+#[test]
 fn links_and_anchors_are_found_however_they_are_written() {
     let text = "[a](b.md) `[no](x)` [c [d]](e.md#f) ![g](h.png)\n```\n[no](y)\n```\n[i](https://j)\n";
     assert_eq!(
@@ -146,7 +174,7 @@ fn references(name: &str, text: &str) -> impl Iterator<Item = Reference> {
     let (mut page, mut found) = (own.clone(), Vec::new());
     for (line, text) in (1..).zip(text.lines()) {
         let comment = match text.find("//") {
-            _ if !name.ends_with(".rs") => 0,
+            _ if !has_extension(name, "rs") => 0,
             Some(at) => at,
             None => continue,
         };
@@ -182,7 +210,7 @@ fn page_before(text: &str) -> Option<String> {
         "design" => Some("contract.md".to_owned()),
         "URL" => Some("URL".to_owned()),
         _ if before == "RFC" => Some(format!("RFC {last}")),
-        _ if last.ends_with(".md") => Some(last.rsplit('/').next().unwrap_or_default().to_owned()),
+        _ if has_extension(last, "md") => Some(last.rsplit('/').next().unwrap_or_default().to_owned()),
         _ => None,
     }
 }
@@ -250,6 +278,20 @@ fn follow(page: &Path, target: &str) -> Result<(), String> {
     if is_there { Ok(()) } else { Err(format!("there is no such heading: {:?}", anchors(&text))) }
 }
 
+/// What stands in backticks and looks like the path of a file or directory of this repository: `a/b.rs`, `a/b/`, `a/b.rs::test`.
+fn named_files(text: &str) -> Vec<(usize, &str)> {
+    let quotes =
+        prose(text).flat_map(|(line, text)| text.split('`').skip(1).step_by(2).map(move |quote| (line, quote)));
+    let paths = quotes.map(|(line, quote)| (line, quote.split("::").next().unwrap_or_default()));
+    let is_path = |path: &str| {
+        let is_plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        let is_placeholder = path.contains("NAME") || path.starts_with('/') || path.starts_with("target/");
+        let ends = [".rs", ".md", ".yaml", ".toml", ".json", "/"].iter().any(|end| path.ends_with(end));
+        is_plain && !is_placeholder && ends && path.contains('/')
+    };
+    paths.filter(|(_, path)| is_path(path)).collect()
+}
+
 /// The targets of all inline links of a page, outside of code.
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -290,7 +332,11 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 fn is_page(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "md")
+    has_extension(file, "md")
+}
+
+fn has_extension(path: impl AsRef<Path>, extension: &str) -> bool {
+    path.as_ref().extension().is_some_and(|other| other == extension)
 }
 
 /// The files that are read below a place, or the place itself.
