@@ -13,7 +13,6 @@ use tracing::{info, warn};
 
 use super::{
     Controller, Error, call,
-    index::Usability,
     objects::ConnectionObject,
     permits,
     resolve::{self, Material},
@@ -21,8 +20,11 @@ use super::{
 };
 use crate::{
     api::{CaBundleKind, ClusterTaskConnection, TaskConnection},
-    domain::connection::{self, Situation},
-    engine::{ConnectionId, coalesce::Mode},
+    domain::{
+        availability::{Availability, Reason, Unavailable},
+        connection::{self, Upstream},
+    },
+    engine::{ConnectionHealth, ConnectionId, coalesce::Mode},
 };
 
 /// So many refusals in a row, over some 15 s, are no accident.
@@ -44,26 +46,26 @@ impl Controller {
                 if usable && failures < FORBIDDEN {
                     return Err(Error::Forbidden(reason));
                 }
-                Err(Usability::SecretNotFound(reason))
+                Err(Unavailable::new(Reason::SecretNotFound, reason))
             }
             material => material?,
         };
-        let (usability, fingerprint) = match material.and_then(|material| resolve::connection(&object, &material)) {
+        let (availability, fingerprint) = match material.and_then(|material| resolve::connection(&object, &material)) {
             Ok((connection, fingerprint)) => {
                 let known = self.shared.index().connections.get(id).and_then(|entry| entry.fingerprint);
                 let opened = if known == Some(fingerprint) { Ok(()) } else { self.engine.connect(id, connection) };
                 match opened {
-                    Ok(()) => (Usability::Usable, Some(fingerprint)),
-                    Err(error) => (Usability::Invalid(error.to_string()), None),
+                    Ok(()) => (Ok(()), Some(fingerprint)),
+                    Err(error) => (Err(Unavailable::new(Reason::InvalidSpec, error.to_string())), None),
                 }
             }
-            Err(unusable) => (unusable, None),
+            Err(unavailable) => (Err(unavailable), None),
         };
-        if usability == Usability::Usable {
+        if availability.is_ok() {
             self.destinations.opened(id, &object, self.material_namespace(&object));
         }
-        self.settle(id, usability.clone(), fingerprint);
-        self.write_connection(id, &object, &usability).await?;
+        self.settle(id, availability.clone(), fingerprint);
+        self.write_connection(id, &object, &availability).await?;
         Ok(Some(Instant::now() + self.secret_refresh))
     }
 
@@ -71,7 +73,7 @@ impl Controller {
     fn standing(&self, id: &ConnectionId) -> (bool, u32) {
         let index = self.shared.index();
         let entry = index.connections.get(id);
-        entry.map_or((false, 0), |entry| (entry.usability == Some(Usability::Usable), entry.failures))
+        entry.map_or((false, 0), |entry| (entry.availability == Some(Ok(())), entry.failures))
     }
 
     /// When to try again after a failure.
@@ -97,22 +99,17 @@ impl Controller {
     }
 
     /// Takes in whether a connection can be used; its watches are told when that has changed.
-    fn settle(&self, id: &ConnectionId, usability: Usability, fingerprint: Option<u64>) {
+    fn settle(&self, id: &ConnectionId, availability: Availability, fingerprint: Option<u64>) {
         let changed = {
             let mut index = self.shared.index();
             let Some(entry) = index.connections.get_mut(id) else { return };
             entry.failures = 0;
             entry.fingerprint = fingerprint;
-            let changed = entry.usability.as_ref() != Some(&usability);
-            match &usability {
-                Usability::SecretNotFound(reason) | Usability::Invalid(reason) | Usability::LimitExceeded(reason)
-                    if changed =>
-                {
-                    warn!(connection = %id, "unusable: {reason}");
-                }
-                _ => {}
+            let changed = entry.availability.as_ref() != Some(&availability);
+            if changed && let Err(unavailable) = &availability {
+                warn!(connection = %id, "unusable: {}", unavailable.message);
             }
-            entry.usability = Some(usability);
+            entry.availability = Some(availability);
             changed
         };
         if changed {
@@ -136,14 +133,15 @@ impl Controller {
         &self,
         object: &ConnectionObject,
         refusal: Option<String>,
-    ) -> Result<Result<Material, Usability>, Error> {
+    ) -> Result<Result<Material, Unavailable>, Error> {
         let namespace = self.material_namespace(object);
         if let Some(refusal) = refusal {
-            return Ok(Err(Usability::LimitExceeded(refusal)));
+            return Ok(Err(Unavailable::new(Reason::LimitExceeded, refusal)));
         }
         let Some(auth) = object.spec.auth.member() else {
-            return Ok(Err(Usability::Invalid(
-                "spec.auth names no credential, or more than one: give exactly one".to_owned(),
+            return Ok(Err(Unavailable::new(
+                Reason::InvalidSpec,
+                "spec.auth names no credential, or more than one: give exactly one",
             )));
         };
         if let Err(denied) = self.permits.check(object) {
@@ -174,12 +172,15 @@ impl Controller {
                 match found {
                     Ok(Some(ByteString(pem))) => Some(pem.into()),
                     Ok(None) => {
-                        return Ok(Err(Usability::SecretNotFound(format!(
-                            "{} {namespace}/{} has no key {}: add it, or correct spec.tls.caBundleRef",
-                            kind_name(reference.kind),
-                            reference.name,
-                            reference.key
-                        ))));
+                        return Ok(Err(Unavailable::new(
+                            Reason::SecretNotFound,
+                            format!(
+                                "{} {namespace}/{} has no key {}: add it, or correct spec.tls.caBundleRef",
+                                kind_name(reference.kind),
+                                reference.name,
+                                reference.key
+                            ),
+                        )));
                     }
                     Err(missing) => return Ok(Err(missing)),
                 }
@@ -188,7 +189,7 @@ impl Controller {
         Ok(Ok(Material { namespace: namespace.to_owned(), secret, certificates }))
     }
 
-    async fn read<K>(&self, namespace: &str, name: &str) -> Result<Result<K, Usability>, Error>
+    async fn read<K>(&self, namespace: &str, name: &str) -> Result<Result<K, Unavailable>, Error>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -199,9 +200,10 @@ impl Controller {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         match call(api.get(name)).await {
             Ok(object) => Ok(Ok(object)),
-            Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() => {
-                Ok(Err(Usability::SecretNotFound(format!("{kind} {namespace}/{name} does not exist: create it"))))
-            }
+            Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() => Ok(Err(Unavailable::new(
+                Reason::SecretNotFound,
+                format!("{kind} {namespace}/{name} does not exist: create it"),
+            ))),
             Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => Err(Error::Forbidden(format!(
                 "the operator may not read {kind} {namespace}/{name}: bind the ClusterRole taskwatch-secret-reader to its service account in namespace {namespace}"
             ))),
@@ -213,31 +215,17 @@ impl Controller {
         &self,
         id: &ConnectionId,
         object: &ConnectionObject,
-        usability: &Usability,
+        availability: &Availability,
     ) -> Result<(), Error> {
         let decided = {
             let index = self.shared.index();
             let Some(entry) = index.connections.get(id) else { return Ok(()) };
-            let situation = match (usability, &entry.health) {
-                (Usability::SecretNotFound(message), _) => Situation::SecretNotFound { message },
-                (Usability::Invalid(message), _) => Situation::Invalid { message },
-                (Usability::LimitExceeded(message), _) => Situation::LimitExceeded { message },
-                (Usability::Usable, None) => Situation::Untried,
-                (Usability::Usable, Some(health)) => match &health.trouble {
-                    Some((failure, _)) => Situation::Failing { failure },
-                    None if health.last_success.is_some() => {
-                        let (stretch, throttled, insecure) = (health.stretch, health.throttled, health.insecure);
-                        Situation::Working { stretch, throttled, insecure }
-                    }
-                    None => Situation::Untried,
-                },
-            };
             let (active, finished) = index.counts(id);
             connection::decide(
                 &connection::Input {
                     generation: object.generation,
                     status: entry.status.as_ref(),
-                    situation,
+                    upstream: availability.as_ref().map(|()| upstream(entry.health.as_ref())),
                     active,
                     finished,
                     mode: entry.health.as_ref().and_then(|health| health.mode).map(Mode::as_str),
@@ -258,6 +246,18 @@ impl Controller {
             (entry.status, entry.version) = (Some(new), version);
         }
         Ok(())
+    }
+}
+
+/// How the upstream answers, by what the engine said last.
+fn upstream(health: Option<&ConnectionHealth>) -> Upstream<'_> {
+    let Some(health) = health else { return Upstream::Untried };
+    match &health.trouble {
+        Some((failure, _)) => Upstream::Failing { failure },
+        None if health.last_success.is_some() => {
+            Upstream::Answering { stretch: health.stretch, throttled: health.throttled, insecure: health.insecure }
+        }
+        None => Upstream::Untried,
     }
 }
 

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     api::{ConnectionStatus, TaskWatch, TaskWatchStatus},
-    domain::decide::{self, Event, Pace},
+    domain::{
+        availability::Availability,
+        decide::{self, Event, Pace},
+    },
     engine::{ConnectionHealth, ConnectionId, Delivery, Report, WatchKey},
     tenancy::pool::{Lease, Pool},
 };
@@ -66,19 +69,6 @@ pub struct WatchEntry {
     pub finished: bool,
 }
 
-/// Whether a connection can be used at all; else why not, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Usability {
-    /// It can.
-    Usable,
-    /// Its Secret or its certificates are not there (yet).
-    SecretNotFound(String),
-    /// It asks for what cannot be.
-    Invalid(String),
-    /// Its namespace has too many.
-    LimitExceeded(String),
-}
-
 /// A connection and all that is known of it.
 #[derive(Debug)]
 pub struct ConnectionEntry {
@@ -89,7 +79,7 @@ pub struct ConnectionEntry {
     /// The resource version of that.
     pub version: u64,
     /// Whether watches may use it; none until its Secret has been looked for.
-    pub usability: Option<Usability>,
+    pub availability: Option<Availability>,
     /// What the engine said last.
     pub health: Option<ConnectionHealth>,
     /// The identity and bounds that the engine was given, to tell whether they changed.

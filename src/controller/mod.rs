@@ -7,7 +7,7 @@
 //! | [`queue`], `unread` | who is to be looked at; how much of what was seen nobody has looked at yet |
 //! | [`watches`] | the reconciler of `TaskWatch` objects |
 //! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
-//! | [`access`], [`standing`] | which watch may use which connection, and what it is told of it |
+//! | [`access`], [`check`] | which watch may use which connection, and what it is told of it |
 //! | `permits` | what a connection may use |
 //! | [`requested`] | a request to look now, by annotation |
 //! | [`census`], [`outside`] | how many watches of a namespace are served; those beyond |
@@ -18,6 +18,7 @@ pub mod access;
 mod allowance;
 mod apiserver;
 mod census;
+mod check;
 mod connections;
 mod events;
 mod follow;
@@ -34,7 +35,6 @@ pub mod readable;
 mod requested;
 mod resolve;
 mod sources;
-mod standing;
 mod status;
 mod unread;
 mod watches;
@@ -58,12 +58,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::{
+    check::Sight,
     events::Events,
     index::Index,
     look::Look,
     permits::{Destinations, Permits},
     queue::{Key, Queue},
-    standing::Sight,
     writes::Writes,
 };
 use crate::{

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     api::TaskWatch,
-    domain::decide::{ConnectionState, Input, Meta, Observation, Pace, decide},
+    domain::{
+        availability::{Reason, Unavailable},
+        decide::{Input, Meta, Observation, Pace, decide},
+    },
     ops::guard::Stage,
 };
 
@@ -42,6 +45,7 @@ impl Controller {
             "namespace {namespace} has more than {limit} TaskWatches, and this is one of the newest: delete some of them, or ask the \
              administrator of the operator to raise --max-watches-per-namespace"
         );
+        let unavailable = Unavailable::new(Reason::LimitExceeded, message);
         let input = Input {
             meta: Meta {
                 generation: object.generation,
@@ -53,7 +57,7 @@ impl Controller {
             },
             spec: &object.spec,
             status: found.status.as_ref(),
-            connection: ConnectionState::LimitExceeded { message: &message },
+            connection: Err(&unavailable),
             observation: Observation::None,
             refreshed: false,
             asking_since: now,

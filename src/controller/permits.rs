@@ -9,9 +9,10 @@ use std::{
 use tracing::info;
 use url::Url;
 
-use super::{index::Usability, objects::ConnectionObject};
+use super::objects::ConnectionObject;
 use crate::{
     api::{AuthRef, ProviderRef},
+    domain::availability::{Availability, Reason, Unavailable},
     engine::ConnectionId,
     ops::args::RunArgs,
 };
@@ -46,11 +47,14 @@ impl Permits {
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub(super) fn check(&self, object: &ConnectionObject) -> Result<(), Usability> {
+    pub(super) fn check(&self, object: &ConnectionObject) -> Availability {
         let check = |field: &str, name: Option<&'static str>, denied: &[&str], flag: &str| match name {
-            Some(name) if denied.contains(&name) => Err(Usability::Invalid(format!(
-                "the administrator of this operator does not allow {field}.{name} ({flag}): use another, or ask them"
-            ))),
+            Some(name) if denied.contains(&name) => Err(Unavailable::new(
+                Reason::InvalidSpec,
+                format!(
+                    "the administrator of this operator does not allow {field}.{name} ({flag}): use another, or ask them"
+                ),
+            )),
             _ => Ok(()),
         };
         let (provider, auth) = (object.spec.provider.member(), object.spec.auth.member());
@@ -63,12 +67,15 @@ impl Permits {
 ///
 /// # Errors
 /// Why not, and what to do.
-pub(super) fn check_type(secret_type: Option<&str>) -> Result<(), Usability> {
+pub(super) fn check_type(secret_type: Option<&str>) -> Availability {
     match secret_type {
-        Some(refused) if REFUSED_TYPES.contains(&refused) => Err(Usability::Invalid(format!(
-            "the Secret that spec.auth names is of type {refused}, which is never sent to an upstream: put the credential into a \
+        Some(refused) if REFUSED_TYPES.contains(&refused) => Err(Unavailable::new(
+            Reason::InvalidSpec,
+            format!(
+                "the Secret that spec.auth names is of type {refused}, which is never sent to an upstream: put the credential into a \
              Secret of type Opaque, and name that one"
-        ))),
+            ),
+        )),
         _ => Ok(()),
     }
 }
@@ -159,9 +166,9 @@ mod tests {
         json!({"token": {"secretRef": {"name": "s"}}})
     }
 
-    fn why(result: Result<(), Usability>) -> String {
+    fn why(result: Availability) -> String {
         match result {
-            Err(Usability::Invalid(why)) => why,
+            Err(Unavailable { reason: Reason::InvalidSpec, message }) => message,
             other => panic!("{other:?}"),
         }
     }

@@ -11,12 +11,13 @@ use k8s_openapi::ByteString;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{access, index::Usability, objects::ConnectionObject};
+use super::{access, objects::ConnectionObject};
 use crate::{
     api::{
         AuthRef, PollMode, ProviderRef,
         auth::{AccessKeyAuth, CloudRuKeyAuth, KeystoneAuth, OAuth2Auth},
     },
+    domain::availability::{Reason, Unavailable},
     engine::{Connection, coalesce::ModeChoice, planner::Settings, transport::TlsSettings},
     providers::{
         auth::{Credential, Keystone, PROJECT, Project, TokenStyle},
@@ -41,7 +42,7 @@ pub struct Material {
 ///
 /// # Errors
 /// Why the connection cannot be used, and what to do.
-pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Connection, u64), Usability> {
+pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Connection, u64), Unavailable> {
     let spec = &object.spec;
     let provider = spec
         .provider
@@ -100,7 +101,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn credential(&self, provider: ProviderRef<'_>) -> Result<Credential, Usability> {
+    fn credential(&self, provider: ProviderRef<'_>) -> Result<Credential, Unavailable> {
         Ok(match self.auth {
             AuthRef::Token(auth) => Credential::Token {
                 value: self.secret(&auth.secret_ref.key)?,
@@ -152,37 +153,44 @@ impl Reader<'_> {
         })
     }
 
-    fn secret(&self, key: &str) -> Result<SecretString, Usability> {
+    fn secret(&self, key: &str) -> Result<SecretString, Unavailable> {
         self.text(key).map(SecretString::from)
     }
 
     /// A value of the Secret, without line breaks at its ends: `kubectl create secret --from-file` keeps those of the file.
-    fn text(&self, key: &str) -> Result<String, Usability> {
+    fn text(&self, key: &str) -> Result<String, Unavailable> {
         let (namespace, name) = (&self.material.namespace, self.auth.secret());
         let Some(ByteString(value)) = self.material.secret.get(key) else {
-            return Err(Usability::SecretNotFound(format!(
-                "Secret {namespace}/{name} has no key {key}, which spec.auth.{} needs: add it",
-                self.auth.name()
-            )));
+            return Err(Unavailable::new(
+                Reason::SecretNotFound,
+                format!(
+                    "Secret {namespace}/{name} has no key {key}, which spec.auth.{} needs: add it",
+                    self.auth.name()
+                ),
+            ));
         };
         if value.len() > LONGEST_VALUE {
-            return Err(Usability::SecretNotFound(format!(
-                "key {key} of Secret {namespace}/{name} holds {} bytes; a credential has at most {LONGEST_VALUE}: set the right value",
-                value.len()
-            )));
+            return Err(Unavailable::new(
+                Reason::SecretNotFound,
+                format!(
+                    "key {key} of Secret {namespace}/{name} holds {} bytes; a credential has at most {LONGEST_VALUE}: set the right value",
+                    value.len()
+                ),
+            ));
         }
         let text = std::str::from_utf8(value).unwrap_or_default().trim_matches(['\r', '\n']);
         if text.is_empty() {
-            return Err(Usability::SecretNotFound(format!(
-                "key {key} of Secret {namespace}/{name} is empty, or no text: set it"
-            )));
+            return Err(Unavailable::new(
+                Reason::SecretNotFound,
+                format!("key {key} of Secret {namespace}/{name} is empty, or no text: set it"),
+            ));
         }
         Ok(text.to_owned())
     }
 }
 
 /// The project that a token is asked for: the one that is named, else that of Huawei Cloud's endpoint.
-fn project(auth: &KeystoneAuth, provider: ProviderRef<'_>) -> Result<Project, Usability> {
+fn project(auth: &KeystoneAuth, provider: ProviderRef<'_>) -> Result<Project, Unavailable> {
     match (&auth.project, provider) {
         (Some(project), _) => match (&project.id, &project.name) {
             (Some(id), None) => match PROJECT.refusal(id, "spec.auth.keystone.project.id", "keystone") {
@@ -197,12 +205,12 @@ fn project(auth: &KeystoneAuth, provider: ProviderRef<'_>) -> Result<Project, Us
     }
 }
 
-fn url(text: &str, field: &str) -> Result<Url, Usability> {
+fn url(text: &str, field: &str) -> Result<Url, Unavailable> {
     Url::parse(text).map_err(|error| invalid(&format!("{field} is no URL ({error}): correct it")))
 }
 
-fn invalid(message: &str) -> Usability {
-    Usability::Invalid(message.to_owned())
+fn invalid(message: &str) -> Unavailable {
+    Unavailable::new(Reason::InvalidSpec, message)
 }
 
 #[cfg(test)]
@@ -232,19 +240,21 @@ pub(super) mod tests {
         Material { namespace: "n".to_owned(), secret, certificates: None }
     }
 
-    fn refusal(provider: &Value, auth: &Value, pairs: &[(&str, &str)]) -> Usability {
+    fn refusal(provider: &Value, auth: &Value, pairs: &[(&str, &str)]) -> Unavailable {
         connection(&object(provider, auth), &material(pairs)).map(|_| ()).unwrap_err()
     }
 
     #[test]
     fn a_missing_or_empty_key_is_named_and_no_other() {
         let auth = json!({"accessKey": {"secretRef": {"name": "key"}}});
-        let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accesKey", "AK"), ("secretKey", "SK")])
+        let Unavailable { reason: Reason::SecretNotFound, message } =
+            refusal(&huawei(), &auth, &[("accesKey", "AK"), ("secretKey", "SK")])
         else {
             panic!("a key is missing");
         };
         assert_eq!(message, "Secret n/key has no key accessKey, which spec.auth.accessKey needs: add it");
-        let Usability::SecretNotFound(message) = refusal(&huawei(), &auth, &[("accessKey", "\n"), ("secretKey", "SK")])
+        let Unavailable { reason: Reason::SecretNotFound, message } =
+            refusal(&huawei(), &auth, &[("accessKey", "\n"), ("secretKey", "SK")])
         else {
             panic!("a key is empty");
         };
@@ -266,7 +276,7 @@ pub(super) mod tests {
         }
         let astra = json!({"astraControl": {"endpoint": "https://a", "accountID": "x"}});
         assert!(
-            matches!(refusal(&astra, &keystone(&json!(null)), &secret), Usability::Invalid(message) if message.contains("project is missing"))
+            matches!(refusal(&astra, &keystone(&json!(null)), &secret), Unavailable { reason: Reason::InvalidSpec, message } if message.contains("project is missing"))
         );
     }
 
@@ -282,7 +292,10 @@ pub(super) mod tests {
             (&huawei(), &keystone, "spec.auth.keystone.project.id has \"=\" in it. An identifier of keystone "),
         ] {
             let refused = refusal(provider, auth, &secret);
-            assert!(matches!(&refused, Usability::Invalid(message) if message.starts_with(told)), "{refused:?}");
+            assert!(
+                matches!(&refused, Unavailable { reason: Reason::InvalidSpec, message } if message.starts_with(told)),
+                "{refused:?}"
+            );
         }
     }
 

@@ -17,12 +17,12 @@ use super::{
     look::Look,
     objects::{Identity, WatchObject},
     quarantine::Quarantine,
-    standing::Standing,
     status::{self, Written},
 };
 use crate::{
     api::{TaskWatch, TaskWatchStatus},
     domain::{
+        availability::Reason,
         decide::{self, Decision, Event, Input, Meta, Observation, Poll, decide},
         failure::Failure,
     },
@@ -135,7 +135,7 @@ impl Controller {
         }
         let object = Arc::clone(&entry.object);
         let connection = object.connection();
-        let standing = self.sight.standing(&object, connections.get(&connection), namespaces, quotas);
+        let check = self.sight.check(&object, connections.get(&connection), namespaces, quotas);
         let stored = self.guard.run(Stage::Decide, key, || entry.status.as_ref().and_then(Kept::unpack));
         let mut stored = stored.map_err(|panicked| set_aside(entry, &panicked))?;
         if entry.status.as_ref().is_some_and(Kept::is_let_go) {
@@ -157,7 +157,8 @@ impl Controller {
             // That nothing is known of it yet may be our own slowness: it is not told as the upstream's.
             entry.asking_since = now;
         }
-        let (period, max_period) = standing.periods(&object.spec);
+        let own = (object.spec.period(), object.spec.max_period());
+        let (period, max_period) = check.as_ref().map_or(own, |usable| usable.periods(&object.spec));
         let failure = entry.observation.as_ref().and_then(|seen| seen.1.failure());
         let for_others = failure.filter(|_| !self.sight.tells_all(&object)).map(Failure::for_others);
         let input = Input {
@@ -171,7 +172,7 @@ impl Controller {
             },
             spec: &object.spec,
             status: stored.as_ref(),
-            connection: standing.state(),
+            connection: check.as_ref().map(|usable| usable.scope),
             observation: observation(entry.observation.as_ref().map(|seen| &seen.1), for_others.as_ref()),
             refreshed: entry.ticket_for.is_some()
                 && entry.observation.as_ref().is_some_and(|seen| seen.0 == entry.ticket),
@@ -183,7 +184,10 @@ impl Controller {
         };
         // Either way: the API server's clock is another one.
         let is_young = now.duration_since(object.created).abs() < CONNECTION_LATE;
-        if is_young && matches!(standing, Standing::NotFound(_)) && is_blank(stored.as_ref()) {
+        if is_young
+            && matches!(&check, Err(why) if why.reason == Reason::ConnectionNotFound)
+            && is_blank(stored.as_ref())
+        {
             // Made together with its connection, which is only later by a moment.
             let decision = Decision { wake_at: Some(now + CONNECTION_LATE), ..Decision::default() };
             return Ok(Some(Plan { object, decision, decided: now, seen: None, confirmed: Vec::new() }));
@@ -196,7 +200,8 @@ impl Controller {
         let known = !asked_for && stored.as_ref().is_some_and(|status| status.last_observed_time.is_some());
         let age = now.duration_since(unchanged_since(&object, stored.as_ref()));
         let (age, ticket) = (Duration::try_from(age).unwrap_or_default(), entry.ticket);
-        let wanted = standing.task(&object.spec).filter(|_| decision.poll == Poll::Keep);
+        let usable = check.as_ref().ok().filter(|_| decision.poll == Poll::Keep);
+        let wanted = usable.and_then(|usable| usable.task(&object.spec));
         let tenant = object.tenant();
         let wanted = wanted.map(|task| Watch { tenant, task, period, max_period, age, known, ticket });
         self.register(entry, key, &connection, wanted, now);

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::failure::{Failure, FailureClass};
+use super::{
+    availability::{Outlook, Reason, Unavailable},
+    failure::{Failure, FailureClass},
+};
 use crate::api::{ConnectionStatus, WatchCounts, bounds};
 
 /// All that the decision rests on.
@@ -15,8 +18,8 @@ pub struct Input<'a> {
     pub generation: i64,
     /// The status that the API server acknowledged last.
     pub status: Option<&'a ConnectionStatus>,
-    /// How the connection fares.
-    pub situation: Situation<'a>,
+    /// How its upstream answers; or why the connection cannot be used.
+    pub upstream: Result<Upstream<'a>, &'a Unavailable>,
     /// Watches that are not finished.
     pub active: usize,
     /// Watches that are finished.
@@ -27,24 +30,9 @@ pub struct Input<'a> {
     pub last_success: Option<Timestamp>,
 }
 
-/// How a connection fares.
+/// How the upstream of a connection that can be used answers.
 #[derive(Clone, Debug)]
-pub enum Situation<'a> {
-    /// Its Secret or certificates are not there (yet).
-    SecretNotFound {
-        /// Which one, and what to do.
-        message: &'a str,
-    },
-    /// It asks for what cannot be.
-    Invalid {
-        /// What is wrong, and how to mend it.
-        message: &'a str,
-    },
-    /// Its namespace has more connections than the operator serves.
-    LimitExceeded {
-        /// How many may be, and what to do.
-        message: &'a str,
-    },
+pub enum Upstream<'a> {
     /// Nothing has been answered since the operator began.
     Untried,
     /// The upstream cannot be asked.
@@ -53,7 +41,7 @@ pub enum Situation<'a> {
         failure: &'a Failure,
     },
     /// The upstream answers.
-    Working {
+    Answering {
         /// By how much the periods are stretched for want of budget; 1 is not at all.
         stretch: f64,
         /// Its tenant is delayed, for having used its share of processing time.
@@ -68,7 +56,7 @@ const SUCCESS_EVERY: SignedDuration = SignedDuration::from_mins(10);
 /// A smaller stretch is not worth mentioning.
 const STRETCHED: f64 = 1.2;
 
-/// What a situation says: the status of Ready, its reason and message, and which abnormal condition goes with it.
+/// What is said: the status of Ready, its reason and message, and which abnormal condition goes with it.
 struct Says {
     ready: &'static str,
     reason: &'static str,
@@ -84,7 +72,7 @@ const STALLED: &str = "Stalled";
 pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
     let old = input.status;
     // After a restart the old word stands until the upstream has answered.
-    if matches!(input.situation, Situation::Untried) && old.is_some_and(|old| keeps(old, input)) {
+    if matches!(input.upstream, Ok(Upstream::Untried)) && old.is_some_and(|old| keeps(old, input)) {
         return None;
     }
     let says = says(input);
@@ -127,48 +115,48 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
 /// Whether the old status, of before a restart, still stands for what has not been tried since.
 fn keeps(old: &ConnectionStatus, input: &Input<'_>) -> bool {
     let current = old.observed_generation == Some(input.generation);
-    let told_by_upstream = |condition: &Condition| {
-        condition.type_ == "Ready"
-            && !matches!(condition.reason.as_str(), "SecretNotFound" | "InvalidSpec" | "LimitExceeded")
-    };
+    let told_by_upstream =
+        |condition: &Condition| condition.type_ == "Ready" && Reason::of_word(&condition.reason).is_none();
     let counts = old.watches.as_ref().and_then(|watches| watches.active);
     let idle = counts == Some(0);
     current && old.conditions.iter().any(told_by_upstream) && idle == (input.active == 0)
 }
 
 fn says(input: &Input<'_>) -> Says {
-    match &input.situation {
-        Situation::SecretNotFound { message } => Says {
-            ready: "False",
-            reason: "SecretNotFound",
-            message: (*message).to_owned(),
-            abnormal: Some(RECONCILING),
-        },
-        Situation::Invalid { message } => {
-            Says { ready: "False", reason: "InvalidSpec", message: (*message).to_owned(), abnormal: Some(STALLED) }
+    let upstream = match &input.upstream {
+        Ok(upstream) => upstream,
+        Err(Unavailable { reason, message }) => {
+            return Says {
+                ready: "False",
+                reason: reason.as_str(),
+                message: message.clone(),
+                abnormal: Some(match reason.outlook() {
+                    Outlook::MayPass => RECONCILING,
+                    Outlook::NeedsAction => STALLED,
+                }),
+            };
         }
-        Situation::LimitExceeded { message } => {
-            Says { ready: "False", reason: "LimitExceeded", message: (*message).to_owned(), abnormal: Some(STALLED) }
-        }
-        Situation::Untried if input.active == 0 => Says {
+    };
+    match upstream {
+        Upstream::Untried if input.active == 0 => Says {
             ready: "True",
             reason: "Idle",
             message: "No TaskWatch asks through this connection: the upstream has not been tried".to_owned(),
             abnormal: None,
         },
-        Situation::Untried => Says {
+        Upstream::Untried => Says {
             ready: "Unknown",
             reason: "AwaitingAnswer",
             message: "The upstream has not answered yet".to_owned(),
             abnormal: Some(RECONCILING),
         },
-        Situation::Failing { failure } => Says {
+        Upstream::Failing { failure } => Says {
             ready: "False",
             reason: failure.by_policy().unwrap_or(failure.class.as_str()),
             message: failure.message.clone(),
             abnormal: Some(if passes(failure) { RECONCILING } else { STALLED }),
         },
-        Situation::Working { stretch, throttled, insecure } => {
+        Upstream::Answering { stretch, throttled, insecure } => {
             let message = working(*stretch, *throttled, *insecure);
             Says { ready: "True", reason: "Connected", message, abnormal: None }
         }

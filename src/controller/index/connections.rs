@@ -41,7 +41,7 @@ impl Index {
                     object,
                     status,
                     version,
-                    usability: None,
+                    availability: None,
                     health: None,
                     fingerprint: None,
                     failures: 0,

@@ -4,7 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::{ReadyWhen, bounds::CONDITION_MESSAGE},
-    domain::text,
+    domain::{
+        availability::{Outlook, Reason},
+        text,
+    },
 };
 
 pub(super) const SUCCEEDED: &str = "Succeeded";
@@ -61,6 +64,14 @@ pub(super) enum Row {
 }
 
 impl Row {
+    /// The row of a watch whose connection cannot be used.
+    pub(super) fn without_connection(reason: Reason) -> Self {
+        match reason.outlook() {
+            Outlook::MayPass => Self::Waiting,
+            Outlook::NeedsAction => Self::Unusable,
+        }
+    }
+
     pub(super) fn is_finished(self) -> bool {
         cells(self).finished == TRUE
     }

@@ -37,7 +37,11 @@ pub use self::{
     events::{Event, EventType, TASK_OBSERVED},
     pace::Pace,
 };
-use super::{failure::Failure, task::Task};
+use super::{
+    availability::{Reason, Unavailable},
+    failure::Failure,
+    task::Task,
+};
 use crate::api::{TaskWatchSpec, TaskWatchStatus, bounds};
 
 /// All that a decision rests on.
@@ -49,8 +53,8 @@ pub struct Input<'a> {
     pub spec: &'a TaskWatchSpec,
     /// The status that the API server acknowledged last; the schema's default counts as none.
     pub status: Option<&'a TaskWatchStatus>,
-    /// Whether the connection can be used.
-    pub connection: ConnectionState<'a>,
+    /// The scope that the task is asked for in, the watch's or else the connection's own; or why the connection cannot be used.
+    pub connection: Result<&'a str, &'a Unavailable>,
     /// The latest news of the task in this process.
     pub observation: Observation<'a>,
     /// The observation, good or bad, was asked for after the present [`Meta::requested_at`] was set.
@@ -82,41 +86,6 @@ pub struct Meta<'a> {
     pub tracked: bool,
     /// The annotation `taskwatch.dev/allow-ttl` is `"true"`.
     pub allow_ttl: bool,
-}
-
-/// Whether the connection that the watch names can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionState<'a> {
-    /// It can.
-    Usable {
-        /// The scope that the task is asked for in: the watch's, else the connection's own.
-        scope: &'a str,
-    },
-    /// There is no such connection (yet).
-    NotFound {
-        /// Which one, and what to do.
-        message: &'a str,
-    },
-    /// Its Secret, or a key of it, is not there (yet).
-    SecretNotFound {
-        /// Which one, and what to do.
-        message: &'a str,
-    },
-    /// It does not serve this namespace or scope.
-    NotAllowed {
-        /// What is not allowed, and who can allow it.
-        message: &'a str,
-    },
-    /// Its namespace has more watches than are allowed, and this is one of the newest.
-    LimitExceeded {
-        /// What the limit is, and who can raise it.
-        message: &'a str,
-    },
-    /// The watch or the connection asks for what cannot be.
-    Invalid {
-        /// What is wrong, and how to mend it.
-        message: &'a str,
-    },
 }
 
 /// The latest news of a task.
@@ -242,7 +211,8 @@ pub fn is_finished(status: &TaskWatchStatus) -> bool {
 #[must_use]
 pub fn tells_of_limit(status: &TaskWatchStatus, generation: i64) -> bool {
     status.observed_generation == Some(generation)
-        && conditions::find(&status.conditions, conditions::SYNCED).is_some_and(|c| c.reason == words::LIMIT_EXCEEDED)
+        && conditions::find(&status.conditions, conditions::SYNCED)
+            .is_some_and(|c| c.reason == Reason::LimitExceeded.as_str())
 }
 
 /// When the watch's time is up.
@@ -267,8 +237,7 @@ fn poll(input: &Input<'_>, verdict: &Verdict<'_>) -> Poll {
     let wanted = match verdict.row {
         Row::Suspended | Row::Unusable | Row::Waiting => false,
         row if row.is_finished() => {
-            let usable = matches!(input.connection, ConnectionState::Usable { .. });
-            usable && !input.spec.suspend && refresh(input).is_some() && !looked(input)
+            input.connection.is_ok() && !input.spec.suspend && refresh(input).is_some() && !looked(input)
         }
         _ => true,
     };
@@ -296,10 +265,7 @@ fn compose(input: &Input<'_>, old: Option<&TaskWatchStatus>, verdict: &Verdict<'
     let kept = || old.map(Mirror::of).unwrap_or_default();
     let mut mirror = match verdict.seen {
         Some((task, at)) => {
-            let scope = match input.connection {
-                ConnectionState::Usable { scope } => Some(scope),
-                _ => input.spec.task.scope.as_deref(),
-            };
+            let scope = input.connection.ok().or(input.spec.task.scope.as_deref());
             Mirror::new(task, scope, at)
         }
         None => kept(),

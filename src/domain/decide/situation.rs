@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    ConnectionState, Input, Observation,
+    Input, Observation,
     conditions::{self, Row, find},
     deadline, later, refresh, words,
 };
 use crate::{
     api::{OnNotFound, TaskWatchStatus},
     domain::{
+        availability::Reason,
         cadence,
         failure::Failure,
         task::{Task, TaskState},
@@ -71,11 +72,12 @@ fn row_of(status: &TaskWatchStatus, succeeded: Option<&Condition>, synced: Optio
         (conditions::TRUE, _) if state == TaskState::Paused.as_str() => Row::Paused,
         (conditions::TRUE, _) => Row::Running,
         (_, words::SUSPENDED) => Row::Suspended,
-        (_, words::CONNECTION_NOT_ALLOWED | words::INVALID_SPEC | words::LIMIT_EXCEEDED) => Row::Unusable,
-        (_, words::CONNECTION_NOT_FOUND | words::SECRET_NOT_FOUND) => Row::Waiting,
         (_, words::TASK_NOT_FOUND) => Row::Missing,
-        (conditions::FALSE, _) if is_true(conditions::STALLED) => Row::Stale,
-        (conditions::FALSE, _) => Row::Trouble,
+        (conditions::FALSE, reason) => match Reason::of_word(reason) {
+            Some(unavailable) => Row::without_connection(unavailable),
+            None if is_true(conditions::STALLED) => Row::Stale,
+            None => Row::Trouble,
+        },
         _ => Row::Awaiting,
     }
 }
@@ -166,23 +168,9 @@ pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Times
     if input.spec.suspend {
         return Verdict::new(Row::Suspended);
     }
-    match input.connection {
-        ConnectionState::NotAllowed { message } => {
-            return Verdict::new(Row::Unusable).with_sync((words::CONNECTION_NOT_ALLOWED, message.to_owned()));
-        }
-        ConnectionState::LimitExceeded { message } => {
-            return Verdict::new(Row::Unusable).with_sync((words::LIMIT_EXCEEDED, message.to_owned()));
-        }
-        ConnectionState::Invalid { message } => {
-            return Verdict::new(Row::Unusable).with_sync((words::INVALID_SPEC, message.to_owned()));
-        }
-        ConnectionState::NotFound { message } => {
-            return Verdict::new(Row::Waiting).with_sync((words::CONNECTION_NOT_FOUND, message.to_owned()));
-        }
-        ConnectionState::SecretNotFound { message } => {
-            return Verdict::new(Row::Waiting).with_sync((words::SECRET_NOT_FOUND, message.to_owned()));
-        }
-        ConnectionState::Usable { .. } => {}
+    if let Err(unavailable) = input.connection {
+        let sync = (unavailable.reason.as_str(), unavailable.message.clone());
+        return Verdict::new(Row::without_connection(unavailable.reason)).with_sync(sync);
     }
     match input.observation {
         Observation::None => pending(input, known, now),
@@ -194,7 +182,7 @@ pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Times
 
 /// Whether the upstream is being asked: else what was observed before says nothing of now.
 fn asked(input: &Input<'_>) -> bool {
-    !input.spec.suspend && matches!(input.connection, ConnectionState::Usable { .. })
+    !input.spec.suspend && input.connection.is_ok()
 }
 
 /// A finished watch stays what it is, unless somebody asked to look again and the look showed the task.

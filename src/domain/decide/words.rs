@@ -27,11 +27,6 @@ pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 pub(super) const SUSPENDED: &str = "Suspended";
 pub(super) const OBSERVED: &str = "Observed";
 pub(super) const STALE: &str = "Stale";
-pub(super) const CONNECTION_NOT_ALLOWED: &str = "ConnectionNotAllowed";
-pub(super) const LIMIT_EXCEEDED: &str = "LimitExceeded";
-pub(super) const INVALID_SPEC: &str = "InvalidSpec";
-pub(super) const CONNECTION_NOT_FOUND: &str = "ConnectionNotFound";
-pub(super) const SECRET_NOT_FOUND: &str = "SecretNotFound";
 
 /// What the condition Succeeded says; a row that tells nothing of the task goes by the last known state.
 pub(super) fn succeeded(verdict: &Verdict<'_>, state: &str) -> Remark {

@@ -1,13 +1,16 @@
 //! A watch that is one too many.
 
-use super::{super::tells_of_limit, ConnectionState, News, TaskState, World, running, task};
+use std::sync::LazyLock;
 
-const LIMIT: ConnectionState<'_> = ConnectionState::LimitExceeded { message: "There are more than 10." };
+use super::{super::tells_of_limit, Connection, News, Reason, TaskState, Unavailable, World, running, task};
+
+static LIMIT: LazyLock<Connection> =
+    LazyLock::new(|| Err(Unavailable::new(Reason::LimitExceeded, "There are more than 10.")));
 
 #[test]
 fn one_too_many_is_told_once_is_not_polled_and_mends_itself() {
     let mut world = World::new();
-    world.connection = LIMIT;
+    world.connection = LIMIT.clone();
     let told = world.then(1, News::None);
     assert_eq!((told.poll, told.events.len()), (super::super::Poll::Stop, 1));
     assert_eq!(
@@ -27,6 +30,6 @@ fn one_too_many_is_told_once_is_not_polled_and_mends_itself() {
 fn an_end_stays_an_end() {
     let mut world = World::new();
     world.then(1, News::Seen(task(TaskState::Succeeded)));
-    world.connection = LIMIT;
+    world.connection = LIMIT.clone();
     assert_eq!(world.then(100, News::None).status, None);
 }

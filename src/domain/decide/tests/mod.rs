@@ -13,10 +13,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{ConnectionState, Decision, Input, Meta, Observation, Pace, Settings, decide};
+use super::{Decision, Input, Meta, Observation, Pace, Settings, decide};
 use crate::{
     api::{ConnectionReference, TaskReference, TaskWatchSpec, TaskWatchStatus},
     domain::{
+        availability::{Reason, Unavailable},
         failure::{Failure, FailureClass},
         task::{Task, TaskError, TaskState},
     },
@@ -79,7 +80,7 @@ struct World {
     requested_at: Option<String>,
     tracked: bool,
     allow_ttl: bool,
-    connection: ConnectionState<'static>,
+    connection: Connection,
     news: News,
     refreshed: bool,
     asking_since: Timestamp,
@@ -94,7 +95,10 @@ struct World {
     is_guest: bool,
 }
 
-const USABLE: ConnectionState<'_> = ConnectionState::Usable { scope: "project" };
+/// As [`Input::connection`], but owned.
+type Connection = Result<&'static str, Unavailable>;
+
+const USABLE: Connection = Ok("project");
 
 impl World {
     fn new() -> Self {
@@ -147,7 +151,7 @@ impl World {
             },
             spec: &self.spec,
             status: self.status.as_ref(),
-            connection: self.connection,
+            connection: self.connection.as_ref().copied(),
             observation,
             refreshed: self.refreshed,
             asking_since: self.asking_since,

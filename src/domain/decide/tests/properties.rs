@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     super::{Pace, Poll},
-    ConnectionState, FailureClass, News, TaskState, World, at, task,
+    Connection, FailureClass, News, Reason, TaskState, Unavailable, World, at, task,
 };
 use crate::{
     api::{OnNotFound, ReadyWhen, crds},
@@ -36,13 +36,15 @@ const CLASSES: [FailureClass; 7] = [
     FailureClass::InvalidAnswer,
 ];
 
-const CONNECTIONS: [ConnectionState<'static>; 5] = [
-    super::USABLE,
-    ConnectionState::NotFound { message: "a" },
-    ConnectionState::SecretNotFound { message: "b" },
-    ConnectionState::NotAllowed { message: "c" },
-    ConnectionState::Invalid { message: "d" },
-];
+static CONNECTIONS: LazyLock<[Connection; 5]> = LazyLock::new(|| {
+    [
+        super::USABLE,
+        Err(Unavailable::new(Reason::ConnectionNotFound, "a")),
+        Err(Unavailable::new(Reason::SecretNotFound, "b")),
+        Err(Unavailable::new(Reason::ConnectionNotAllowed, "c")),
+        Err(Unavailable::new(Reason::InvalidSpec, "d")),
+    ]
+});
 
 /// One thing that happens.
 #[allow(clippy::large_enum_variant)]
@@ -125,7 +127,7 @@ impl World {
                 };
             }
             Step::Connection(which) => {
-                self.connection = CONNECTIONS[which];
+                self.connection = CONNECTIONS[which].clone();
                 self.asking_since = self.now;
                 self.news = News::None;
             }

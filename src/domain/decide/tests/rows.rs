@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{ConnectionState, FailureClass, News, TaskState, World, at, kstatus, running, task};
+use super::{FailureClass, News, Reason, TaskState, Unavailable, World, at, kstatus, running, task};
 use crate::api::{OnNotFound, ReadyWhen};
 
 fn trouble(class: FailureClass, since: i64) -> News {
@@ -84,20 +84,20 @@ const STORIES: &[Story] = &[
     }),
     ("14 connection not allowed", |w| {
         w.then(1, running(20));
-        w.connection = ConnectionState::NotAllowed { message: "Not for this namespace." };
+        w.connection = Err(Unavailable::new(Reason::ConnectionNotAllowed, "Not for this namespace."));
         w.then(10, News::None);
     }),
     ("14 spec unusable", |w| {
-        w.connection = ConnectionState::Invalid { message: "The list mode is not to be had." };
+        w.connection = Err(Unavailable::new(Reason::InvalidSpec, "The list mode is not to be had."));
         w.then(10, News::None);
     }),
     ("15 connection not found (yet)", |w| {
-        w.connection = ConnectionState::NotFound { message: "Create the TaskConnection c." };
+        w.connection = Err(Unavailable::new(Reason::ConnectionNotFound, "Create the TaskConnection c."));
         w.then(10, News::None);
     }),
     ("15 Secret not found (yet)", |w| {
         w.then(1, running(20));
-        w.connection = ConnectionState::SecretNotFound { message: "Create the Secret s." };
+        w.connection = Err(Unavailable::new(Reason::SecretNotFound, "Create the Secret s."));
         w.then(10, News::None);
     }),
 ];

@@ -1,12 +1,16 @@
 //! The rules below the table of design §2, one test each.
 
+use std::sync::LazyLock;
+
 use super::{
     super::{Decision, Event, EventType, Poll},
-    ConnectionState, FailureClass, News, SignedDuration, TaskState, Timestamp, World, at, running, task,
+    Connection, FailureClass, News, Reason, SignedDuration, TaskState, Timestamp, Unavailable, World, at, running,
+    task,
 };
 use crate::api::{OnNotFound, ReadyWhen, WatchPoll};
 
-const NO_SECRET: ConnectionState<'_> = ConnectionState::SecretNotFound { message: "Create the Secret s." };
+static NO_SECRET: LazyLock<Connection> =
+    LazyLock::new(|| Err(Unavailable::new(Reason::SecretNotFound, "Create the Secret s.")));
 
 fn seen(state: TaskState) -> News {
     News::Seen(task(state))
@@ -191,7 +195,7 @@ fn an_end_is_an_end() {
             assert_eq!(later.poll, Poll::Stop);
         }
         world.spec.suspend = true;
-        world.connection = NO_SECRET;
+        world.connection = NO_SECRET.clone();
         silent(&world.then(6000, News::None));
     }
 }
@@ -361,14 +365,14 @@ fn the_object_goes_when_its_time_is_over_unless_gitops_keeps_it() {
 #[test]
 fn what_is_missing_mends_itself() {
     for connection in [
-        NO_SECRET,
-        ConnectionState::NotFound { message: "Create it." },
-        ConnectionState::NotAllowed { message: "Have it allowed." },
-        ConnectionState::Invalid { message: "Mend it." },
+        NO_SECRET.clone(),
+        Err(Unavailable::new(Reason::ConnectionNotFound, "Create it.")),
+        Err(Unavailable::new(Reason::ConnectionNotAllowed, "Have it allowed.")),
+        Err(Unavailable::new(Reason::InvalidSpec, "Mend it.")),
     ] {
         let mut world = World::new();
         world.then(1, running(20));
-        world.connection = connection;
+        world.connection = connection.clone();
         assert_eq!(world.then(10, News::None).events.len(), 1);
         silent(&world.restart(20));
         world.connection = super::USABLE;

@@ -1,19 +1,22 @@
-//! How a watch stands with its connection, in the words that its namespace may be told.
+//! May this watch use that connection, and can it be used? In the words that the watch's namespace may be told.
 //!
 //! Whoever uses a `ClusterTaskConnection` from another namespace than the operator's own learns nothing of it but whether it can be
 //! used: not what its Secret or host is called, and not whether one that does not serve the namespace exists at all.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use super::{
     access::{self, Namespaces},
-    index::{ConnectionEntry, Usability},
+    index::ConnectionEntry,
     objects::WatchObject,
     quotas::Quotas,
 };
 use crate::{
     api::{ConnectionKind, ConnectionPoll, TaskWatchSpec},
-    domain::{decide::ConnectionState, task::TaskRef},
+    domain::{
+        availability::{Reason, Unavailable},
+        task::TaskRef,
+    },
 };
 
 /// What the operator sees of a cluster.
@@ -25,28 +28,18 @@ pub struct Sight {
     pub own_namespace: String,
 }
 
-/// How a watch stands with its connection.
-#[derive(Debug, PartialEq)]
-pub enum Standing<'a> {
-    /// It may use it.
-    Usable {
-        /// The scope that it asks for.
-        scope: &'a str,
-        /// The engine has it open; else its Secret has yet to be looked for.
-        open: bool,
-        /// The bounds of the periods.
-        poll: &'a ConnectionPoll,
-    },
-    /// There is none, as far as the watch may know.
-    NotFound(String),
-    /// Its Secret or certificates are not there.
-    SecretNotFound(Cow<'a, str>),
-    /// It may not be used in this way.
-    NotAllowed(String),
-    /// It is one of too many.
-    LimitExceeded(Cow<'a, str>),
-    /// The watch or the connection asks for what cannot be.
-    Invalid(Cow<'a, str>),
+/// What a watch has of its connection; or why it cannot use it, in the words that its namespace may be told.
+pub type ConnectionCheck<'a> = Result<Usable<'a>, Unavailable>;
+
+/// A connection that a watch may use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usable<'a> {
+    /// The scope that the watch asks for.
+    pub scope: &'a str,
+    /// The engine has it open; else its Secret has yet to be looked for.
+    pub open: bool,
+    /// The bounds of the periods.
+    pub poll: &'a ConnectionPoll,
 }
 
 impl Sight {
@@ -57,45 +50,50 @@ impl Sight {
             || watch.identity.namespace.as_deref() == Some(self.own_namespace.as_str())
     }
 
-    /// How `watch` stands with `connection`, the one that it names.
-    #[must_use]
-    pub fn standing<'a>(
+    /// Whether `watch` may use `connection`, the one that it names, and whether that can be used.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn check<'a>(
         &self,
         watch: &'a WatchObject,
         connection: Option<&'a ConnectionEntry>,
         namespaces: &Namespaces,
         quotas: &Quotas,
-    ) -> Standing<'a> {
+    ) -> ConnectionCheck<'a> {
         let tells_all = self.tells_all(watch);
-        let Some(connection) = connection else { return Standing::NotFound(self.not_found(watch)) };
+        let not_found = || Unavailable::new(Reason::ConnectionNotFound, self.not_found(watch));
+        let Some(connection) = connection else { return Err(not_found()) };
         if let Some(refusal) = access::namespace_refusal(watch, &connection.object, namespaces) {
-            return if tells_all { Standing::NotAllowed(refusal) } else { Standing::NotFound(self.not_found(watch)) };
+            let refused = Unavailable::new(Reason::ConnectionNotAllowed, refusal);
+            return Err(if tells_all { refused } else { not_found() });
         }
         if let Some(refusal) = quotas.user_refusal(watch) {
-            return Standing::LimitExceeded(Cow::Owned(refusal));
+            return Err(Unavailable::new(Reason::LimitExceeded, refusal));
         }
         let spec = &connection.object.spec;
-        let told = |message: &'a str| if tells_all { Cow::Borrowed(message) } else { Cow::Owned(unusable(watch)) };
+        // What is wrong with the connection itself.
+        let told = |reason: Reason, message: &str| {
+            Unavailable::new(reason, if tells_all { message.to_owned() } else { unusable(watch) })
+        };
         let Some(provider) = spec.provider.member() else {
-            return Standing::Invalid(told("the connection names no provider, or more than one"));
+            return Err(told(Reason::InvalidSpec, "the connection names no provider, or more than one"));
         };
         // Of its own specification everybody may know.
         if let Some(refusal) = access::identifier_refusal(watch, provider) {
-            return Standing::Invalid(Cow::Owned(refusal));
+            return Err(Unavailable::new(Reason::InvalidSpec, refusal));
         }
         if let Some(refusal) = access::scope_refusal(watch, &connection.object) {
-            return Standing::NotAllowed(refusal);
+            return Err(Unavailable::new(Reason::ConnectionNotAllowed, refusal));
         }
-        match &connection.usability {
-            Some(Usability::SecretNotFound(message)) => Standing::SecretNotFound(told(message)),
-            Some(Usability::Invalid(message)) => Standing::Invalid(told(message)),
-            Some(Usability::LimitExceeded(message)) => Standing::LimitExceeded(told(message)),
-            usability => Standing::Usable {
-                scope: watch.spec.task.scope.as_deref().unwrap_or(provider.scope()),
-                open: usability.is_some(),
-                poll: &spec.poll,
-            },
+        if let Some(Err(unavailable)) = &connection.availability {
+            return Err(told(unavailable.reason, &unavailable.message));
         }
+        Ok(Usable {
+            scope: watch.spec.task.scope.as_deref().unwrap_or(provider.scope()),
+            open: connection.availability.is_some(),
+            poll: &spec.poll,
+        })
     }
 
     fn not_found(&self, watch: &WatchObject) -> String {
@@ -131,42 +129,19 @@ fn unusable(watch: &WatchObject) -> String {
     )
 }
 
-impl Standing<'_> {
-    /// As the decision takes it.
-    #[must_use]
-    pub fn state(&self) -> ConnectionState<'_> {
-        match self {
-            Self::Usable { scope, .. } => ConnectionState::Usable { scope },
-            Self::NotFound(message) => ConnectionState::NotFound { message },
-            Self::SecretNotFound(message) => ConnectionState::SecretNotFound { message },
-            Self::NotAllowed(message) => ConnectionState::NotAllowed { message },
-            Self::LimitExceeded(message) => ConnectionState::LimitExceeded { message },
-            Self::Invalid(message) => ConnectionState::Invalid { message },
-        }
-    }
-
+impl Usable<'_> {
     /// The periods that the watch asks for, within the connection's bounds.
     #[must_use]
     pub fn periods(&self, spec: &TaskWatchSpec) -> (Duration, Duration) {
-        let (period, max) = (spec.period(), spec.max_period());
-        match self {
-            Self::Usable { poll, .. } => {
-                let (floor, ceiling) = (poll.min_period(), poll.max_period().max(poll.min_period()));
-                (period.clamp(floor, ceiling), max.clamp(floor, ceiling))
-            }
-            _ => (period, max),
-        }
+        let floor = self.poll.min_period();
+        let ceiling = self.poll.max_period().max(floor);
+        (spec.period().clamp(floor, ceiling), spec.max_period().clamp(floor, ceiling))
     }
 
     /// What to poll, where the engine can.
     #[must_use]
     pub fn task(&self, spec: &TaskWatchSpec) -> Option<TaskRef> {
-        match self {
-            Self::Usable { scope, open: true, .. } => {
-                Some(TaskRef { scope: (*scope).to_owned(), id: spec.task.id.clone() })
-            }
-            _ => None,
-        }
+        self.open.then(|| TaskRef { scope: self.scope.to_owned(), id: spec.task.id.clone() })
     }
 }
 
@@ -180,6 +155,7 @@ mod tests {
     use crate::{
         api::{ClusterTaskConnection, TaskWatch},
         controller::{index::Index, objects::ConnectionObject},
+        domain::availability::Availability,
     };
 
     const SECRETS: [&str; 4] = ["prod-cloud-admin", "root-password", "internal-api.corp.test", "10.1.2.3"];
@@ -198,7 +174,7 @@ mod tests {
         Arc::new(WatchObject::of(&object.metadata, object.spec).unwrap())
     }
 
-    fn entry(index: &mut Index, serves: &[&str], provider: bool, usability: Option<Usability>) {
+    fn entry(index: &mut Index, serves: &[&str], provider: bool, availability: Option<Availability>) {
         let provider = if provider {
             json!({"astraControl": {"endpoint": "https://internal-api.corp.test", "accountID": "own"}})
         } else {
@@ -214,28 +190,29 @@ mod tests {
         let object: ConnectionObject = object.into();
         let id = object.id();
         index.put_connection(&id, object, None, 1);
-        index.connections.get_mut(&id).unwrap().usability = usability;
+        index.connections.get_mut(&id).unwrap().availability = availability;
     }
 
-    fn words(standing: &Standing<'_>) -> String {
-        format!("{standing:?}")
+    fn words(check: &ConnectionCheck<'_>) -> String {
+        format!("{check:?}")
     }
 
     #[test]
     fn other_namespaces_learn_nothing_of_a_shared_connection_but_that_it_cannot_be_used() {
         let sight = Sight { cluster: true, own_namespace: "taskwatch-system".into() };
         let why = format!("Secret {} has no key {} at {} {}", SECRETS[0], SECRETS[1], SECRETS[2], SECRETS[3]);
-        for usability in [Usability::SecretNotFound(why.clone()), Usability::Invalid(why.clone())] {
+        for reason in [Reason::SecretNotFound, Reason::InvalidSpec] {
+            let unavailable = Unavailable::new(reason, why.clone());
             for provider in [true, false] {
                 let mut index = Index::default();
-                entry(&mut index, &["tenant", "taskwatch-system"], provider, Some(usability.clone()));
+                entry(&mut index, &["tenant", "taskwatch-system"], provider, Some(Err(unavailable.clone())));
                 let connection = index.connections.values().next();
                 let other = watch("tenant");
-                let told = words(&sight.standing(&other, connection, &index.namespaces, &Quotas::default()));
+                let told = words(&sight.check(&other, connection, &index.namespaces, &Quotas::default()));
                 assert!(told.contains("cannot be used at the moment"), "{told}");
                 assert!(SECRETS.iter().all(|secret| !told.contains(secret)), "{told}");
                 let own = watch("taskwatch-system");
-                let told = words(&sight.standing(&own, connection, &index.namespaces, &Quotas::default()));
+                let told = words(&sight.check(&own, connection, &index.namespaces, &Quotas::default()));
                 assert!(!provider || told.contains(SECRETS[0]), "the owner is told: {told}");
             }
         }
@@ -245,14 +222,13 @@ mod tests {
     #[test]
     fn everybody_is_told_of_an_identifier_that_the_provider_cannot_have() {
         let sight = Sight { cluster: true, own_namespace: "taskwatch-system".into() };
-        for usability in [None, Some(Usability::Usable), Some(Usability::SecretNotFound(SECRETS[0].into()))] {
+        for availability in [None, Some(Ok(())), Some(Err(Unavailable::new(Reason::SecretNotFound, SECRETS[0])))] {
             let mut index = Index::default();
-            entry(&mut index, &["tenant"], true, usability);
+            entry(&mut index, &["tenant"], true, availability);
             let other = watch_of("tenant", "operations/a");
-            let standing =
-                sight.standing(&other, index.connections.values().next(), &index.namespaces, &Quotas::default());
-            assert!(matches!(standing, Standing::Invalid(_)) && standing.task(&other.spec).is_none());
-            let told = words(&standing);
+            let check = sight.check(&other, index.connections.values().next(), &index.namespaces, &Quotas::default());
+            assert!(matches!(&check, Err(unavailable) if unavailable.reason == Reason::InvalidSpec));
+            let told = words(&check);
             assert!(told.contains("spec.task.id has") && SECRETS.iter().all(|secret| !told.contains(secret)), "{told}");
         }
     }
@@ -260,21 +236,24 @@ mod tests {
     #[test]
     fn what_does_not_exist_and_what_is_not_allowed_read_alike() {
         let sight = Sight { cluster: true, own_namespace: "taskwatch-system".into() };
-        let usability = [None, Some(Usability::Usable), Some(Usability::Invalid(SECRETS[2].into()))];
-        for usability in usability {
+        let availability = [None, Some(Ok(())), Some(Err(Unavailable::new(Reason::InvalidSpec, SECRETS[2])))];
+        for availability in availability {
             let mut index = Index::default();
-            entry(&mut index, &["somebody-else"], true, usability);
+            entry(&mut index, &["somebody-else"], true, availability);
             let connection = index.connections.values().next();
             let other = watch("tenant");
             let (absent, refused) = (
-                sight.standing(&other, None, &index.namespaces, &Quotas::default()),
-                sight.standing(&other, connection, &index.namespaces, &Quotas::default()),
+                sight.check(&other, None, &index.namespaces, &Quotas::default()),
+                sight.check(&other, connection, &index.namespaces, &Quotas::default()),
             );
-            assert!(matches!(absent, Standing::NotFound(_)), "{absent:?}");
+            assert!(matches!(&absent, Err(why) if why.reason == Reason::ConnectionNotFound), "{absent:?}");
             assert_eq!(absent, refused);
             let own = watch("taskwatch-system");
-            let refused = sight.standing(&own, connection, &index.namespaces, &Quotas::default());
-            assert!(matches!(refused, Standing::NotAllowed(_)), "the owner is told which: {refused:?}");
+            let refused = sight.check(&own, connection, &index.namespaces, &Quotas::default());
+            assert!(
+                matches!(&refused, Err(why) if why.reason == Reason::ConnectionNotAllowed),
+                "the owner is told which: {refused:?}"
+            );
         }
     }
 }
