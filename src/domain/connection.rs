@@ -3,13 +3,14 @@
 use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     availability::{Outlook, Reason, Unavailable},
+    conditions::{self, FALSE, READY, Remark, TRUE, UNKNOWN, abnormal, find, reason},
     failure::{Failure, FailureClass},
 };
-use crate::api::{ConnectionStatus, WatchCounts, bounds};
+use crate::api::{ConnectionStatus, WatchCounts};
 
 /// All that the decision rests on.
 #[derive(Clone, Debug)]
@@ -56,16 +57,18 @@ const SUCCESS_EVERY: SignedDuration = SignedDuration::from_mins(10);
 /// A smaller stretch is not worth mentioning.
 const STRETCHED: f64 = 1.2;
 
-/// What is said: the status of Ready, its reason and message, and which abnormal condition goes with it.
+/// What is said: the status of Ready and why, and what is to be expected where it is not True.
 struct Says {
     ready: &'static str,
-    reason: &'static str,
-    message: String,
-    abnormal: Option<&'static str>,
+    remark: Remark,
+    abnormal: Option<Outlook>,
 }
 
-const RECONCILING: &str = "Reconciling";
-const STALLED: &str = "Stalled";
+impl Says {
+    fn new(ready: &'static str, reason: &str, message: impl Into<String>, abnormal: Option<Outlook>) -> Self {
+        Self { ready, remark: Remark { reason: reason.to_owned(), message: message.into() }, abnormal }
+    }
+}
 
 /// The status to write; none where a reader would see nothing new.
 #[must_use]
@@ -76,21 +79,13 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
         return None;
     }
     let says = says(input);
-    let old_conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
-    let condition = |kind: &str, status: &str| {
-        let kept = old_conditions.iter().find(|condition| condition.type_ == kind && condition.status == status);
-        Condition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: says.reason.to_owned(),
-            message: says.message.chars().take(bounds::CONDITION_MESSAGE).collect(),
-            observed_generation: Some(input.generation),
-            last_transition_time: kept.map_or_else(|| Time(now), |condition| condition.last_transition_time.clone()),
-        }
-    };
-    let mut conditions = vec![condition("Ready", says.ready)];
-    conditions.extend(says.abnormal.map(|kind| condition(kind, "True")));
-    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+    let conditions = [Some((READY, says.ready)), says.abnormal.map(|outlook| (abnormal(outlook), TRUE))];
+    let conditions = conditions::build(
+        conditions.into_iter().flatten().map(|(kind, status)| (kind, status, &says.remark)),
+        old.map(|old| old.conditions.as_slice()).unwrap_or_default(),
+        input.generation,
+        now,
+    );
     let count = |count| Some(i32::try_from(count).unwrap_or(i32::MAX));
     let mut new = ConnectionStatus {
         observed_generation: Some(input.generation),
@@ -115,50 +110,33 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
 /// Whether the old status, of before a restart, still stands for what has not been tried since.
 fn keeps(old: &ConnectionStatus, input: &Input<'_>) -> bool {
     let current = old.observed_generation == Some(input.generation);
-    let told_by_upstream =
-        |condition: &Condition| condition.type_ == "Ready" && Reason::of_word(&condition.reason).is_none();
+    let told_by_upstream = find(&old.conditions, READY).is_some_and(|ready| Reason::of_word(&ready.reason).is_none());
     let counts = old.watches.as_ref().and_then(|watches| watches.active);
     let idle = counts == Some(0);
-    current && old.conditions.iter().any(told_by_upstream) && idle == (input.active == 0)
+    current && told_by_upstream && idle == (input.active == 0)
 }
 
 fn says(input: &Input<'_>) -> Says {
     let upstream = match &input.upstream {
         Ok(upstream) => upstream,
         Err(Unavailable { reason, message }) => {
-            return Says {
-                ready: "False",
-                reason: reason.as_str(),
-                message: message.clone(),
-                abnormal: Some(match reason.outlook() {
-                    Outlook::MayPass => RECONCILING,
-                    Outlook::NeedsAction => STALLED,
-                }),
-            };
+            return Says::new(FALSE, reason.as_str(), message, Some(reason.outlook()));
         }
     };
     match upstream {
-        Upstream::Untried if input.active == 0 => Says {
-            ready: "True",
-            reason: "Idle",
-            message: "No TaskWatch asks through this connection: the upstream has not been tried".to_owned(),
-            abnormal: None,
-        },
-        Upstream::Untried => Says {
-            ready: "Unknown",
-            reason: "AwaitingAnswer",
-            message: "The upstream has not answered yet".to_owned(),
-            abnormal: Some(RECONCILING),
-        },
-        Upstream::Failing { failure } => Says {
-            ready: "False",
-            reason: failure.by_policy().unwrap_or(failure.class.as_str()),
-            message: failure.message.clone(),
-            abnormal: Some(if passes(failure) { RECONCILING } else { STALLED }),
-        },
+        Upstream::Untried if input.active == 0 => {
+            let message = "No TaskWatch asks through this connection: the upstream has not been tried";
+            Says::new(TRUE, reason::IDLE, message, None)
+        }
+        Upstream::Untried => {
+            Says::new(UNKNOWN, reason::AWAITING_ANSWER, "The upstream has not answered yet", Some(Outlook::MayPass))
+        }
+        Upstream::Failing { failure } => {
+            let reason = failure.by_policy().unwrap_or(failure.class.as_str());
+            Says::new(FALSE, reason, &failure.message, Some(outlook(failure)))
+        }
         Upstream::Answering { stretch, throttled, insecure } => {
-            let message = working(*stretch, *throttled, *insecure);
-            Says { ready: "True", reason: "Connected", message, abnormal: None }
+            Says::new(TRUE, reason::CONNECTED, working(*stretch, *throttled, *insecure), None)
         }
     }
 }
@@ -192,10 +170,11 @@ fn step(stretch: f64) -> u64 {
 }
 
 /// Whether this trouble may pass by itself.
-fn passes(failure: &Failure) -> bool {
+fn outlook(failure: &Failure) -> Outlook {
     let class = failure.class;
-    failure.by_policy().is_none()
-        && matches!(class, FailureClass::UpstreamUnavailable | FailureClass::RateLimited | FailureClass::InvalidAnswer)
+    let passes = failure.by_policy().is_none()
+        && matches!(class, FailureClass::UpstreamUnavailable | FailureClass::RateLimited | FailureClass::InvalidAnswer);
+    if passes { Outlook::MayPass } else { Outlook::NeedsAction }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod availability;
 pub mod cadence;
+pub mod conditions;
 pub mod connection;
 pub mod decide;
 pub mod failure;

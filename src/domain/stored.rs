@@ -1,8 +1,16 @@
-//! How large an object is where it is kept: as the API server writes it.
+//! What an object is where it is kept: as the API server writes it.
 
 use std::io::{self, Write};
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
+
+/// `time` as it survives in an object: in whole seconds.
+#[must_use]
+pub fn time(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
 
 /// The bytes of `value` as JSON in the form that the API server stores: Go's `encoding/json` writes `<`, `>`, `&`, U+2028 and U+2029 as
 /// six bytes each. What cannot be written at all is taken for larger than anything.

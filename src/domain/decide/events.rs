@@ -2,12 +2,17 @@
 
 use super::{
     Input,
-    conditions::{self, Row, UNKNOWN, find},
+    contract::Row,
     keeps_ttl,
     situation::{Known, Verdict},
-    words,
 };
-use crate::{api::TaskWatchStatus, domain::text};
+use crate::{
+    api::TaskWatchStatus,
+    domain::{
+        conditions::{self, UNKNOWN, find, reason},
+        text,
+    },
+};
 
 /// Longest note, in bytes: the API server takes 1024.
 const NOTE: usize = 1000;
@@ -101,14 +106,14 @@ pub(super) fn of(
 /// The word for what a row says of the task.
 fn state_reason(row: Row) -> &'static str {
     match row {
-        Row::Pending => words::TASK_PENDING,
-        Row::Paused => words::TASK_PAUSED,
-        Row::Succeeded => words::TASK_SUCCEEDED,
-        Row::Gone => words::TASK_GONE,
-        Row::Failed => words::TASK_FAILED,
-        Row::Cancelled => words::TASK_CANCELLED,
+        Row::Pending => reason::TASK_PENDING,
+        Row::Paused => reason::TASK_PAUSED,
+        Row::Succeeded => reason::TASK_SUCCEEDED,
+        Row::Gone => reason::TASK_GONE,
+        Row::Failed => reason::TASK_FAILED,
+        Row::Cancelled => reason::TASK_CANCELLED,
         Row::Lost => "TaskLost",
-        Row::Deadline => words::DEADLINE_EXCEEDED,
-        _ => words::TASK_RUNNING,
+        Row::Deadline => reason::DEADLINE_EXCEEDED,
+        _ => reason::TASK_RUNNING,
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::whole;
 use crate::{
     api::{
         ErrorDetailStatus, ErrorStatus, ProgressStatus, StateDetailStatus, SubtaskStatus, SubtasksStatus, TaskStatus,
@@ -13,6 +12,7 @@ use crate::{
         bounds::{ERROR_DETAILS, IDENTIFIER, MESSAGE, OUTPUTS, STATE_DETAILS, SUBTASK_TEXT, SUBTASKS, VALUE, WORD},
     },
     domain::{
+        stored,
         subtasks::{Subtask, Subtasks},
         task::{Task, TaskError, TaskState},
         text,
@@ -59,7 +59,7 @@ impl Mirror {
     pub(super) fn new(task: &Task, scope: Option<&str>, at: Timestamp) -> Self {
         Self {
             state: Some(task.state.as_str().to_owned()),
-            last_observed: Some(whole(at)),
+            last_observed: Some(stored::time(at)),
             task: Some(TaskStatus {
                 id: word(&task.id, IDENTIFIER),
                 scope: scope.and_then(|scope| word(scope, IDENTIFIER)),
@@ -70,8 +70,8 @@ impl Mirror {
                 parent_id: words(task.parent_id.as_deref()),
                 resource: task.resource.as_deref().and_then(|text| word(text, VALUE)),
                 created_by: words(task.created_by.as_deref()),
-                created_time: task.created_time.map(whole),
-                modified_time: task.modified_time.map(whole),
+                created_time: task.created_time.map(stored::time),
+                modified_time: task.modified_time.map(stored::time),
             }),
             progress: progress(task),
             subtasks: subtasks(&task.subtasks),
@@ -93,8 +93,8 @@ impl Mirror {
                     detail: word(&detail.detail, MESSAGE),
                 })
                 .collect(),
-            start: task.start_time.map(whole),
-            completion: task.completion_time.filter(|_| task.state.is_finished()).map(whole),
+            start: task.start_time.map(stored::time),
+            completion: task.completion_time.filter(|_| task.state.is_finished()).map(stored::time),
         }
     }
 

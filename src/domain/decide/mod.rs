@@ -5,14 +5,14 @@
 //! | module | concern |
 //! |---|---|
 //! | `situation` | which row of the table the watch is in |
-//! | `conditions` | the table: what each row says |
+//! | `contract` | the table: what each row says |
 //! | `words` | reasons and messages |
 //! | `mirror` | the upstream's task as fields of the status |
 //! | `fit` | how large a status may be |
 //! | `events` | what a change is worth telling |
 //! | `pace` | how often a status may be written |
 
-mod conditions;
+mod contract;
 mod events;
 mod fit;
 mod mirror;
@@ -26,10 +26,9 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use self::{
-    conditions::Row,
+    contract::Row,
     mirror::Mirror,
     situation::{Known, Verdict},
 };
@@ -39,7 +38,9 @@ pub use self::{
 };
 use super::{
     availability::{Reason, Unavailable},
+    conditions,
     failure::Failure,
+    stored,
     task::Task,
 };
 use crate::api::{TaskWatchSpec, TaskWatchStatus, bounds};
@@ -271,27 +272,27 @@ fn compose(input: &Input<'_>, old: Option<&TaskWatchStatus>, verdict: &Verdict<'
         None => kept(),
     };
     if let Some(at) = verdict.absent_at {
-        mirror.last_observed = Some(whole(at));
+        mirror.last_observed = Some(stored::time(at));
     }
     match verdict.row {
         Row::Gone => mirror.succeed(),
-        Row::Lost => mirror.state = Some(conditions::LOST.to_owned()),
+        Row::Lost => mirror.state = Some(contract::LOST.to_owned()),
         Row::Unusable => mirror.state = Some(conditions::UNKNOWN.to_owned()),
         _ => {}
     }
     let state = mirror.state.get_or_insert_with(|| conditions::UNKNOWN.to_owned()).clone();
-    let conditions = conditions::of(
+    let conditions = contract::of(
         verdict.row,
         input.spec.ready_when,
         (&words::succeeded(verdict, &state), &words::synced(verdict)),
         old.map(|status| status.conditions.as_slice()).unwrap_or_default(),
         input.meta.generation,
-        &whole(now),
+        now,
     );
     let handled = requested(input).filter(|_| looked(input)).map(str::to_owned);
     fit::fit(mirror.into_status(TaskWatchStatus {
         observed_generation: Some(input.meta.generation),
-        not_found_since: verdict.not_found_since.map(whole),
+        not_found_since: verdict.not_found_since.map(stored::time),
         last_handled_reconcile_at: handled.or_else(|| old.and_then(|old| old.last_handled_reconcile_at.clone())),
         conditions,
         ..TaskWatchStatus::default()
@@ -322,11 +323,6 @@ fn worth_writing(input: &Input<'_>, old: Option<&TaskWatchStatus>, new: &TaskWat
         Some(due) if due > now => Worth::At(due),
         _ => Worth::Write,
     }
-}
-
-/// `time` as it survives in an object: in whole seconds.
-fn whole(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 /// `time` and `wait`; the end of time where that is beyond it.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     Input, Observation,
-    conditions::{self, Row, find},
+    contract::{self, Row},
     deadline, later, refresh, words,
 };
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     domain::{
         availability::Reason,
         cadence,
+        conditions::{self, find, reason},
         failure::Failure,
         task::{Task, TaskState},
     },
@@ -52,17 +53,17 @@ impl<'a> Known<'a> {
     }
 }
 
-/// The row that a status was written for: the inverse of [`conditions::of`].
+/// The row that a status was written for: the inverse of [`contract::of`].
 fn row_of(status: &TaskWatchStatus, succeeded: Option<&Condition>, synced: Option<&Condition>) -> Row {
     let is_true = |name| find(&status.conditions, name).is_some_and(|c| c.status == conditions::TRUE);
     let state = status.state.as_deref().unwrap_or_default();
     if is_true(conditions::FINISHED) {
         return match succeeded.map(|c| c.reason.as_str()) {
-            Some(words::DEADLINE_EXCEEDED) => Row::Deadline,
-            Some(words::TASK_GONE) => Row::Gone,
+            Some(reason::DEADLINE_EXCEEDED) => Row::Deadline,
+            Some(reason::TASK_GONE) => Row::Gone,
             _ if state == TaskState::Succeeded.as_str() => Row::Succeeded,
             _ if state == TaskState::Cancelled.as_str() => Row::Cancelled,
-            _ if state == conditions::LOST => Row::Lost,
+            _ if state == contract::LOST => Row::Lost,
             _ => Row::Failed,
         };
     }
@@ -71,8 +72,8 @@ fn row_of(status: &TaskWatchStatus, succeeded: Option<&Condition>, synced: Optio
         (conditions::TRUE, _) if state == TaskState::Pending.as_str() => Row::Pending,
         (conditions::TRUE, _) if state == TaskState::Paused.as_str() => Row::Paused,
         (conditions::TRUE, _) => Row::Running,
-        (_, words::SUSPENDED) => Row::Suspended,
-        (_, words::TASK_NOT_FOUND) => Row::Missing,
+        (_, reason::SUSPENDED) => Row::Suspended,
+        (_, reason::TASK_NOT_FOUND) => Row::Missing,
         (conditions::FALSE, reason) => match Reason::of_word(reason) {
             Some(unavailable) => Row::without_connection(unavailable),
             None if is_true(conditions::STALLED) => Row::Stale,
@@ -240,8 +241,8 @@ fn absent<'a>(
     };
     let verdict = Verdict { not_found_since: Some(since), ..Verdict::new(row) };
     if row == Row::Missing {
-        let sync = (words::TASK_NOT_FOUND.to_owned(), words::absent(failure, input.spec));
-        let sync = said_before(input, known, row, words::TASK_NOT_FOUND).unwrap_or(sync);
+        let sync = (reason::TASK_NOT_FOUND.to_owned(), words::absent(failure, input.spec));
+        let sync = said_before(input, known, row, reason::TASK_NOT_FOUND).unwrap_or(sync);
         let verdict = Verdict { not_found_since: Some(since), sync: Some(sync), ..keeping(known, row) };
         return if input.spec.on_not_found == OnNotFound::Retry { verdict } else { verdict.waking(end) };
     }

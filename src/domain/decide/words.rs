@@ -2,52 +2,36 @@
 
 use std::time::Duration;
 
-use super::{
-    conditions::{Remark, Row},
-    situation::Verdict,
-};
+use super::{contract::Row, situation::Verdict};
 use crate::{
     api::{OnNotFound, TaskWatchSpec},
     domain::{
+        conditions::{Remark, reason},
         failure::{Failure, FailureClass},
         task::{Task, TaskError, TaskState},
     },
 };
 
-pub(super) const AWAITING_OBSERVATION: &str = "AwaitingObservation";
-pub(super) const TASK_PENDING: &str = "TaskPending";
-pub(super) const TASK_RUNNING: &str = "TaskRunning";
-pub(super) const TASK_PAUSED: &str = "TaskPaused";
-pub(super) const TASK_SUCCEEDED: &str = "TaskSucceeded";
-pub(super) const TASK_GONE: &str = "TaskGone";
-pub(super) const TASK_FAILED: &str = "TaskFailed";
-pub(super) const TASK_CANCELLED: &str = "TaskCancelled";
-pub(super) const TASK_NOT_FOUND: &str = "TaskNotFound";
-pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
-pub(super) const SUSPENDED: &str = "Suspended";
-pub(super) const OBSERVED: &str = "Observed";
-pub(super) const STALE: &str = "Stale";
-
 /// What the condition Succeeded says; a row that tells nothing of the task goes by the last known state.
 pub(super) fn succeeded(verdict: &Verdict<'_>, state: &str) -> Remark {
     let by_state = || match state {
-        word if word == TaskState::Pending.as_str() => (TASK_PENDING, PENDING),
-        word if word == TaskState::Running.as_str() => (TASK_RUNNING, RUNNING),
-        word if word == TaskState::Paused.as_str() => (TASK_PAUSED, PAUSED),
-        _ => (AWAITING_OBSERVATION, AWAITING),
+        word if word == TaskState::Pending.as_str() => (reason::TASK_PENDING, PENDING),
+        word if word == TaskState::Running.as_str() => (reason::TASK_RUNNING, RUNNING),
+        word if word == TaskState::Paused.as_str() => (reason::TASK_PAUSED, PAUSED),
+        _ => (reason::AWAITING_OBSERVATION, AWAITING),
     };
     let (reason, message) = match verdict.row {
-        Row::Untouched | Row::Awaiting => (AWAITING_OBSERVATION, AWAITING),
-        Row::Pending => (TASK_PENDING, PENDING),
-        Row::Running => (TASK_RUNNING, RUNNING),
-        Row::Paused => (TASK_PAUSED, PAUSED),
-        Row::Succeeded => (TASK_SUCCEEDED, "The task has succeeded."),
-        Row::Gone => (TASK_GONE, ""),
-        Row::Failed => (TASK_FAILED, "The task has failed; the upstream does not say why."),
-        Row::Cancelled => (TASK_CANCELLED, "The task was cancelled upstream."),
-        Row::Lost => (TASK_NOT_FOUND, ""),
-        Row::Deadline => (DEADLINE_EXCEEDED, ""),
-        Row::Suspended => (SUSPENDED, PAUSE),
+        Row::Untouched | Row::Awaiting => (reason::AWAITING_OBSERVATION, AWAITING),
+        Row::Pending => (reason::TASK_PENDING, PENDING),
+        Row::Running => (reason::TASK_RUNNING, RUNNING),
+        Row::Paused => (reason::TASK_PAUSED, PAUSED),
+        Row::Succeeded => (reason::TASK_SUCCEEDED, "The task has succeeded."),
+        Row::Gone => (reason::TASK_GONE, ""),
+        Row::Failed => (reason::TASK_FAILED, "The task has failed; the upstream does not say why."),
+        Row::Cancelled => (reason::TASK_CANCELLED, "The task was cancelled upstream."),
+        Row::Lost => (reason::TASK_NOT_FOUND, ""),
+        Row::Deadline => (reason::DEADLINE_EXCEEDED, ""),
+        Row::Suspended => (reason::SUSPENDED, PAUSE),
         Row::Missing | Row::Trouble | Row::Stale | Row::Unusable | Row::Waiting => by_state(),
     };
     let (kept, text) = verdict.outcome.clone().unwrap_or_else(|| (None, message.to_owned()));
@@ -66,13 +50,13 @@ pub(super) fn synced(verdict: &Verdict<'_>) -> Remark {
         return Remark { reason: reason.clone(), message: message.clone() };
     }
     let (reason, message) = match verdict.row {
-        Row::Suspended => (SUSPENDED, PAUSE),
-        Row::Lost | Row::Gone => (TASK_NOT_FOUND, "The upstream says that it does not know the task."),
-        Row::Deadline => (DEADLINE_EXCEEDED, "The time for the task is over; it is not watched any more."),
+        Row::Suspended => (reason::SUSPENDED, PAUSE),
+        Row::Lost | Row::Gone => (reason::TASK_NOT_FOUND, "The upstream says that it does not know the task."),
+        Row::Deadline => (reason::DEADLINE_EXCEEDED, "The time for the task is over; it is not watched any more."),
         row if row.is_finished() || matches!(row, Row::Pending | Row::Running | Row::Paused) => {
-            (OBSERVED, "The status shows what the upstream says.")
+            (reason::OBSERVED, "The status shows what the upstream says.")
         }
-        _ => (AWAITING_OBSERVATION, AWAITING),
+        _ => (reason::AWAITING_OBSERVATION, AWAITING),
     };
     Remark { reason: reason.to_owned(), message: message.to_owned() }
 }
@@ -166,7 +150,7 @@ pub(super) fn trouble(row: Row, failure: &Failure, stale_after: Duration) -> (&'
     match row {
         Row::Stale if passes => {
             let limit = stale_after.as_secs();
-            (STALE, format!("No good answer for more than {limit} s: {upstream} {advice}"))
+            (reason::STALE, format!("No good answer for more than {limit} s: {upstream} {advice}"))
         }
         _ => (failure.class.as_str(), format!("{upstream} {advice}")),
     }

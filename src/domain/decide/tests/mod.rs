@@ -193,7 +193,7 @@ impl World {
     }
 
     fn condition(&self, kind: &str) -> Option<&Condition> {
-        super::conditions::find(&self.status.as_ref()?.conditions, kind)
+        crate::domain::conditions::find(&self.status.as_ref()?.conditions, kind)
     }
 
     /// Status and reason of a condition, as `True/TaskSucceeded`; a dash without it.

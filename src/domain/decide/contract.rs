@@ -1,25 +1,17 @@
 //! The table of the status contract: what each row says in its conditions.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    api::{ReadyWhen, bounds::CONDITION_MESSAGE},
+    api::ReadyWhen,
     domain::{
         availability::{Outlook, Reason},
-        text,
+        conditions::{
+            self, FALSE, FINISHED, READY, RECONCILING, Remark, STALLED, SUCCEEDED, SYNCED, TRUE, UNKNOWN, reason,
+        },
     },
 };
-
-pub(super) const SUCCEEDED: &str = "Succeeded";
-pub(super) const FINISHED: &str = "Finished";
-pub(super) const SYNCED: &str = "Synced";
-pub(super) const READY: &str = "Ready";
-pub(super) const RECONCILING: &str = "Reconciling";
-pub(super) const STALLED: &str = "Stalled";
-
-pub(super) const TRUE: &str = "True";
-pub(super) const FALSE: &str = "False";
-pub(super) const UNKNOWN: &str = "Unknown";
 
 /// The word of `status.state` for a task that the upstream does not know; that for one not seen yet is [`UNKNOWN`].
 pub(super) const LOST: &str = "Lost";
@@ -123,56 +115,30 @@ fn cells(row: Row) -> Cells {
     Cells { succeeded, finished, synced, task, mirror }
 }
 
-/// A reason for programs and a message for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Remark {
-    pub reason: String,
-    pub message: String,
-}
-
-/// The conditions of a row, sorted by type; a transition time of `old` stays where the status does.
+/// The conditions of a row; a transition time of `old` stays where the status does.
 pub(super) fn of(
     row: Row,
     ready_when: ReadyWhen,
     (succeeded, synced): (&Remark, &Remark),
     old: &[Condition],
     generation: i64,
-    now: &Time,
+    now: Timestamp,
 ) -> Vec<Condition> {
     let cells = cells(row);
     // Where the mirror is broken, that is what keeps the object from being ready; else it is the task.
     let cause = if cells.synced == FALSE { synced } else { succeeded };
-    let observed = Remark { reason: "Observed".to_owned(), message: succeeded.message.clone() };
+    let observed = Remark { reason: reason::OBSERVED.to_owned(), message: succeeded.message.clone() };
     let ((ready, beside), why) = match ready_when {
         ReadyWhen::TaskSucceeded => (cells.task, cause),
         ReadyWhen::Observed if cells.mirror.0 == TRUE => (cells.mirror, &observed),
         ReadyWhen::Observed => (cells.mirror, cause),
     };
-    let mut conditions: Vec<_> = [
+    let said = [
         Some((SUCCEEDED, cells.succeeded, succeeded)),
         Some((FINISHED, cells.finished, succeeded)),
         Some((SYNCED, cells.synced, synced)),
         Some((READY, ready, why)),
         beside.map(|kind| (kind, TRUE, cause)),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(kind, status, remark)| Condition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
-        reason: remark.reason.clone(),
-        message: text::clean(&remark.message, CONDITION_MESSAGE),
-        observed_generation: Some(generation),
-        last_transition_time: find(old, kind)
-            .filter(|old| old.status == status)
-            .map_or_else(|| now.clone(), |old| old.last_transition_time.clone()),
-    })
-    .collect();
-    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
-    conditions
-}
-
-/// The condition of a type.
-pub(super) fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == kind)
+    ];
+    conditions::build(said.into_iter().flatten(), old, generation, now)
 }
