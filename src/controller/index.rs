@@ -160,6 +160,12 @@ impl WatchEntry {
         })
     }
 
+    /// It is not polled any more. That it cannot be asked for is no news from then on; what was seen of it is.
+    pub fn call_off(&mut self) {
+        self.registered = None;
+        self.observation = self.observation.take().filter(|seen| matches!(seen.1, Report::Seen { .. }));
+    }
+
     /// Takes over a status that the API server shows.
     fn take_status(&mut self, status: Option<Kept>) {
         let is_ours = self.unconfirmed.as_deref().is_some_and(|(written, _)| status.as_ref() == Some(written));
@@ -417,6 +423,18 @@ impl Index {
         {
             self.unread.remove(&entry.object.payer());
         }
+    }
+
+    /// The engine was asked to poll a watch, and took that (`accepted`) or not. Returns whether that is still wanted; else it has to be told
+    /// to forget it.
+    pub fn registered(&mut self, key: &WatchKey, print: u64, accepted: bool) -> bool {
+        let Some(entry) = self.watches.get_mut(key).filter(|entry| entry.registered == Some(print)) else {
+            return false;
+        };
+        if !accepted {
+            entry.call_off();
+        }
+        accepted
     }
 
     /// Observations that no worker has looked at yet.

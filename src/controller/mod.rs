@@ -5,7 +5,7 @@
 //! | [`sources`], [`follow`], [`readable`], [`objects`] | what the API server has, into the index; what is read of an object |
 //! | [`index`], [`kept`] | what is known, and how statuses are kept |
 //! | [`queue`], `unread` | who is to be looked at; how much of what was seen nobody has looked at yet |
-//! | [`watches`] | the reconciler of `TaskWatch` objects |
+//! | [`plan`], [`watches`] | the reconciler of `TaskWatch` objects: what is to be done, and doing it |
 //! | [`connections`], [`resolve`] | the reconciler of connections; from specification and Secret to the engine's terms |
 //! | [`access`], [`check`] | which watch may use which connection, and what it is told of it |
 //! | `permits` | what a connection may use |
@@ -28,6 +28,7 @@ mod look;
 pub mod objects;
 mod outside;
 mod permits;
+mod plan;
 mod quarantine;
 pub mod queue;
 mod quotas;

@@ -12,6 +12,7 @@ use crate::{
         TaskConnectionSpec, TaskWatchSpec,
         connection::{AllowedNamespaces, ClusterTaskConnectionSpec, ConnectionLimits},
     },
+    domain::decide::Meta,
     engine::{ConnectionId, WatchKey},
     providers::registry,
     tenancy::Tenant,
@@ -85,6 +86,19 @@ impl WatchObject {
     #[must_use]
     pub fn requested_at(&self) -> Option<&str> {
         self.requested.as_deref().and_then(Requested::value)
+    }
+
+    /// What a decision takes of its metadata.
+    #[must_use]
+    pub fn meta(&self) -> Meta<'_> {
+        Meta {
+            generation: self.generation,
+            created: self.created,
+            uid: &self.identity.uid.0,
+            requested_at: self.requested_at(),
+            tracked: self.tracked,
+            allow_ttl: self.allow_ttl,
+        }
     }
 
     /// On whose account it is looked at.

@@ -15,7 +15,7 @@ use crate::{
     api::TaskWatch,
     domain::{
         availability::{Reason, Unavailable},
-        decide::{Input, Meta, Observation, Pace, decide},
+        decide::{Input, Observation, Pace, decide},
     },
     ops::guard::Stage,
 };
@@ -47,14 +47,7 @@ impl Controller {
         );
         let unavailable = Unavailable::new(Reason::LimitExceeded, message);
         let input = Input {
-            meta: Meta {
-                generation: object.generation,
-                created: object.created,
-                uid: &identity.uid.0,
-                requested_at: object.requested_at(),
-                tracked: object.tracked,
-                allow_ttl: object.allow_ttl,
-            },
+            meta: object.meta(),
             spec: &object.spec,
             status: found.status.as_ref(),
             connection: Err(&unavailable),

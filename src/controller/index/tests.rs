@@ -189,3 +189,22 @@ fn a_namespace_keeps_no_more_of_statuses_than_its_share() {
     }
     assert_eq!(index.room.held(), 0);
 }
+
+#[test]
+fn what_was_registered_too_late_has_to_be_forgotten() {
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+    let planned = |index: &mut Index| index.watches.get_mut(&key).unwrap().registered = Some(7);
+    planned(&mut index);
+    assert!(index.registered(&key, 7, true));
+    assert!(!index.registered(&key, 7, false), "there is no such connection");
+    assert_eq!(index.watches[&key].registered, None, "it is registered when there is one");
+    planned(&mut index);
+    index.watches.get_mut(&key).unwrap().registered = None;
+    assert!(!index.registered(&key, 7, true), "the connection was closed meanwhile");
+    planned(&mut index);
+    index.remove_watch(&key);
+    assert!(!index.registered(&key, 7, true), "nobody wants it any more");
+    index.put_watch(watch("u", 6, &json!({})));
+    assert!(!index.registered(&key, 7, true), "it is another entry, which has asked for nothing");
+}
