@@ -13,11 +13,10 @@ use tracing::{debug, info, warn};
 use super::{
     ConnectionHealth, ConnectionId, Delivery, Open, Sink,
     decoding::{Decoder, Workbench},
-    gate::Gate,
     inbox::Inbox,
-    job::{Job, JobKind, JobResult},
     listing::Listing,
-    planner::Planner,
+    planner::{Job, JobKind, JobResult, Planner},
+    quota::Quota,
     secrets::Secrets,
     sending::{Errand, News, Said, Sent, Whole, carry_out, read_on, unsupported},
     transport::Outgoing,
@@ -61,7 +60,7 @@ pub(super) struct Actor {
     usage: Arc<TenantUsage>,
     /// Polled by the actor's own task: a task for each request would wake another thread each time.
     sent: FuturesUnordered<BoxFuture<'static, Sent>>,
-    gate: Gate,
+    quota: Quota,
     told: Option<ConnectionHealth>,
     /// When the tasks were last counted by state.
     counted: Option<Instant>,
@@ -100,7 +99,7 @@ impl Actor {
             bench,
             usage,
             sent: FuturesUnordered::new(),
-            gate: Gate::new(shared.shares.requests.clone(), tenant),
+            quota: Quota::new(shared.shares.requests.clone(), tenant),
             told: None,
             counted: None,
             shared,
@@ -116,11 +115,11 @@ impl Actor {
     async fn serve(mut self) {
         loop {
             let now = Instant::now();
-            while let Some(job) = self.gate.next(&mut self.planner, now) {
+            while let Some(job) = self.quota.next(&mut self.planner, now) {
                 self.send(job);
             }
             self.tell();
-            let wake = self.gate.wake_at(&self.planner, now);
+            let wake = self.quota.wake_at(&self.planner, now);
             tokio::select! {
                 () = self.inbox.news() => {
                     if self.take_orders() {

@@ -4,50 +4,29 @@
 //! | module | what it decides or does |
 //! |---|---|
 //! | [`planner`] | what to ask next, and what an answer means for the queue: sans-IO, the invariants of design §3 live here |
-//! | [`lists`] | the part of the planner that serves a scope from one list |
-//! | `answers` | the part of the planner that takes answers in |
-//! | [`tasks`], [`entry`] | the polled tasks; one of them and its watchers |
-//! | `scope` | a container of tasks, and how it is polled |
-//! | `schedule` | what is next, and whose turn it is |
-//! | `refusals`, `doubt` | the part of the planner that finds out whose fault a failure is |
-//! | [`job`] | what a planner is told, what it asks, what comes back |
-//! | [`access`] | the token: when one is needed, and what a refusal means |
-//! | [`hold`] | when to be silent: `Retry-After`, outages, refused credentials |
 //! | [`budget`] | requests per second |
 //! | [`coalesce`] | list or single requests |
 //! | [`sieve`] | lets go of what is known of a list, while it arrives |
 //! | [`transport`], [`egress`] | requests over HTTP: bounded, and only to where the operator lets them go |
 //! | [`actor`], `inbox` | runs a planner: sends its jobs, delivers the reports; what it is to do |
-//! | `gate`, `sending`, `listing` | when a job may be sent; one job on its way; a list that is being read |
+//! | `quota`, `sending`, `listing` | whether the tenant may send one more; one job on its way; a list that is being read |
 //! | `decoding`, `secrets` | from an answer to what it says, guarded; what must not be in it |
 //! | [`health`] | how a connection fares |
 
-pub mod access;
 pub mod actor;
-mod answers;
 pub mod budget;
 pub mod coalesce;
 mod decoding;
-mod doubt;
 pub mod egress;
-pub mod entry;
-mod gate;
 pub mod health;
-pub mod hold;
 mod inbox;
-pub mod job;
 mod listing;
-pub mod lists;
-mod places;
 pub mod planner;
 mod planted;
-mod refusals;
-mod schedule;
-pub mod scope;
+mod quota;
 mod secrets;
 mod sending;
 pub mod sieve;
-pub mod tasks;
 pub mod transport;
 
 use std::{

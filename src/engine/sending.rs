@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{
     decoding::Decoder,
-    job::JobKind,
     listing::Listing,
+    planner::JobKind,
     transport::{Channel, Outgoing},
 };
 use crate::domain::{

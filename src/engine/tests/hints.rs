@@ -9,7 +9,7 @@ use super::{
 use crate::domain::task::TaskState;
 use crate::engine::{
     coalesce::ModeChoice,
-    job::{JobKind, Settings},
+    planner::{JobKind, Settings},
 };
 
 /// Tasks 0 and 1, each of a scope of its own, with periods from 10 to 60 s; only the good answers about the first have hints.

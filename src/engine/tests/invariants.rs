@@ -9,7 +9,7 @@ use super::{
 use crate::domain::{failure::FailureClass, task::TaskState};
 use crate::engine::{
     coalesce::ModeChoice,
-    job::{JobKind, Settings},
+    planner::{JobKind, Settings},
 };
 
 fn is_token(kind: &JobKind) -> bool {
@@ -319,13 +319,14 @@ fn nothing_grows_when_watches_come_and_go() {
             rig.forget(number);
         }
     }
-    assert_eq!(rig.planner.tasks.len(), 5);
-    assert_eq!(rig.planner.scopes.len(), 1);
-    assert_eq!(rig.planner.schedule.waiting(), (5, 0));
+    assert_eq!(rig.planner.holdings().tasks, 5);
+    assert_eq!(rig.planner.holdings().scopes, 1);
+    assert_eq!(rig.planner.holdings().waiting, (5, 0));
     for number in 0..5 {
         rig.planner.forget(&key(number));
     }
-    assert!(rig.planner.schedule.waiting() == (0, 0) && rig.planner.scopes.is_empty() && rig.planner.tasks.is_empty());
+    let left = rig.planner.holdings();
+    assert!(left.waiting == (0, 0) && left.scopes == 0 && left.tasks == 0);
 }
 
 #[test]

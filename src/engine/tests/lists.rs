@@ -7,7 +7,7 @@ use super::{
 use crate::domain::{failure::FailureClass, task::TaskState};
 use crate::engine::{
     coalesce::{Mode, ModeChoice},
-    job::{JobKind, Settings},
+    planner::{JobKind, Settings},
 };
 
 fn auto() -> Settings {
@@ -190,7 +190,7 @@ fn a_list_in_progress_ends_with_its_last_watch() {
     let forgotten = rig.now;
     rig.run(MINUTE);
     assert_eq!(rig.count(forgotten, |_| true), 0);
-    assert!(rig.planner.scopes.is_empty());
+    assert!(rig.planner.holdings().scopes == 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::domain::{
     failure::{BODY_TOO_LARGE, Failure, FailureClass},
     task::{Task, TaskRef, TaskState},
 };
-use crate::engine::job::{JobKind, JobResult};
+use crate::engine::planner::{JobKind, JobResult};
 use crate::providers::{Cursor, Page};
 
 /// What may be wrong.

@@ -10,7 +10,7 @@ use super::{
     rig::{MINUTE, Rig, SECOND, settings, task},
 };
 use crate::domain::task::{TaskRef, TaskState};
-use crate::engine::{coalesce::ModeChoice, job::Settings};
+use crate::engine::{coalesce::ModeChoice, planner::Settings};
 
 const WATCHES: usize = 40;
 const TASKS: usize = 60;
@@ -166,10 +166,12 @@ fn mend(rig: &mut Rig) {
     let quiet = rig.now;
     rig.run(60 * MINUTE);
     assert_eq!(rig.count(quiet, |_| true), 0);
-    assert!(rig.planner.schedule.waiting() == (0, 0) && !rig.planner.schedule.has_steps());
+    let left = rig.planner.holdings();
+    assert!(left.waiting == (0, 0) && !left.has_steps);
     (0..WATCHES).for_each(|key| rig.forget(key));
-    assert!(rig.planner.tasks.is_empty() && rig.planner.scopes.is_empty());
-    assert!(rig.planner.demand.total().abs() < 1e-6, "{}", rig.planner.demand.total());
+    let left = rig.planner.holdings();
+    assert!(left.tasks == 0 && left.scopes == 0);
+    assert!(left.demand.abs() < 1e-6, "{}", left.demand);
 }
 
 proptest! {

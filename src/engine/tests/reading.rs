@@ -12,8 +12,7 @@ use crate::domain::{
 use crate::engine::{
     Delivery, Report, Watch,
     coalesce::ModeChoice,
-    job::{JobKind, JobResult, Settings},
-    planner::Planner,
+    planner::{JobKind, JobResult, Planner, Settings},
 };
 use crate::providers::{Page, Reader};
 use crate::tenancy::Tenant;

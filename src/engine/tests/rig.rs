@@ -16,8 +16,7 @@ use crate::domain::{
 use crate::engine::{
     Report, Watch, WatchKey,
     coalesce::ModeChoice,
-    job::{Job, JobKind, Settings},
-    planner::Planner,
+    planner::{Job, JobKind, Planner, Settings},
 };
 use crate::tenancy::Tenant;
 
@@ -68,6 +67,7 @@ pub struct Rig {
     most_burst: u32,
     ticket: u64,
     last_refusal_step: u64,
+    changes: u64,
 }
 
 pub fn settings() -> Settings {
@@ -120,6 +120,7 @@ impl Rig {
             bucket: (0.0, now),
             ticket: 0,
             last_refusal_step: 0,
+            changes: 0,
         }
     }
 
@@ -169,6 +170,7 @@ impl Rig {
         let watch =
             Watch { tenant: tenant(task), task: task.clone(), period, max_period, age, known, ticket: self.ticket };
         self.planner.watch(key(number), &watch, self.now);
+        self.check_inside();
         // A newcomer to a hold is told of it at once.
         self.collect();
     }
@@ -176,6 +178,7 @@ impl Rig {
     pub fn forget(&mut self, number: usize) {
         self.watches.remove(&key(number));
         self.planner.forget(&key(number));
+        self.check_inside();
     }
 
     pub fn reconfigure(&mut self, settings: Settings, renewed: bool) {
@@ -187,6 +190,7 @@ impl Rig {
             (self.refusals, self.last_refusal_step) = (Vec::new(), self.step);
         }
         self.planner.reconfigure(settings, renewed, self.now);
+        self.check_inside();
     }
 
     pub fn watched(&self, number: usize) -> &Watched {
@@ -235,6 +239,7 @@ impl Rig {
         while let Some(job) = self.planner.next(self.now) {
             moved = true;
             self.step += 1;
+            self.check_inside();
             self.check_sent(&job);
             self.sent.push((self.now, job.kind.clone()));
             // Half of the answers show what was when they were asked for, half what is when they come; some take longer.
@@ -264,7 +269,17 @@ impl Rig {
                 assert!(recent < 5, "inv 6: five refusals within five minutes");
             }
             self.planner.done(job.id, answer.result, 500, answer.retry_after, self.now);
+            self.check_inside();
             self.collect();
+        }
+    }
+
+    /// Whether the planner's parts are in step: after each change, but not each time where there is much to go through.
+    fn check_inside(&mut self) {
+        self.changes += 1;
+        let every = 1 + self.watches.len() as u64 / 8;
+        if self.changes.is_multiple_of(every) {
+            self.planner.assert_in_step();
         }
     }
 

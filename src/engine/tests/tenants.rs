@@ -11,7 +11,7 @@ use super::{
 use crate::domain::{failure::FailureClass, task::TaskState};
 use crate::engine::{
     coalesce::ModeChoice,
-    job::{JobKind, Settings},
+    planner::{JobKind, Settings},
 };
 
 /// Watches `count` tasks of a scope from `first` on; what stands before the slash is the tenant.

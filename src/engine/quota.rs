@@ -1,8 +1,8 @@
-//! When a connection's next job may be sent: it has one, and its tenant has requests left.
+//! Whether a connection may send its next job as far as its tenant is concerned, which has a share of all requests of the operator.
 
 use tokio::time::{Duration, Instant};
 
-use super::{job::Job, planner::Planner};
+use super::planner::{Job, Planner};
 use crate::tenancy::{Tenant, ceiling::Ceiling};
 
 /// What comes due within this time may be sent together with what is due.
@@ -10,14 +10,14 @@ const SOON: Duration = Duration::from_millis(20);
 
 /// Between a connection's planner and the requests that all connections share.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Quota {
     requests: Ceiling,
     tenant: Tenant,
     /// The tenant has spent its share until then.
     spent_until: Option<Instant>,
 }
 
-impl Gate {
+impl Quota {
     pub(super) fn new(requests: Ceiling, tenant: &Tenant) -> Self {
         Self { requests, tenant: tenant.clone(), spent_until: None }
     }
@@ -54,13 +54,12 @@ mod tests {
     use super::*;
     use crate::domain::failure::{Failure, FailureClass};
     use crate::engine::{
-        job::JobResult,
-        planner::Settings,
+        planner::{JobResult, Settings},
         tests::rig::{Rig, SECOND, settings},
     };
 
-    fn gate(requests: &Ceiling, tenant: &str) -> Gate {
-        Gate::new(requests.clone(), &Tenant::namespace(&Arc::from(tenant)))
+    fn quota(requests: &Ceiling, tenant: &str) -> Quota {
+        Quota::new(requests.clone(), &Tenant::namespace(&Arc::from(tenant)))
     }
 
     /// With so many tasks to ask for at once.
@@ -70,9 +69,9 @@ mod tests {
     }
 
     /// Sends what may be sent now, and takes the answers. Returns how much.
-    fn pump(gate: &mut Gate, planner: &mut Planner, now: Instant) -> usize {
+    fn pump(quota: &mut Quota, planner: &mut Planner, now: Instant) -> usize {
         let mut sent = 0;
-        while let Some(job) = gate.next(planner, now) {
+        while let Some(job) = quota.next(planner, now) {
             sent += 1;
             let failure = Failure::new(FailureClass::NotFound, "no");
             planner.done(job.id, JobResult::Task(Err(failure)), 100, None, now);
@@ -84,8 +83,8 @@ mod tests {
     async fn a_tenant_that_has_spent_its_requests_waits_and_others_do_not() {
         let now = Instant::now();
         let requests = Ceiling::new(1000.0, 5.0, now);
-        let (mut greedy, mut many) = (gate(&requests, "greedy"), planner(20));
-        let (mut modest, mut few) = (gate(&requests, "modest"), planner(3));
+        let (mut greedy, mut many) = (quota(&requests, "greedy"), planner(20));
+        let (mut modest, mut few) = (quota(&requests, "modest"), planner(3));
         assert_eq!(pump(&mut greedy, &mut many, now), 5);
         assert_eq!(pump(&mut modest, &mut few, now), 3);
         let again = greedy.wake_at(&many, now).unwrap();
@@ -98,11 +97,11 @@ mod tests {
     async fn who_has_nothing_to_send_spends_nothing() {
         let now = Instant::now();
         let requests = Ceiling::new(2.0, 2.0, now);
-        let (mut idle, mut nothing) = (gate(&requests, "idle"), planner(0));
+        let (mut idle, mut nothing) = (quota(&requests, "idle"), planner(0));
         for _ in 0..10 {
             assert!(idle.next(&mut nothing, now).is_none());
         }
         assert_eq!(idle.wake_at(&nothing, now), None);
-        assert_eq!(pump(&mut gate(&requests, "busy"), &mut planner(5), now), 2);
+        assert_eq!(pump(&mut quota(&requests, "busy"), &mut planner(5), now), 2);
     }
 }

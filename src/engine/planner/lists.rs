@@ -5,9 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    coalesce::{Mode, ModeChoice},
+    Planner, Step,
     entry::{Entry, Place, Reading},
-    planner::{Planner, Step},
     schedule::Item,
     scope::{Run, Scope},
     tasks::TaskId,
@@ -17,6 +16,7 @@ use crate::domain::{
     failure::{BODY_TOO_LARGE, Failure, FailureClass},
     task::TaskRef,
 };
+use crate::engine::coalesce::{Mode, ModeChoice};
 use crate::providers::{Page, Reader};
 use crate::tenancy::Tenant;
 

@@ -7,11 +7,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    coalesce::{Costs, Mode},
-    tasks::TaskId,
-};
+use super::tasks::TaskId;
 use crate::domain::{subtasks::MAX_SUBTASKS, task::Task};
+use crate::engine::coalesce::{Costs, Mode};
 use crate::providers::Cursor;
 use crate::tenancy::Tenant;
 

@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    Planner, Running, Step,
     doubt::{LONGEST, Refused, Subject},
     entry::{Entry, Place},
     job::JobKind,
-    planner::{Planner, Running, Step},
     scope::Scope,
     tasks::TaskId,
 };

@@ -74,14 +74,8 @@ impl Tasks {
         self.slots.iter_mut().map(|(_, entry)| entry)
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     /// How many there are.
-    #[must_use]
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.slots.len()
     }

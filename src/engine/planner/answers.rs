@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    Planner, Running, Step,
     entry::{Entry, Place},
     job::{JobKind, JobResult},
-    planner::{Planner, Running, Step},
     refusals::Consequence,
     tasks::TaskId,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::planner::{Planner, Running};
+use super::{Planner, Running};
 use crate::tenancy::Tenant;
 
 /// Who may have one more request in flight.

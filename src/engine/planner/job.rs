@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::coalesce::ModeChoice;
 use crate::domain::{
     failure::Failure,
     task::{Task, TaskRef},
 };
+use crate::engine::coalesce::ModeChoice;
 use crate::providers::{Cursor, Page};
 
 /// The bounds of a connection.

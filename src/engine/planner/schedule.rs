@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{planner::Step, tasks::TaskId};
+use super::{Step, tasks::TaskId};
 use crate::tenancy::{Tenant, share};
 
 /// What waits for its time.
@@ -140,6 +140,18 @@ impl Schedule {
         lanes.fold((0, 0), |(due, new), lane| (due + lane.due.len(), new + lane.new.len()))
     }
 
+    /// Whether an item waits there for that time.
+    #[cfg(test)]
+    pub(super) fn has_due(&self, tenant: &Tenant, at: Instant, item: &Item) -> bool {
+        self.lanes.get(tenant).is_some_and(|lane| lane.due.contains(&(at, item.clone())))
+    }
+
+    /// Whether a task is there among the new ones, by its arrival.
+    #[cfg(test)]
+    pub(super) fn has_new(&self, tenant: &Tenant, arrival: u64, id: TaskId) -> bool {
+        self.lanes.get(tenant).is_some_and(|lane| lane.new.get(&arrival) == Some(&id))
+    }
+
     fn lane(&mut self, tenant: &Tenant) -> &mut Lane {
         if !self.lanes.contains_key(tenant) {
             self.turns.push_back(tenant.clone());
@@ -224,6 +236,12 @@ impl Demand {
     #[cfg(test)]
     pub(super) fn total(&self) -> f64 {
         self.total
+    }
+
+    /// What a tenant wants.
+    #[cfg(test)]
+    pub(super) fn of(&self, tenant: &Tenant) -> f64 {
+        self.tenants.get(tenant).copied().unwrap_or_default()
     }
 
     /// By how much all periods would have to be stretched to fit into `rate`; 1 is not at all.

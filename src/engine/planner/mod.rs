@@ -1,18 +1,53 @@
 //! What a connection asks next, and what an answer means for its queue: sans-IO, so that the invariants of design §3 can be tested
-//! with any schedule. The actor sends what [`Planner::next`] gives and hands the answers to [`Planner::done`].
+//! with any schedule. Time is a parameter; whoever runs a planner has the clock and the network.
 //!
-//! What comes first is [`super::schedule`]'s, whose fault a refusal is [`super::doubt`]'s.
+//! # The run loop
+//!
+//! ```text
+//! loop {
+//!     commands     reconfigure, watch, forget, abandon_all          what the controller wants
+//!     next         until it gives none                              jobs to send, each paid for
+//!     news         take_deliveries, trouble, stretch, mode, count   what there is to tell
+//!     wake_at      none: only an answer or a command changes anything
+//!     answers      list_reader, slice_came; done                    what came of a job
+//! }
+//! ```
+//!
+//! - **Commands** and **answers** may come in any order, at any time; each is whole by itself, and sends nothing. After each, and at the
+//!   time that `wake_at` gave, [`Planner::next`] is to be asked until it gives none: what `wake_at` says holds only from then on.
+//! - [`Planner::next`] is the only one that gives jobs. A job that it gave is in flight until [`Planner::done`] is called with its number:
+//!   exactly once, whatever became of it. After [`Planner::abandon_all`] no answer is awaited; one that comes all the same is ignored.
+//! - `list_reader` and `slice_came` are for the parts of a list whose job is in flight, in their order; the last one comes with `done`.
+//! - Everything that changes may leave news; they are taken out with [`Planner::take_deliveries`], and may wait.
+//! - `now` never goes back.
+//!
+//! # Who decides what
+//!
+//! The planner holds its parts together; each decides one thing and keeps what it needs for that to itself. The rooms of `impl Planner`
+//! beside this one: `answers` (what each means for its task), `refusals` (whose fault a failure is), `lists` (a scope from one list).
+
+mod access;
+mod answers;
+#[cfg(test)]
+mod checks;
+mod doubt;
+mod entry;
+mod hold;
+mod job;
+mod lists;
+mod places;
+mod refusals;
+mod schedule;
+mod scope;
+mod tasks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub use super::job::{Job, JobKind, JobResult, Settings};
-use super::{
-    Delivery, Watch, WatchKey,
+pub use self::job::{Job, JobKind, JobResult, Settings};
+use self::{
     access::Access,
-    budget::Budget,
-    coalesce::Mode,
     doubt::{Doubt, Subject},
     entry::{Entry, Place},
     hold::{Hold, Trouble},
@@ -25,6 +60,7 @@ use crate::domain::{
     cadence,
     task::{Task, TaskState},
 };
+use crate::engine::{Delivery, Watch, WatchKey, budget::Budget, coalesce::Mode};
 use crate::providers::Cursor;
 use crate::tenancy::Tenant;
 
@@ -34,55 +70,75 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// A job in flight.
 #[derive(Debug)]
-pub(super) struct Running {
-    pub(super) kind: JobKind,
-    pub(super) asked: Instant,
+struct Running {
+    kind: JobKind,
+    /// When it was sent: an answer to what was sent before a pause does not end that.
+    asked: Instant,
     /// The task that a sub-tasks job completes.
-    pub(super) partial: Option<Task>,
+    partial: Option<Task>,
     /// The number of the poll's first job: what was asked first tells how old the answer is.
-    pub(super) poll: u64,
+    poll: u64,
     /// For whom; none for a token.
-    pub(super) tenant: Option<Tenant>,
+    tenant: Option<Tenant>,
 }
 
 /// What continues a poll that has begun.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) kind: JobKind,
-    pub(super) partial: Option<Task>,
-    pub(super) poll: u64,
+struct Step {
+    kind: JobKind,
+    /// As [`Running::partial`].
+    partial: Option<Task>,
+    /// As [`Running::poll`]; 0 where this is the first job.
+    poll: u64,
 }
 
 /// The state of a connection's queue.
 #[derive(Debug)]
 pub struct Planner {
-    pub(super) settings: Settings,
+    /// The bounds that were given last.
+    settings: Settings,
+    /// How fast requests may follow each other.
     budget: Budget,
-    pub(super) hold: Hold,
-    pub(super) access: Access,
-    pub(super) tasks: Tasks,
+    /// Whether the connection must be silent, or try with one request at a time.
+    hold: Hold,
+    /// Whether there is a token, and whether the upstream has taken the credential.
+    access: Access,
+    /// One entry for each task, however many watch it: while somebody does, or its answer is awaited.
+    tasks: Tasks,
+    /// Which task each watch is of: `tasks` has it, with a watcher of this key.
     keys: HashMap<WatchKey, TaskId>,
-    pub(super) scopes: HashMap<Arc<str>, Scope>,
-    pub(super) schedule: Schedule,
-    pub(super) demand: Demand,
-    pub(super) doubt: Doubt,
+    /// The scopes with a task that is polled, or with a list that is being read. Where an entry is and what its scope counts of it are
+    /// changed together, by [`Planner::put`].
+    scopes: HashMap<Arc<str>, Scope>,
+    /// What waits, by tenant: each task whose place says so, each scope whose list is due. Changed by [`Planner::put`] and
+    /// [`Planner::list_at`], never beside them.
+    schedule: Schedule,
+    /// What the tenants want: the sum of what is noted on entries and scopes.
+    demand: Demand,
+    /// The refusals of which it is not known yet whose fault they are.
+    doubt: Doubt,
     /// What is asked for before all else, to find out whether a failure is the connection's.
-    pub(super) ask_first: Option<Subject>,
+    ask_first: Option<Subject>,
     /// What the connection's present hold comes from: it is not what is asked first afterwards.
-    pub(super) held_for: Option<Subject>,
+    held_for: Option<Subject>,
     /// Whose refusal alone it comes from, where nothing of another tenant could be asked for.
-    pub(super) unconfirmed: Option<Tenant>,
-    pub(super) jobs: HashMap<u64, Running>,
-    pub(super) next_job: u64,
+    unconfirmed: Option<Tenant>,
+    /// What is in flight, by its number. A task in flight has the place that says so; a scope in flight has a run.
+    jobs: HashMap<u64, Running>,
+    /// The number of the next job. It is also the clock of answers: what was asked before something happened has a smaller one.
+    next_job: u64,
     /// The first job since the credential, or what it is sent to, last changed.
-    pub(super) renewed: u64,
+    renewed: u64,
     /// A pause has just ended, or is about to: what it held back is then sent evenly, without a burst.
-    pub(super) paused: bool,
-    /// When something was last sent.
+    paused: bool,
+    /// When something was last sent: what comes due soon after waits for what follows it.
     sent: Option<Instant>,
-    pub(super) subtasks_refused: bool,
-    pub(super) last_success: Option<Instant>,
-    pub(super) out: Vec<Delivery<Instant>>,
+    /// The upstream cannot filter by parent, and is not asked for sub-tasks again with this credential.
+    subtasks_refused: bool,
+    /// When an answer last was of use.
+    last_success: Option<Instant>,
+    /// What is to be delivered, oldest first.
+    out: Vec<Delivery<Instant>>,
 }
 
 impl Planner {
@@ -240,7 +296,7 @@ impl Planner {
     }
 
     /// The same for one tenant.
-    pub(super) fn stretch_of(&self, tenant: &Tenant) -> f64 {
+    fn stretch_of(&self, tenant: &Tenant) -> f64 {
         self.demand.stretch_of(tenant, self.budget.rate())
     }
 
@@ -327,7 +383,7 @@ impl Planner {
     }
 
     /// Has a task asked for by itself.
-    pub(super) fn get(&mut self, id: TaskId, now: Instant) -> Option<Step> {
+    fn get(&mut self, id: TaskId, now: Instant) -> Option<Step> {
         self.put(id, Place::InFlight);
         if let Some(entry) = self.tasks.get_mut(id) {
             entry.asked = Some(now);
@@ -337,7 +393,7 @@ impl Planner {
     }
 
     /// Removes an entry that nobody watches any more. Returns whether it did.
-    pub(super) fn sweep(&mut self, id: TaskId) -> bool {
+    fn sweep(&mut self, id: TaskId) -> bool {
         let unwatched = self.tasks.get(id).is_some_and(|entry| entry.watchers.is_empty());
         if unwatched {
             self.put(id, Place::Done);
@@ -347,7 +403,7 @@ impl Planner {
     }
 
     /// Lets a task wait for its next poll: in the queue, or for its scope's list.
-    pub(super) fn wait(&mut self, id: TaskId, now: Instant) {
+    fn wait(&mut self, id: TaskId, now: Instant) {
         let Some(task) = self.tasks.get(id).map(|entry| Arc::clone(&entry.task)) else { return };
         self.review(&task.scope, now);
         let Some(entry) = self.tasks.get_mut(id) else { return };
@@ -374,7 +430,7 @@ impl Planner {
     }
 
     /// Lets a task wait for its first poll after a restart, anywhere within its period.
-    pub(super) fn spread(&mut self, id: TaskId, now: Instant) {
+    fn spread(&mut self, id: TaskId, now: Instant) {
         self.wait(id, now);
         let Some(entry) = self.tasks.get_mut(id) else { return };
         if let Place::Due(due) = entry.place {
@@ -383,12 +439,12 @@ impl Planner {
         }
     }
 
-    pub(super) fn place(&self, id: TaskId) -> Place {
+    fn place(&self, id: TaskId) -> Place {
         self.tasks.get(id).map_or(Place::Done, |entry| entry.place)
     }
 
     /// Moves an entry; keeps the schedule, the scope's count and the demand in step.
-    pub(super) fn put(&mut self, id: TaskId, place: Place) {
+    fn put(&mut self, id: TaskId, place: Place) {
         let Some(entry) = self.tasks.get_mut(id) else { return };
         if (entry.place, place) == (Place::Listed, Place::Listed) {
             // For each task of each list: nothing is to be kept in step.
@@ -417,13 +473,13 @@ impl Planner {
     }
 
     /// Puts an entry into the lane of the new ones, behind those that are there.
-    pub(super) fn put_first(&mut self, id: TaskId) {
+    fn put_first(&mut self, id: TaskId) {
         self.put(id, Place::Fresh(0));
     }
 
     /// Has a task asked for as soon as may be: at once where it has not been asked for of late, so that a stream of requests to look
     /// gets no more than the shortest period.
-    pub(super) fn look_soon(&mut self, id: TaskId, now: Instant) {
+    fn look_soon(&mut self, id: TaskId, now: Instant) {
         let asked = self.tasks.get(id).and_then(|entry| entry.asked.filter(|_| entry.is_seen()));
         match asked.map(|asked| asked + self.settings.min_period).filter(|at| *at > now) {
             Some(at) => self.put(id, Place::Due(at)),
@@ -448,12 +504,12 @@ impl Planner {
 }
 
 impl Step {
-    pub(super) fn first(kind: JobKind) -> Self {
+    fn first(kind: JobKind) -> Self {
         Self { kind, partial: None, poll: 0 }
     }
 
     /// A further page of a list whose first page was asked for by the job `poll`.
-    pub(super) fn page(scope: &Arc<str>, cursor: Cursor, poll: u64) -> Self {
+    fn page(scope: &Arc<str>, cursor: Cursor, poll: u64) -> Self {
         Self { kind: JobKind::List(Arc::clone(scope), Some(cursor)), partial: None, poll }
     }
 }

@@ -1,7 +1,7 @@
 //! Whose fault a refusal is: that of the connection's credential, or of the one task or scope that was asked for.
 //!
 //! A credential is given up only after it was refused for something else, too, if there is anything else: best for what it was good for
-//! before ([`super::planner`] asks for that at once). Until then nothing is concluded from the refusal. What was refused alone is
+//! before ([`super::refusals`] asks for that at once). Until then nothing is concluded from the refusal. What was refused alone is
 //! that task's or scope's own affair.
 
 use std::{

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Delivery, Report, Watch, WatchKey};
+use crate::engine::{Delivery, Report, Watch, WatchKey};
 use crate::{
     domain::{
         cadence::{self, Bounds},

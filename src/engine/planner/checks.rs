@@ -1,0 +1,128 @@
+//! What the tests ask of a planner's inside: whether its parts are in step, and what it still holds.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Item, JobKind, Place, Planner};
+use crate::engine::coalesce::Mode;
+use crate::tenancy::Tenant;
+
+/// What a planner holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Holdings {
+    pub tasks: usize,
+    pub scopes: usize,
+    /// Tasks and lists that wait for their time, and new tasks.
+    pub waiting: (usize, usize),
+    pub has_steps: bool,
+    pub demand: f64,
+}
+
+impl Planner {
+    /// What it still holds.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            tasks: self.tasks.len(),
+            scopes: self.scopes.len(),
+            waiting: self.schedule.waiting(),
+            has_steps: self.schedule.has_steps(),
+            demand: self.demand.total(),
+        }
+    }
+
+    /// Panics where two parts of the planner say different things.
+    pub fn assert_in_step(&self) {
+        self.assert_entries_have_their_places();
+        self.assert_scopes_know_their_tasks();
+        self.assert_flights_are_known();
+        self.assert_watches_have_their_tasks();
+        self.assert_demand_is_the_sum();
+    }
+
+    /// Each place that waits is in the schedule once, and nothing else is.
+    fn assert_entries_have_their_places(&self) {
+        let (mut due, mut new) = (0, 0);
+        for (id, entry) in self.tasks.iter() {
+            match entry.place {
+                Place::Due(at) => {
+                    due += 1;
+                    assert!(self.schedule.has_due(&entry.lane, at, &Item::Task(id)), "not in the queue: {entry:?}");
+                }
+                Place::Fresh(arrival) => {
+                    new += 1;
+                    assert!(self.schedule.has_new(&entry.lane, arrival, id), "not among the new ones: {entry:?}");
+                }
+                Place::Listed | Place::InFlight | Place::Done => {}
+            }
+        }
+        for (name, scope) in &self.scopes {
+            if let Some(at) = scope.due {
+                due += 1;
+                let item = Item::Scope(name.clone());
+                assert!(self.schedule.has_due(&scope.lane, at, &item), "not in the queue: {scope:?}");
+                assert!(
+                    scope.is_awaited() && scope.run.is_none() && scope.mode == Mode::List,
+                    "no list is due: {scope:?}"
+                );
+            }
+        }
+        assert_eq!(self.schedule.waiting(), (due, new), "the schedule has what nothing waits for");
+    }
+
+    fn assert_scopes_know_their_tasks(&self) {
+        let mut members: HashMap<&str, HashMap<Tenant, usize>> = HashMap::new();
+        let mut listed: HashMap<&str, HashSet<_>> = HashMap::new();
+        for (id, entry) in self.tasks.iter().filter(|(_, entry)| entry.place != Place::Done) {
+            let scope = entry.task.scope.as_str();
+            *members.entry(scope).or_default().entry(entry.lane.clone()).or_default() += 1;
+            if entry.place == Place::Listed {
+                listed.entry(scope).or_default().insert(id);
+            }
+        }
+        for (name, scope) in &self.scopes {
+            let tenants = members.remove(&**name).unwrap_or_default();
+            assert_eq!(scope.members, tenants.values().sum::<usize>(), "members of {name}");
+            assert_eq!(scope.tenants, tenants, "tenants of {name}");
+            assert_eq!(scope.listed, listed.remove(&**name).unwrap_or_default(), "what waits for the list of {name}");
+            assert!(scope.members > 0 || scope.run.is_some(), "{name} is not needed");
+        }
+        assert!(members.is_empty(), "tasks without their scopes: {members:?}");
+    }
+
+    fn assert_flights_are_known(&self) {
+        for (number, job) in &self.jobs {
+            assert!(*number < self.next_job && job.poll <= *number, "{job:?}");
+            match &job.kind {
+                // One with an older credential is not waited for.
+                JobKind::Authenticate if *number < self.renewed => {}
+                JobKind::Authenticate => assert!(self.access.is_waiting(), "a token that nobody waits for"),
+                JobKind::Get(task) | JobKind::Subtasks(task) => {
+                    let place = self.tasks.id(task).map(|id| self.place(id));
+                    assert_eq!(place, Some(Place::InFlight), "{task:?}");
+                }
+                JobKind::List(scope, _) => {
+                    assert!(self.scopes.get(scope).is_some_and(|scope| scope.run.is_some()), "no run of {scope}");
+                }
+            }
+        }
+    }
+
+    fn assert_watches_have_their_tasks(&self) {
+        let watchers = self.tasks.values().map(|entry| entry.watchers.len()).sum::<usize>();
+        assert_eq!(watchers, self.keys.len());
+        for (key, id) in &self.keys {
+            let entry = self.tasks.get(*id);
+            assert!(entry.is_some_and(|entry| entry.watchers.iter().any(|watcher| watcher.key == *key)), "{key}");
+        }
+    }
+
+    fn assert_demand_is_the_sum(&self) {
+        let tasks = self.tasks.values().map(|entry| (&entry.lane, entry.demand));
+        let scopes = self.scopes.values().map(|scope| (&scope.lane, scope.demand));
+        let mut sums: HashMap<&Tenant, f64> = HashMap::new();
+        tasks.chain(scopes).for_each(|(tenant, demand)| *sums.entry(tenant).or_default() += demand);
+        for (tenant, sum) in &sums {
+            assert!((self.demand.of(tenant) - sum).abs() < 1e-6, "{tenant:?}: {} of {sum}", self.demand.of(tenant));
+        }
+        assert!((self.demand.total() - sums.values().sum::<f64>()).abs() < 1e-6, "{}", self.demand.total());
+    }
+}
