@@ -2,7 +2,7 @@
 
 use tokio::time::{Duration, Instant};
 
-use super::planner::{Job, Planner};
+use super::planner::{Job, Planner, Wait, Why};
 use crate::tenancy::{Tenant, ceiling::Ceiling};
 
 /// What comes due within this time may be sent together with what is due.
@@ -41,9 +41,18 @@ impl Quota {
         job
     }
 
+    /// How long there is no job, and why.
+    pub(super) fn wait(&self, planner: &Planner, now: Instant) -> Wait {
+        let wait = planner.wait(now);
+        match self.spent_until {
+            Some(spent) if wait.until.is_some_and(|at| at < spent) => Wait { until: Some(spent), why: Why::Share },
+            _ => wait,
+        }
+    }
+
     /// When to ask for a job again; none when only an answer or a new watch can change anything.
     pub(super) fn wake_at(&self, planner: &Planner, now: Instant) -> Option<Instant> {
-        planner.wake_at(now).map(|at| self.spent_until.map_or(at, |until| until.max(at)))
+        self.wait(planner, now).until
     }
 }
 
@@ -89,6 +98,7 @@ mod tests {
         assert_eq!(pump(&mut modest, &mut few, now), 3);
         let again = greedy.wake_at(&many, now).unwrap();
         assert!(again > now && again <= now + SECOND, "{:?}", again - now);
+        assert_eq!(greedy.wait(&many, now), Wait { until: Some(again), why: Why::Share });
         assert_eq!(pump(&mut greedy, &mut many, now), 0);
         assert_eq!(pump(&mut greedy, &mut many, again), 5);
     }

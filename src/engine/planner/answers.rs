@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Planner, Running, Step,
+    Planner, Step,
     entry::{Entry, Place},
+    gate::Flight,
     job::{JobKind, JobResult},
     refusals::Consequence,
     tasks::TaskId,
@@ -22,17 +23,14 @@ impl Planner {
     /// with everything on this connection; of a good answer, with the next look at the one task that it is about. A list is about no one
     /// task: what it asks is not heeded, since whoever waits for the list, of whichever tenant, would wait with it.
     pub fn done(&mut self, id: u64, result: JobResult, body: usize, retry_after: Option<Duration>, now: Instant) {
-        let Some(job) = self.jobs.remove(&id) else { return };
+        let Some(job) = self.gate.land(id) else { return };
         let (retry_after, hint) = match result.failure() {
             Some(_) => (retry_after, None),
             None => (None, retry_after.map(|wait| now + wait)),
         };
-        if id < self.renewed {
+        if !self.gate.is_current(id) {
             // Asked with another credential, or of another endpoint: only the wish for silence still counts.
-            if let Some(wait) = retry_after {
-                self.hold.silence(now + wait);
-                self.paused = true;
-            }
+            self.gate.silence(retry_after, now);
             return self.ask_again(job.kind, now);
         }
         let consequence = match result.failure() {
@@ -48,8 +46,8 @@ impl Planner {
         }
         let again = consequence == Consequence::AskAgain;
         match (job.kind, result) {
-            (JobKind::Authenticate, JobResult::Token(Ok(life))) => self.access.opened(life, self.next_job, now),
-            (JobKind::Authenticate, _) => self.access.denied(),
+            (JobKind::Authenticate, JobResult::Token(Ok(life))) => self.gate.token_came(life, now),
+            (JobKind::Authenticate, _) => self.gate.no_token_came(),
             (JobKind::Get(task), JobResult::Task(result)) => {
                 let Some(id) = self.tasks.id(&task) else { return };
                 if let Some(entry) = self.tasks.get_mut(id) {
@@ -87,10 +85,7 @@ impl Planner {
         for refused in self.doubt.close() {
             self.settle_refused(&refused, true, now);
         }
-        for (_, job) in std::mem::take(&mut self.jobs) {
-            if job.kind == JobKind::Authenticate {
-                self.access.denied();
-            }
+        for job in self.gate.abandon() {
             self.ask_again(job.kind, now);
         }
     }
@@ -99,7 +94,7 @@ impl Planner {
     fn refused(
         &mut self,
         id: u64,
-        job: &Running,
+        job: &Flight,
         failure: &Failure,
         retry_after: Option<Duration>,
         now: Instant,
@@ -115,7 +110,7 @@ impl Planner {
             }
             FailureClass::PermissionDenied | FailureClass::ScopeNotFound | FailureClass::InvalidRequest => {
                 // A plain answer, if not a welcome one: how long to wait is that task's or scope's affair.
-                self.access.took(id);
+                self.gate.took(id);
                 self.held(&subject, failure, job, None, now);
                 return Consequence::Told;
             }
@@ -129,28 +124,21 @@ impl Planner {
     /// The exchange of the credential for a token failed: nothing can be asked without one.
     fn no_token(
         &mut self,
-        job: &Running,
+        job: &Flight,
         failure: &Failure,
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Consequence {
-        let was_probing = self.hold.is_probing();
-        if self.hold.failed(failure, job.asked, (true, true), retry_after, now) {
+        if self.gate.failed(failure, job.asked, (true, true), retry_after, now) {
             self.spread_trouble(failure, now);
         }
-        self.paused |= self.hold.until(now).is_some() || was_probing && !self.hold.is_probing();
         Consequence::AskAgain
     }
 
-    fn succeeded(&mut self, id: u64, job: &Running, now: Instant) {
-        let was_probing = self.hold.is_probing();
-        self.hold.succeeded(job.asked);
-        self.paused |= was_probing && !self.hold.is_probing();
-        if !self.hold.is_probing() && self.hold.until(now).is_none() {
-            self.held_for = None;
+    fn succeeded(&mut self, id: u64, job: &Flight, now: Instant) {
+        if self.gate.succeeded(id, job.asked, now) {
+            self.doubt.absolve();
         }
-        self.last_success = Some(now);
-        self.access.took(id);
         self.is_proven(id, &job.kind, now);
     }
 
@@ -158,7 +146,7 @@ impl Planner {
     pub(super) fn spread_trouble(&mut self, failure: &Failure, now: Instant) {
         let failure = Arc::new(failure.clone());
         for entry in self.tasks.values_mut().filter(|entry| entry.place != Place::Done) {
-            entry.troubled(&failure, self.next_job, now, &mut self.out);
+            entry.troubled(&failure, self.gate.next_job(), now, &mut self.out);
         }
     }
 
@@ -213,7 +201,7 @@ impl Planner {
     pub(super) fn observe(&mut self, id: TaskId, found: Arc<Task>, poll: u64, now: Instant) {
         let Some(entry) = self.tasks.get_mut(id) else { return };
         if poll >= entry.applied {
-            entry.seen(found, poll, self.next_job, now, &mut self.out);
+            entry.seen(found, poll, self.gate.next_job(), now, &mut self.out);
         }
         self.settle(id, false, now);
     }
@@ -226,10 +214,11 @@ impl Planner {
         let Some(entry) = self.tasks.get_mut(id) else { return };
         if poll >= entry.applied {
             if failure.class == FailureClass::NotFound {
-                entry.missing(failure, poll, self.next_job, now, &mut self.out);
+                entry.missing(failure, poll, self.gate.next_job(), now, &mut self.out);
             } else {
                 // Whether an absent upstream is back is for the hold to find out: the task is not to blame, unless others are answered.
-                let is_others = failure.class == FailureClass::UpstreamUnavailable && self.last_success < entry.asked;
+                let is_others =
+                    failure.class == FailureClass::UpstreamUnavailable && self.gate.last_success() < entry.asked;
                 entry.failures += u32::from(!is_others);
                 entry.troubled(&Arc::new(failure.clone()), poll, now, &mut self.out);
             }
@@ -250,7 +239,7 @@ impl Planner {
         } else if again {
             self.put(id, Place::Due(now));
         } else {
-            self.wait(id, now);
+            self.await_turn(id, now);
         }
     }
 

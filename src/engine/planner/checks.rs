@@ -89,12 +89,12 @@ impl Planner {
     }
 
     fn assert_flights_are_known(&self) {
-        for (number, job) in &self.jobs {
-            assert!(*number < self.next_job && job.poll <= *number, "{job:?}");
+        for (number, job) in self.gate.numbered_flights() {
+            assert!(number < self.gate.next_job() && job.poll <= number, "{job:?}");
             match &job.kind {
                 // One with an older credential is not waited for.
-                JobKind::Authenticate if *number < self.renewed => {}
-                JobKind::Authenticate => assert!(self.access.is_waiting(), "a token that nobody waits for"),
+                JobKind::Authenticate if !self.gate.is_current(number) => {}
+                JobKind::Authenticate => assert!(self.gate.awaits_token(), "a token that nobody waits for"),
                 JobKind::Get(task) | JobKind::Subtasks(task) => {
                     let place = self.tasks.id(task).map(|id| self.place(id));
                     assert_eq!(place, Some(Place::InFlight), "{task:?}");

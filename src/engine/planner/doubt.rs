@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::tasks::TaskId;
+use super::{gate::Care, tasks::TaskId};
 use crate::{domain::failure::Failure, tenancy::Tenant};
 
 /// What is asked for by itself.
@@ -48,6 +48,12 @@ pub(super) struct Doubt {
     log: VecDeque<(Instant, Tenant)>,
     /// Jobs from this one on were asked for after the last refusal.
     noted: u64,
+    /// What is asked for before all else, to find out whether a failure is the connection's.
+    ask_first: Option<Subject>,
+    /// What the connection's present hold comes from: it is not what is asked first afterwards.
+    held_for: Option<Subject>,
+    /// Whose refusal alone it comes from, where nothing of another tenant could be asked for.
+    unconfirmed: Option<Tenant>,
 }
 
 /// So long a refusal is remembered: Huawei Cloud locks an access key for 5 minutes after 5 failures (upstreams.md §2.3).
@@ -127,6 +133,56 @@ impl Doubt {
     pub(super) fn forget(&mut self) {
         self.log.clear();
         self.last = None;
+        (self.held_for, self.ask_first, self.unconfirmed) = (None, None, None);
+    }
+
+    /// How careful requests have to be for what is in doubt.
+    pub(super) fn care(&self) -> Care {
+        match () {
+            () if self.ask_first.is_some() => Care::AtOnce,
+            () if self.is_open() => Care::Few,
+            () => Care::Usual,
+        }
+    }
+
+    /// Whether something is to be asked for before all else.
+    pub(super) fn asks_first(&self) -> bool {
+        self.ask_first.is_some()
+    }
+
+    /// Has this asked for before all else; with none, nothing is.
+    pub(super) fn ask_first(&mut self, subject: Option<Subject>) {
+        self.ask_first = subject;
+    }
+
+    /// What is to be asked for before all else: once.
+    pub(super) fn take_first(&mut self) -> Option<Subject> {
+        self.ask_first.take()
+    }
+
+    /// The connection's hold comes from this.
+    pub(super) fn blame(&mut self, subject: &Subject) {
+        self.held_for = Some(subject.clone());
+    }
+
+    /// The hold is over.
+    pub(super) fn absolve(&mut self) {
+        self.held_for = None;
+    }
+
+    /// What the hold comes from.
+    pub(super) fn blamed(&self) -> Option<&Subject> {
+        self.held_for.as_ref()
+    }
+
+    /// The credential is given up by the refusal of this tenant's alone; none where another's confirmed it.
+    pub(super) fn rests_upon(&mut self, tenant: Option<Tenant>) {
+        self.unconfirmed = tenant;
+    }
+
+    /// Whether the credential was given up without a word of this tenant.
+    pub(super) fn may_be_settled_by(&self, tenant: &Tenant) -> bool {
+        self.unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed != tenant)
     }
 
     /// Whether `job` was on its way already when the last refusal came.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::wait::Why;
 use crate::domain::failure::{Failure, FailureClass};
 
 /// Wait after the first refusal of a credential; doubles. Huawei Cloud locks an access key for 5 minutes after 5 failures
@@ -24,7 +25,10 @@ const REFUSAL_MEMORY: Duration = Duration::from_mins(5);
 /// What a connection knows of its upstream's health, and what follows for sending.
 #[derive(Debug, Default)]
 pub struct Hold {
+    /// Nothing is sent before then.
     until: Option<Instant>,
+    /// What `until` comes from; none until there was a hold.
+    why: Option<Why>,
     /// The part of `until` that the upstream itself asked for.
     retry_at: Option<Instant>,
     /// Nothing but one request at a time until one succeeds.
@@ -57,6 +61,13 @@ impl Hold {
     #[must_use]
     pub fn until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|&until| until > now)
+    }
+
+    /// The same, and why.
+    #[must_use]
+    pub fn silence_at(&self, now: Instant) -> Option<(Instant, Why)> {
+        debug_assert_eq!(self.until.is_some(), self.why.is_some(), "a hold has its reason");
+        self.until(now).zip(self.why)
     }
 
     /// Whether only one request may be in flight.
@@ -103,9 +114,9 @@ impl Hold {
         self.trouble = Some(Trouble { failure: failure.clone(), since });
         let is_news = self.until.is_none_or(|until| asked >= until);
         let wait = if is_news { self.wait_after(failure.class, (decisive, witness), retry_after, now) } else { None };
-        if let Some(wait) = wait {
+        if let Some((wait, why)) = wait {
             self.attempts += 1;
-            self.extend(now + wait);
+            self.extend(now + wait, why);
         }
         if let Some(wait) = retry_after {
             self.silence(now + wait);
@@ -120,18 +131,18 @@ impl Hold {
         (decisive, witness): (bool, bool),
         retry_after: Option<Duration>,
         now: Instant,
-    ) -> Option<Duration> {
+    ) -> Option<(Duration, Why)> {
         self.streak += 1;
         let doubled =
             |(first, longest): (Duration, Duration), times: u32| first.saturating_mul(1 << times.min(16)).min(longest);
         match class {
-            FailureClass::AuthenticationFailed => Some(self.refuse(now)),
-            FailureClass::PermissionDenied if decisive => Some(self.refuse(now)),
+            FailureClass::AuthenticationFailed => Some((self.refuse(now), Why::Credential)),
+            FailureClass::PermissionDenied if decisive => Some((self.refuse(now), Why::Credential)),
             // The first time, the upstream knows best.
             FailureClass::RateLimited if self.attempts == 0 && retry_after.is_some_and(|wait| !wait.is_zero()) => {
-                retry_after
+                retry_after.map(|wait| (wait, Why::RetryAfter))
             }
-            FailureClass::RateLimited => Some(doubled(RATE_LIMIT, self.attempts)),
+            FailureClass::RateLimited => Some((doubled(RATE_LIMIT, self.attempts), Why::RateLimited)),
             FailureClass::PermissionDenied
             | FailureClass::ScopeNotFound
             | FailureClass::InvalidRequest
@@ -146,7 +157,7 @@ impl Hold {
                 self.absences += 1;
                 self.absence_witnessed |= witness;
                 self.probing |= decisive || self.absence_witnessed && self.absences >= OUTAGE_STREAK;
-                self.probing.then(|| doubled(OUTAGE, self.attempts))
+                self.probing.then(|| (doubled(OUTAGE, self.attempts), Why::Outage))
             }
         }
     }
@@ -161,22 +172,26 @@ impl Hold {
     /// The upstream asks to be left alone until then.
     pub fn silence(&mut self, until: Instant) {
         self.retry_at = self.retry_at.max(Some(until));
-        self.extend(until);
+        self.extend(until, Why::RetryAfter);
     }
 
     /// The credential or the endpoint changed: what was held against the old one is void. A `Retry-After` is not: it stands.
     pub fn forgive(&mut self) {
-        *self = Self { until: self.retry_at, retry_at: self.retry_at, ..Self::default() };
+        let why = self.retry_at.map(|_| Why::RetryAfter);
+        *self = Self { until: self.retry_at, why, retry_at: self.retry_at, ..Self::default() };
     }
 
     /// One request may be sent at once, unless the upstream itself asked for silence.
     pub fn probe_now(&mut self) {
-        (self.until, self.probing) = (self.retry_at, true);
+        (self.until, self.why) = (self.retry_at, self.retry_at.map(|_| Why::RetryAfter));
+        self.probing = true;
     }
 
     /// Nothing is to be sent before then.
-    pub fn extend(&mut self, until: Instant) {
-        self.until = self.until.max(Some(until));
+    pub fn extend(&mut self, until: Instant, why: Why) {
+        if self.until < Some(until) {
+            (self.until, self.why) = (Some(until), Some(why));
+        }
     }
 }
 

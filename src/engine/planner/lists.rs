@@ -116,7 +116,7 @@ impl Reader for ListReader<'_> {
 impl Planner {
     /// The reader for the answer to a list's job; it decodes no more entries than there is `room` for.
     pub fn list_reader(&mut self, job: u64, scope: &str, room: usize) -> ListReader<'_> {
-        let poll = self.jobs.get(&job).map_or(job, |job| job.poll);
+        let poll = self.gate.poll_of(job).unwrap_or(job);
         let found = self.scopes.get(scope).and_then(|scope| scope.run.as_ref()).map_or(0, |run| run.found.len());
         let sought = TaskRef { scope: scope.to_owned(), id: String::new() };
         ListReader { planner: self, poll, sought, served: 0, room: room.saturating_sub(found) }

@@ -8,13 +8,13 @@
 //!     commands     reconfigure, watch, forget, abandon_all          what the controller wants
 //!     next         until it gives none                              jobs to send, each paid for
 //!     news         take_deliveries, trouble, stretch, mode, count   what there is to tell
-//!     wake_at      none: only an answer or a command changes anything
+//!     wait         until when, and why (wake_at: when)              none: until an answer or a command comes
 //!     answers      list_reader, slice_came; done                    what came of a job
 //! }
 //! ```
 //!
 //! - **Commands** and **answers** may come in any order, at any time; each is whole by itself, and sends nothing. After each, and at the
-//!   time that `wake_at` gave, [`Planner::next`] is to be asked until it gives none: what `wake_at` says holds only from then on.
+//!   time that `wait` gave, [`Planner::next`] is to be asked until it gives none: what `wait` says holds only from then on.
 //! - [`Planner::next`] is the only one that gives jobs. A job that it gave is in flight until [`Planner::done`] is called with its number:
 //!   exactly once, whatever became of it. After [`Planner::abandon_all`] no answer is awaited; one that comes all the same is ignored.
 //! - `list_reader` and `slice_came` are for the parts of a list whose job is in flight, in their order; the last one comes with `done`.
@@ -32,63 +32,48 @@ mod answers;
 mod checks;
 mod doubt;
 mod entry;
+mod gate;
 mod hold;
 mod job;
 mod lists;
-mod places;
 mod refusals;
 mod schedule;
 mod scope;
 mod tasks;
+mod wait;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::job::{Job, JobKind, JobResult, Settings};
 use self::{
-    access::Access,
-    doubt::{Doubt, Subject},
+    doubt::Doubt,
     entry::{Entry, Place},
-    hold::{Hold, Trouble},
-    places::Places,
+    gate::{Asking, Gate},
+    hold::Trouble,
     schedule::{Demand, Item, Next, Schedule},
     scope::Scope,
     tasks::{TaskId, Tasks},
+};
+pub use self::{
+    job::{Job, JobKind, JobResult, Settings},
+    wait::{Wait, Why},
 };
 use crate::domain::{
     cadence,
     task::{Task, TaskState},
 };
-use crate::engine::{Delivery, Watch, WatchKey, budget::Budget, coalesce::Mode};
+use crate::engine::{Delivery, Watch, WatchKey, coalesce::Mode};
 use crate::providers::Cursor;
 use crate::tenancy::Tenant;
-
-/// What comes due within this time is sent together, as far as the budget's burst allows: to wake up for each request costs more than
-/// the request does.
-const GATHER: Duration = Duration::from_millis(20);
-
-/// A job in flight.
-#[derive(Debug)]
-struct Running {
-    kind: JobKind,
-    /// When it was sent: an answer to what was sent before a pause does not end that.
-    asked: Instant,
-    /// The task that a sub-tasks job completes.
-    partial: Option<Task>,
-    /// The number of the poll's first job: what was asked first tells how old the answer is.
-    poll: u64,
-    /// For whom; none for a token.
-    tenant: Option<Tenant>,
-}
 
 /// What continues a poll that has begun.
 #[derive(Debug)]
 struct Step {
     kind: JobKind,
-    /// As [`Running::partial`].
+    /// As [`Flight::partial`].
     partial: Option<Task>,
-    /// As [`Running::poll`]; 0 where this is the first job.
+    /// As [`Flight::poll`]; 0 where this is the first job.
     poll: u64,
 }
 
@@ -97,12 +82,8 @@ struct Step {
 pub struct Planner {
     /// The bounds that were given last.
     settings: Settings,
-    /// How fast requests may follow each other.
-    budget: Budget,
-    /// Whether the connection must be silent, or try with one request at a time.
-    hold: Hold,
-    /// Whether there is a token, and whether the upstream has taken the credential.
-    access: Access,
+    /// Whether a request may be sent now; what is in flight. A task in flight has the place that says so, a scope in flight has a run.
+    gate: Gate,
     /// One entry for each task, however many watch it: while somebody does, or its answer is awaited.
     tasks: Tasks,
     /// Which task each watch is of: `tasks` has it, with a watcher of this key.
@@ -115,28 +96,10 @@ pub struct Planner {
     schedule: Schedule,
     /// What the tenants want: the sum of what is noted on entries and scopes.
     demand: Demand,
-    /// The refusals of which it is not known yet whose fault they are.
+    /// The refusals of which it is not known yet whose fault they are, and what is asked for to find out.
     doubt: Doubt,
-    /// What is asked for before all else, to find out whether a failure is the connection's.
-    ask_first: Option<Subject>,
-    /// What the connection's present hold comes from: it is not what is asked first afterwards.
-    held_for: Option<Subject>,
-    /// Whose refusal alone it comes from, where nothing of another tenant could be asked for.
-    unconfirmed: Option<Tenant>,
-    /// What is in flight, by its number. A task in flight has the place that says so; a scope in flight has a run.
-    jobs: HashMap<u64, Running>,
-    /// The number of the next job. It is also the clock of answers: what was asked before something happened has a smaller one.
-    next_job: u64,
-    /// The first job since the credential, or what it is sent to, last changed.
-    renewed: u64,
-    /// A pause has just ended, or is about to: what it held back is then sent evenly, without a burst.
-    paused: bool,
-    /// When something was last sent: what comes due soon after waits for what follows it.
-    sent: Option<Instant>,
     /// The upstream cannot filter by parent, and is not asked for sub-tasks again with this credential.
     subtasks_refused: bool,
-    /// When an answer last was of use.
-    last_success: Option<Instant>,
     /// What is to be delivered, oldest first.
     out: Vec<Delivery<Instant>>,
 }
@@ -146,26 +109,15 @@ impl Planner {
     #[must_use]
     pub fn new(settings: Settings, now: Instant) -> Self {
         Self {
-            budget: Budget::new(settings.requests_per_second, settings.burst, now),
-            access: Access::new(settings.exchanges, 1),
+            gate: Gate::new(&settings, now),
             settings,
-            hold: Hold::default(),
             tasks: Tasks::default(),
             keys: HashMap::new(),
             scopes: HashMap::new(),
             schedule: Schedule::default(),
             demand: Demand::default(),
             doubt: Doubt::default(),
-            ask_first: None,
-            held_for: None,
-            unconfirmed: None,
-            jobs: HashMap::new(),
-            next_job: 1,
-            renewed: 0,
-            paused: false,
-            sent: None,
             subtasks_refused: false,
-            last_success: None,
             out: Vec::new(),
         }
     }
@@ -173,17 +125,14 @@ impl Planner {
     /// Takes over new bounds. `renewed`: the credential or what it is sent to is another one, so that refusals of the old one are void,
     /// and what is still asked with it is asked for again.
     pub fn reconfigure(&mut self, settings: Settings, renewed: bool, now: Instant) {
-        self.budget.resize(settings.requests_per_second, settings.burst, now);
+        self.gate.resize(&settings, now);
         self.settings = settings;
         if renewed {
-            self.hold.forgive();
-            (self.held_for, self.ask_first, self.unconfirmed) = (None, None, None);
             self.doubt.forget();
             for refused in self.doubt.close() {
                 self.settle_refused(&refused, true, now);
             }
-            self.access = Access::new(self.settings.exchanges, self.next_job);
-            self.renewed = self.next_job;
+            self.gate.renew(self.settings.exchanges);
             self.subtasks_refused = false;
             for step in self.schedule.take_steps(|_| false) {
                 self.ask_again(step.kind, now);
@@ -198,7 +147,7 @@ impl Planner {
             self.forget(&key);
         }
         let id = self.tasks.id_or_insert(&watch.task, |task| Entry::new(task, &watch.tenant, watch.age, now));
-        let next_job = self.next_job;
+        let next_job = self.gate.next_job();
         let Some(entry) = self.tasks.get_mut(id) else { return };
         let is_first = entry.watchers.is_empty();
         let owed = entry.watch(key.clone(), watch, next_job, now);
@@ -206,8 +155,8 @@ impl Planner {
             self.newcomer_bears_witness(id, now);
         }
         if owed
-            && self.hold.until(now).is_some()
-            && let Some(trouble) = self.hold.trouble()
+            && self.gate.is_silent(now)
+            && let Some(trouble) = self.gate.trouble()
             && let Some(entry) = self.tasks.get_mut(id)
         {
             // Nothing is asked for the time being: the newcomer is told why, as the others were.
@@ -239,21 +188,14 @@ impl Planner {
     /// The next request that may be sent now; none when all that is left must wait.
     pub fn next(&mut self, now: Instant) -> Option<Job> {
         self.end_undecided_doubt(now);
-        if self.hold.until(now).is_some() || self.is_occupied() {
+        if self.gate.is_silent(now) || self.gate.occupied(self.asking()).is_some() {
             return None;
-        }
-        if std::mem::take(&mut self.paused) {
-            self.budget.drain(now);
         }
         self.drop_unneeded_steps(now);
-        if self.budget.ready_at(now) > now {
+        if !self.gate.admits(now) || self.work_at(now).is_none_or(|(at, _)| at > now) {
             return None;
         }
-        let id = self.next_job;
-        let (step, tenant, lag) = if self.work_at(now).is_none_or(|at| at > now) {
-            return None;
-        } else if self.access.needs_token(now) {
-            self.access.asks(id);
+        let (step, tenant, lag) = if self.gate.needs_token(now) {
             (Step::first(JobKind::Authenticate), None, Duration::ZERO)
         } else if let Some((step, tenant)) = self.witness_step(now) {
             (step, Some(tenant), Duration::ZERO)
@@ -261,27 +203,25 @@ impl Planner {
             let (step, tenant, lag) = self.pick(now)?;
             (step, Some(tenant), lag)
         };
-        self.budget.take(now);
-        self.sent = Some(now);
-        self.next_job += 1;
-        let poll = if step.poll == 0 { id } else { step.poll };
-        self.jobs.insert(id, Running { kind: step.kind.clone(), asked: now, partial: step.partial, poll, tenant });
-        Some(Job { id, kind: step.kind, lag })
+        Some(self.gate.send(step, tenant, lag, now))
     }
 
-    /// When [`Self::next`] should be asked again; none when only an answer or a new watch can change anything.
+    /// When [`Self::next`] should be asked again, and why not now.
+    #[must_use]
+    pub fn wait(&self, now: Instant) -> Wait {
+        if let Some(why) = self.gate.occupied(self.asking()) {
+            return Wait { until: None, why };
+        }
+        match self.work_at(now) {
+            Some((at, why)) => self.gate.wait_for(at, why, now),
+            None => self.gate.idle(),
+        }
+    }
+
+    /// When [`Self::next`] should be asked again; none when only an answer or a command can change anything.
     #[must_use]
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        if self.is_occupied() {
-            return None;
-        }
-        let mut work = self.work_at(now)?.max(self.budget.ready_at(now));
-        if work > now
-            && let Some(sent) = self.sent
-        {
-            work = work.max(sent + GATHER.min(self.budget.slack()));
-        }
-        Some(self.hold.until(now).map_or(work, |until| until.max(work)))
+        self.wait(now).until
     }
 
     /// What is to be delivered since the last call.
@@ -292,24 +232,24 @@ impl Planner {
     /// By how much the periods are stretched because the demand exceeds the budget; 1 is not at all.
     #[must_use]
     pub fn stretch(&self) -> f64 {
-        self.demand.stretch(self.budget.rate())
+        self.demand.stretch(self.gate.rate())
     }
 
     /// The same for one tenant.
     fn stretch_of(&self, tenant: &Tenant) -> f64 {
-        self.demand.stretch_of(tenant, self.budget.rate())
+        self.demand.stretch_of(tenant, self.gate.rate())
     }
 
     /// What is wrong with the whole connection.
     #[must_use]
     pub fn trouble(&self) -> Option<&Trouble> {
-        self.hold.trouble()
+        self.gate.trouble()
     }
 
     /// When an answer last was of use.
     #[must_use]
     pub fn last_success(&self) -> Option<Instant> {
-        self.last_success
+        self.gate.last_success()
     }
 
     /// How most tasks are polled; none without tasks to poll.
@@ -343,19 +283,28 @@ impl Planner {
         }
     }
 
-    /// When there is something to ask, but for budget and holds.
-    fn work_at(&self, now: Instant) -> Option<Instant> {
-        if self.ask_first.is_some() {
-            return Some(now);
+    /// Who asks: what the gate has to know of the rest.
+    fn asking(&self) -> Asking {
+        let in_flight = self.gate.flights().filter_map(|flight| flight.tenant.as_ref());
+        let others = in_flight.filter(|tenant| !self.schedule.has(tenant));
+        let waiting = self.schedule.tenants();
+        Asking { is_shared: waiting > 1 || waiting == 1 && others.count() > 0, care: self.doubt.care() }
+    }
+
+    /// When there is something to ask, but for budget and holds, and what it waits for.
+    fn work_at(&self, now: Instant) -> Option<(Instant, Why)> {
+        if self.doubt.asks_first() {
+            return Some((now, Why::Due));
         }
-        let places = self.places();
-        let work = self.schedule.next_at(now, |tenant| places.are_free_for(tenant));
-        work.into_iter().chain(self.doubt.until()).min()
+        let places = self.gate.places(self.asking());
+        let due = self.schedule.next_at(now, |tenant| places.are_free_for(tenant));
+        let due = due.map(|at| (at, Why::Due));
+        due.into_iter().chain(self.doubt.until().map(|at| (at, Why::Doubt))).min_by_key(|(at, _)| *at)
     }
 
     fn pick(&mut self, now: Instant) -> Option<(Step, Tenant, Duration)> {
         loop {
-            let places = Places::of(&self.jobs, self.is_shared(), self.in_flight_limit());
+            let places = self.gate.places(self.asking());
             let (tenant, next) = self.schedule.take(now, |tenant| places.are_free_for(tenant))?;
             match next {
                 Next::Step(step) => return Some((step, tenant, Duration::ZERO)),
@@ -403,7 +352,7 @@ impl Planner {
     }
 
     /// Lets a task wait for its next poll: in the queue, or for its scope's list.
-    fn wait(&mut self, id: TaskId, now: Instant) {
+    fn await_turn(&mut self, id: TaskId, now: Instant) {
         let Some(task) = self.tasks.get(id).map(|entry| Arc::clone(&entry.task)) else { return };
         self.review(&task.scope, now);
         let Some(entry) = self.tasks.get_mut(id) else { return };
@@ -431,7 +380,7 @@ impl Planner {
 
     /// Lets a task wait for its first poll after a restart, anywhere within its period.
     fn spread(&mut self, id: TaskId, now: Instant) {
-        self.wait(id, now);
+        self.await_turn(id, now);
         let Some(entry) = self.tasks.get_mut(id) else { return };
         if let Place::Due(due) = entry.place {
             let at = now + cadence::part(due - now, entry.next_turn().0);

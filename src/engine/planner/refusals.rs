@@ -6,9 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Planner, Running, Step,
+    Planner, Step,
     doubt::{LONGEST, Refused, Subject},
     entry::{Entry, Place},
+    gate::Flight,
     job::JobKind,
     scope::Scope,
     tasks::TaskId,
@@ -51,20 +52,16 @@ impl Planner {
             Subject::Task(id) => self.tasks.get(*id).map_or(0, |entry| entry.good),
             Subject::Scope(name) => self.scopes.get(name).map_or(0, |scope| scope.good),
         };
-        self.was_good(good)
-    }
-
-    fn was_good(&self, job: u64) -> bool {
-        job > 0 && job >= self.renewed
+        self.gate.is_current(good)
     }
 
     /// Whether there is anything else that the credential has been good for.
     pub(super) fn has_good_beside(&self, subject: &Subject) -> bool {
         let task = |(id, entry): (TaskId, &Entry)| {
-            entry.place != Place::Done && self.was_good(entry.good) && *subject != Subject::Task(id)
+            entry.place != Place::Done && self.gate.is_current(entry.good) && *subject != Subject::Task(id)
         };
         let scope = |(name, scope): (&Arc<str>, &Scope)| {
-            scope.is_awaited() && self.was_good(scope.good) && *subject != Subject::Scope(Arc::clone(name))
+            scope.is_awaited() && self.gate.is_current(scope.good) && *subject != Subject::Scope(Arc::clone(name))
         };
         self.scopes.iter().any(scope) || self.tasks.iter().any(task)
     }
@@ -93,22 +90,22 @@ impl Planner {
     pub(super) fn credential_refused(
         &mut self,
         id: u64,
-        job: &Running,
+        job: &Flight,
         failure: &Failure,
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Consequence {
-        let Some(subject) = self.subject(&job.kind).filter(|_| !self.access.is_outdated(id)) else {
+        let Some(subject) = self.subject(&job.kind).filter(|_| !self.gate.is_of_old_token(id)) else {
             return Consequence::AskAgain;
         };
         let tenant = job.tenant.clone().unwrap_or_else(Tenant::shared);
         let is_good = self.is_good(&subject);
         // What was good and was on its way already when the last refusal came is the same refusal.
         if !is_good || !self.doubt.was_asked_before(id) {
-            self.doubt.note(&tenant, self.next_job, now);
+            self.doubt.note(&tenant, self.gate.next_job(), now);
         }
-        let is_shared = self.is_shared();
-        let is_confirmed = self.hold.is_probing()
+        let is_shared = self.asking().is_shared;
+        let is_confirmed = self.gate.is_probing()
             || self.doubt.is_witness(&subject)
             || (is_good || !is_shared) && self.doubt.is_full(is_shared, now)
             || is_good && self.doubt.is_open() && !self.doubt.is_about(&subject);
@@ -116,28 +113,27 @@ impl Planner {
             let witness = if self.doubt.is_open() { None } else { self.witness(&subject, &tenant, false) };
             if self.doubt.is_open() || witness.is_some() || self.has_good_beside(&subject) {
                 let is_first = matches!(&job.kind, JobKind::List(_, None));
-                self.ask_first = witness.clone().or_else(|| self.ask_first.take());
+                if witness.is_some() {
+                    self.doubt.ask_first(witness.clone());
+                }
                 let refused = Refused { subject, poll: job.poll, is_first, failure: failure.clone() };
-                self.doubt.add(refused, witness, self.next_job, now);
+                self.doubt.add(refused, witness, self.gate.next_job(), now);
                 return Consequence::Open;
             }
         }
-        self.ask_first = None;
+        self.doubt.ask_first(None);
         for refused in self.doubt.close() {
             self.settle_refused(&refused, true, now);
         }
-        if self.access.refused(id, now) {
-            if let Some(wait) = retry_after {
-                self.hold.silence(now + wait);
-                self.paused = true;
-            }
+        if self.gate.refused(id, now) {
+            self.gate.silence(retry_after, now);
             return Consequence::AskAgain;
         }
         self.held(&subject, failure, job, retry_after, now);
-        self.unconfirmed = (!is_confirmed).then_some(tenant);
+        self.doubt.rests_upon((!is_confirmed).then_some(tenant));
         // A token that is refused brings no key nearer to its lock.
         if let Some(at) = self.doubt.ready_at().filter(|_| !self.settings.exchanges) {
-            self.hold.extend(at);
+            self.gate.spare_credential(at);
         }
         Consequence::AskAgain
     }
@@ -146,11 +142,11 @@ impl Planner {
     /// bears witness.
     pub(super) fn newcomer_bears_witness(&mut self, id: TaskId, now: Instant) {
         let Some(lane) = self.tasks.get(id).map(|entry| entry.lane.clone()) else { return };
-        let is_others = self.unconfirmed.as_ref().is_some_and(|tenant| *tenant != lane);
-        if is_others && self.hold.until(now).is_some() && self.doubt.doubtful_ready_at(&lane, now).is_none() {
-            self.unconfirmed = None;
-            self.hold.probe_now();
-            self.ask_first = Some(Subject::Task(id));
+        let is_others = self.doubt.may_be_settled_by(&lane);
+        if is_others && self.gate.is_silent(now) && self.doubt.doubtful_ready_at(&lane, now).is_none() {
+            self.doubt.rests_upon(None);
+            self.gate.probe_now();
+            self.doubt.ask_first(Some(Subject::Task(id)));
         }
     }
 
@@ -159,22 +155,20 @@ impl Planner {
         &mut self,
         subject: &Subject,
         failure: &Failure,
-        job: &Running,
+        job: &Flight,
         retry_after: Option<Duration>,
         now: Instant,
     ) {
-        let was_probing = self.hold.is_probing();
         // What the administrator does not let out will not be let out at the next try.
         let decisive = failure.by_policy().is_some();
         let is_witness = self.is_good(subject) || !self.has_good_beside(subject);
-        if self.hold.failed(failure, job.asked, (decisive, is_witness), retry_after, now) {
-            self.held_for = Some(subject.clone());
+        if self.gate.failed(failure, job.asked, (decisive, is_witness), retry_after, now) {
+            self.doubt.blame(subject);
             self.spread_trouble(failure, now);
-        } else if self.hold.wants_witness() && self.ask_first.is_none() {
+        } else if self.gate.wants_witness() && !self.doubt.asks_first() {
             let tenant = job.tenant.clone().unwrap_or_else(Tenant::shared);
-            self.ask_first = self.witness(subject, &tenant, false);
+            self.doubt.ask_first(self.witness(subject, &tenant, false));
         }
-        self.paused |= self.hold.until(now).is_some() || was_probing && !self.hold.is_probing();
     }
 
     /// Draws the consequences of a refusal; `again` where it was the connection's.
@@ -210,11 +204,11 @@ impl Planner {
     pub(super) fn end_undecided_doubt(&mut self, now: Instant) {
         let Some(until) = self.doubt.until() else { return };
         let is_asking =
-            self.ask_first.is_some() || !self.jobs.is_empty() || self.schedule.next_at(now, |_| true).is_some();
+            self.doubt.asks_first() || self.gate.flights().len() > 0 || self.schedule.next_at(now, |_| true).is_some();
         if is_asking && now < until {
             return;
         }
-        self.access.refused(self.doubt.since(), now);
+        self.gate.refused(self.doubt.since(), now);
         for refused in self.doubt.close() {
             self.settle_refused(&refused, true, now);
             match &refused.subject {
@@ -235,21 +229,21 @@ impl Planner {
     /// watchers are told.
     pub(super) fn put_off(&mut self, id: TaskId, now: Instant) -> bool {
         let Some(entry) = self.tasks.get(id) else { return false };
-        if self.was_good(entry.good) && entry.refusals == 0 {
+        if self.gate.is_current(entry.good) && entry.refusals == 0 {
             return false;
         }
         let Some(at) = self.doubt.doubtful_ready_at(&entry.lane, now) else { return false };
         let reason = self.doubt.last().cloned();
         self.put(id, Place::Due(at));
         if let (Some(reason), Some(entry)) = (reason, self.tasks.get_mut(id)) {
-            entry.troubled(&reason, self.next_job, now, &mut self.out);
+            entry.troubled(&reason, self.gate.next_job(), now, &mut self.out);
         }
         true
     }
 
     /// The same for a scope's list.
     pub(super) fn put_off_doubtful_list(&mut self, name: &Arc<str>, now: Instant) -> bool {
-        let Some(scope) = self.scopes.get(name).filter(|scope| !self.was_good(scope.good)) else { return false };
+        let Some(scope) = self.scopes.get(name).filter(|scope| !self.gate.is_current(scope.good)) else { return false };
         let Some(at) = self.doubt.doubtful_ready_at(&scope.lane, now) else { return false };
         self.put_off_list_until(name, at);
         true
@@ -260,7 +254,7 @@ impl Planner {
     fn witness(&self, cause: &Subject, tenant: &Tenant, any: bool) -> Option<Subject> {
         let is_fit = |subject: &Subject| subject != cause && !self.doubt.is_about(subject);
         let rank = |good: u64, lane: &Tenant| -> Option<Rank> {
-            let (was_good, is_others) = (self.was_good(good), lane != tenant);
+            let (was_good, is_others) = (self.gate.is_current(good), lane != tenant);
             (was_good || is_others || any).then_some((was_good, is_others, good))
         };
         let tasks = self.tasks.iter().filter(|(_, entry)| {
@@ -276,9 +270,9 @@ impl Planner {
 
     /// The request that is to find out whether a failure was the connection's, or whether a silence is over.
     pub(super) fn witness_step(&mut self, now: Instant) -> Option<(Step, Tenant)> {
-        let asked = self.ask_first.take();
+        let asked = self.doubt.take_first();
         let probe = || {
-            let cause = self.held_for.as_ref().filter(|_| self.hold.is_probing())?;
+            let cause = self.doubt.blamed().filter(|_| self.gate.is_probing())?;
             self.witness(cause, &Tenant::shared(), true)
         };
         match asked.or_else(probe)? {

@@ -10,3 +10,4 @@ mod redaction;
 pub(super) mod rig;
 mod sieve;
 mod tenants;
+mod waits;
