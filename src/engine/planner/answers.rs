@@ -154,8 +154,7 @@ impl Planner {
         let asks_subtasks = self.settings.subtasks && !self.subtasks_refused && found.parent_id.is_none();
         let Some(entry) = self.tasks.get(id) else { return };
         if let Some(scope) = self.scopes.get_mut(entry.task.scope.as_str()) {
-            scope.gets_work = true;
-            scope.costs.get_took(1 + u32::from(asks_subtasks), body);
+            scope.get_took(1 + u32::from(asks_subtasks), body);
         }
         if asks_subtasks && !entry.watchers.is_empty() {
             let kind = JobKind::Subtasks(Arc::clone(&entry.task));

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Item, JobKind, Place, Planner};
+use super::{Item, JobKind, Place, Planner, Scope};
 use crate::engine::coalesce::Mode;
 use crate::tenancy::Tenant;
 
@@ -55,12 +55,12 @@ impl Planner {
             }
         }
         for (name, scope) in &self.scopes {
-            if let Some(at) = scope.due {
+            if let Some(at) = scope.due() {
                 due += 1;
                 let item = Item::Scope(name.clone());
-                assert!(self.schedule.has_due(&scope.lane, at, &item), "not in the queue: {scope:?}");
+                assert!(self.schedule.has_due(scope.lane(), at, &item), "not in the queue: {scope:?}");
                 assert!(
-                    scope.is_awaited() && scope.run.is_none() && scope.mode == Mode::List,
+                    scope.is_awaited() && !scope.is_running() && scope.mode() == Mode::List,
                     "no list is due: {scope:?}"
                 );
             }
@@ -80,10 +80,14 @@ impl Planner {
         }
         for (name, scope) in &self.scopes {
             let tenants = members.remove(&**name).unwrap_or_default();
-            assert_eq!(scope.members, tenants.values().sum::<usize>(), "members of {name}");
-            assert_eq!(scope.tenants, tenants, "tenants of {name}");
-            assert_eq!(scope.listed, listed.remove(&**name).unwrap_or_default(), "what waits for the list of {name}");
-            assert!(scope.members > 0 || scope.run.is_some(), "{name} is not needed");
+            assert_eq!(scope.members(), tenants.values().sum::<usize>(), "members of {name}");
+            assert_eq!(*scope.tenants(), tenants, "tenants of {name}");
+            assert_eq!(
+                scope.listed().collect::<HashSet<_>>(),
+                listed.remove(&**name).unwrap_or_default(),
+                "what waits for the list of {name}"
+            );
+            assert!(scope.members() > 0 || scope.is_running(), "{name} is not needed");
         }
         assert!(members.is_empty(), "tasks without their scopes: {members:?}");
     }
@@ -100,7 +104,7 @@ impl Planner {
                     assert_eq!(place, Some(Place::InFlight), "{task:?}");
                 }
                 JobKind::List(scope, _) => {
-                    assert!(self.scopes.get(scope).is_some_and(|scope| scope.run.is_some()), "no run of {scope}");
+                    assert!(self.scopes.get(scope).is_some_and(Scope::is_running), "no run of {scope}");
                 }
             }
         }
@@ -117,7 +121,7 @@ impl Planner {
 
     fn assert_demand_is_the_sum(&self) {
         let tasks = self.tasks.values().map(|entry| (&entry.lane, entry.demand));
-        let scopes = self.scopes.values().map(|scope| (&scope.lane, scope.demand));
+        let scopes = self.scopes.values().map(|scope| (scope.lane(), scope.demand()));
         let mut sums: HashMap<&Tenant, f64> = HashMap::new();
         tasks.chain(scopes).for_each(|(tenant, demand)| *sums.entry(tenant).or_default() += demand);
         for (tenant, sum) in &sums {

@@ -138,10 +138,12 @@ impl Doubt {
 
     /// How careful requests have to be for what is in doubt.
     pub(super) fn care(&self) -> Care {
-        match () {
-            () if self.ask_first.is_some() => Care::AtOnce,
-            () if self.is_open() => Care::Few,
-            () => Care::Usual,
+        if self.ask_first.is_some() {
+            Care::AtOnce
+        } else if self.is_open() {
+            Care::Few
+        } else {
+            Care::Usual
         }
     }
 

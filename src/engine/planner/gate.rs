@@ -196,10 +196,10 @@ impl Gate {
 
     /// Why nothing more can be sent before an answer comes.
     pub(super) fn occupied(&self, asking: Asking) -> Option<Why> {
-        match () {
-            () if self.access.is_waiting() => Some(Why::Token),
-            () if self.flights.len() >= self.limit(asking) => Some(Why::InFlight),
-            () => None,
+        if self.access.is_waiting() {
+            Some(Why::Token)
+        } else {
+            (self.flights.len() >= self.limit(asking)).then_some(Why::InFlight)
         }
     }
 

@@ -38,7 +38,6 @@ mod job;
 mod lists;
 mod refusals;
 mod schedule;
-mod scope;
 mod tasks;
 mod wait;
 
@@ -51,8 +50,8 @@ use self::{
     entry::{Entry, Place},
     gate::{Asking, Gate},
     hold::Trouble,
+    lists::Scope,
     schedule::{Demand, Item, Next, Schedule},
-    scope::Scope,
     tasks::{TaskId, Tasks},
 };
 pub use self::{
@@ -255,8 +254,8 @@ impl Planner {
     /// How most tasks are polled; none without tasks to poll.
     #[must_use]
     pub fn mode(&self) -> Option<Mode> {
-        let largest = self.scopes.values().max_by_key(|scope| scope.members)?;
-        Some(largest.mode)
+        let largest = self.scopes.values().max_by_key(|scope| scope.members())?;
+        Some(largest.mode())
     }
 
     /// How many of the polled tasks were last seen in this state; none: not seen yet.
@@ -358,7 +357,7 @@ impl Planner {
         let Some(entry) = self.tasks.get_mut(id) else { return };
         let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
         let hint = entry.hint.take().map(|at| at.saturating_duration_since(now));
-        let scope = self.scopes.get_key_value(task.scope.as_str()).filter(|(_, scope)| scope.mode == Mode::List);
+        let scope = self.scopes.get_key_value(task.scope.as_str()).filter(|(_, scope)| scope.mode() == Mode::List);
         if let Some((scope, _)) = scope
             && !entry.solo
         {

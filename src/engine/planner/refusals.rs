@@ -11,7 +11,7 @@ use super::{
     entry::{Entry, Place},
     gate::Flight,
     job::JobKind,
-    scope::Scope,
+    lists::Scope,
     tasks::TaskId,
 };
 use crate::{
@@ -50,7 +50,7 @@ impl Planner {
     pub(super) fn is_good(&self, subject: &Subject) -> bool {
         let good = match subject {
             Subject::Task(id) => self.tasks.get(*id).map_or(0, |entry| entry.good),
-            Subject::Scope(name) => self.scopes.get(name).map_or(0, |scope| scope.good),
+            Subject::Scope(name) => self.scopes.get(name).map_or(0, |scope| scope.good()),
         };
         self.gate.is_current(good)
     }
@@ -61,7 +61,7 @@ impl Planner {
             entry.place != Place::Done && self.gate.is_current(entry.good) && *subject != Subject::Task(id)
         };
         let scope = |(name, scope): (&Arc<str>, &Scope)| {
-            scope.is_awaited() && self.gate.is_current(scope.good) && *subject != Subject::Scope(Arc::clone(name))
+            scope.is_awaited() && self.gate.is_current(scope.good()) && *subject != Subject::Scope(Arc::clone(name))
         };
         self.scopes.iter().any(scope) || self.tasks.iter().any(task)
     }
@@ -77,7 +77,7 @@ impl Planner {
             }
             Subject::Scope(name) => {
                 if let Some(scope) = self.scopes.get_mut(name) {
-                    scope.good = job;
+                    scope.set_good(job);
                 }
             }
         }
@@ -182,7 +182,7 @@ impl Planner {
             Subject::Scope(name) => {
                 let failure = if again { failure } else { &own };
                 if let Some(scope) = self.scopes.get_mut(name).filter(|_| !again) {
-                    scope.good = 0;
+                    scope.set_good(0);
                 }
                 self.page_failed(name, *is_first, failure, again, *poll, now);
             }
@@ -243,8 +243,10 @@ impl Planner {
 
     /// The same for a scope's list.
     pub(super) fn put_off_doubtful_list(&mut self, name: &Arc<str>, now: Instant) -> bool {
-        let Some(scope) = self.scopes.get(name).filter(|scope| !self.gate.is_current(scope.good)) else { return false };
-        let Some(at) = self.doubt.doubtful_ready_at(&scope.lane, now) else { return false };
+        let Some(scope) = self.scopes.get(name).filter(|scope| !self.gate.is_current(scope.good())) else {
+            return false;
+        };
+        let Some(at) = self.doubt.doubtful_ready_at(scope.lane(), now) else { return false };
         self.put_off_list_until(name, at);
         true
     }
@@ -262,8 +264,8 @@ impl Planner {
         });
         let tasks = tasks.filter_map(|(id, entry)| Some((rank(entry.good, &entry.lane)?, Subject::Task(id))));
         let scopes = self.scopes.iter().filter(|(_, scope)| scope.may_be_listed());
-        let scopes =
-            scopes.filter_map(|(name, scope)| Some((rank(scope.good, &scope.lane)?, Subject::Scope(Arc::clone(name)))));
+        let scopes = scopes
+            .filter_map(|(name, scope)| Some((rank(scope.good(), scope.lane())?, Subject::Scope(Arc::clone(name)))));
         let fit = tasks.chain(scopes).filter(|(_, subject)| is_fit(subject));
         fit.max_by_key(|(rank, _)| *rank).map(|(_, subject)| subject)
     }
@@ -282,7 +284,7 @@ impl Planner {
                 if is_waiting { Some((self.get(id, now)?, lane)) } else { None }
             }
             Subject::Scope(name) => {
-                let lane = self.scopes.get(&name).filter(|scope| scope.may_be_listed())?.lane.clone();
+                let lane = self.scopes.get(&name).filter(|scope| scope.may_be_listed())?.lane().clone();
                 self.begin_run(&name, now);
                 Some((Step::first(JobKind::List(name, None)), lane))
             }

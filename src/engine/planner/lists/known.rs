@@ -1,0 +1,97 @@
+//! What is known of the entries of a list while it is read: who wants them, and which are as they were.
+
+use super::{
+    super::{
+        Planner,
+        entry::{Entry, Place, Reading},
+    },
+    scope::Scope,
+};
+use crate::domain::task::TaskRef;
+use crate::providers::Reader;
+
+/// Reads the list of a scope for a planner: what is as it was need not be decoded.
+pub struct ListReader<'p> {
+    planner: &'p mut Planner,
+    /// The first job of the list.
+    poll: u64,
+    /// Room for what is looked up: a list has thousands of entries.
+    sought: TaskRef,
+    /// Entries that somebody watches.
+    served: u32,
+    /// So many more may be decoded.
+    room: usize,
+}
+
+impl ListReader<'_> {
+    /// How many entries somebody watches.
+    #[must_use]
+    pub fn served(&self) -> u32 {
+        self.served
+    }
+
+    /// Whether an entry of this print is as it was when it was last applied, so that it need not be decoded.
+    pub fn knows(&mut self, print: u64) -> bool {
+        let Planner { scopes, tasks, .. } = &mut *self.planner;
+        let id = scopes.get(self.sought.scope.as_str()).and_then(|scope| scope.shown_with(print));
+        let Some(entry) = id.and_then(|id| tasks.get_mut(id)).filter(|entry| entry.print == Some(print)) else {
+            return false;
+        };
+        if entry.is_read_by(self.poll) {
+            // An upstream that shows a task twice is believed the first time.
+            return true;
+        }
+        let unchanged = entry.place == Place::Listed && entry.is_quiet() && !entry.parts;
+        if unchanged {
+            entry.reading = Some((self.poll, Reading::Unchanged));
+            self.served += 1;
+        }
+        unchanged
+    }
+
+    fn find(&mut self, id: &str) -> Option<&mut Entry> {
+        self.sought.id.clear();
+        self.sought.id.push_str(id);
+        let id = self.planner.tasks.id(&self.sought)?;
+        self.planner.tasks.get_mut(id)
+    }
+}
+
+impl Reader for ListReader<'_> {
+    fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
+        let (poll, has_room) = (self.poll, self.room > 0);
+        let is_part = parent.and_then(|parent| self.find(parent)).is_some_and(|parent| {
+            parent.parts = true;
+            if parent.reading == Some((poll, Reading::Unchanged)) {
+                // Passed over as unchanged before its first sub-task came: as if missing, so that it is asked for by itself.
+                (parent.reading, parent.print) = (None, None);
+            }
+            true
+        });
+        let Some(entry) = self.find(id) else { return is_part };
+        if entry.is_read_by(poll) {
+            // An upstream that shows a task twice is believed the first time.
+            return is_part;
+        }
+        // A part is decoded each time: somebody may come to watch the whole.
+        let read = if parent.is_none() { Reading::Print(print) } else { Reading::Part };
+        entry.reading = Some((poll, if has_room { read } else { Reading::Later }));
+        self.served += 1;
+        if has_room {
+            self.room -= 1;
+        } else if let Some(run) = self.planner.scopes.get_mut(self.sought.scope.as_str()).and_then(Scope::run) {
+            run.leave_one();
+        }
+        is_part || has_room
+    }
+}
+
+impl Planner {
+    /// The reader for the answer to a list's job; it decodes no more entries than there is `room` for.
+    pub fn list_reader(&mut self, job: u64, scope: &str, room: usize) -> ListReader<'_> {
+        let poll = self.gate.poll_of(job).unwrap_or(job);
+        let found = self.scopes.get(scope).map_or(0, Scope::found);
+        let sought = TaskRef { scope: scope.to_owned(), id: String::new() };
+        ListReader { planner: self, poll, sought, served: 0, room: room.saturating_sub(found) }
+    }
+}

@@ -1,0 +1,173 @@
+//! The pages of a list come, or do not: what they show is applied, and the next list is given its time.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        Planner, Step,
+        entry::{Place, Reading},
+        tasks::TaskId,
+    },
+    scope::{Failed, Scope},
+};
+use crate::domain::{
+    cadence,
+    failure::{Failure, FailureClass},
+    task::TaskRef,
+};
+use crate::engine::coalesce::Mode;
+use crate::providers::Page;
+
+impl Planner {
+    /// A slice of a page came, of which there is more.
+    pub fn slice_came(&mut self, scope: &str, slice: Page) {
+        if let Some(run) = self.scopes.get_mut(scope).and_then(Scope::run) {
+            run.take(slice.tasks);
+        }
+    }
+
+    /// A page came: the next one is asked for, or the list is whole.
+    pub(in super::super) fn page_came(&mut self, scope: &Arc<str>, page: Page, body: usize, poll: u64, now: Instant) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let next = page.next.clone();
+        match (state.page_came(page, body, now), next) {
+            (None, _) => {}
+            (Some(true), Some(next)) => self.schedule.put_step(state.lane(), Step::page(scope, next, poll)),
+            (Some(_), _) => {
+                self.apply_run(scope, poll, now);
+                self.confirm_missing(scope, poll, now);
+                self.end_run(scope, now);
+            }
+        }
+    }
+
+    /// A page did not come. `again`: for want of a token, or by a rate limit, so that the list is asked for as soon as that is mended.
+    pub(in super::super) fn page_failed(
+        &mut self,
+        scope: &Arc<str>,
+        is_first: bool,
+        failure: &Failure,
+        again: bool,
+        poll: u64,
+        now: Instant,
+    ) {
+        self.apply_run(scope, poll, now);
+        if again {
+            return self.restart_run(scope, now);
+        }
+        match self.scopes.get_mut(scope).map(|state| state.page_failed(failure, is_first, now)) {
+            None => {}
+            Some(Failed::Enough) => {
+                self.confirm_missing(scope, poll, now);
+                self.end_run(scope, now);
+            }
+            Some(Failed::Told) => {
+                let told = self.tell_listed(scope, failure, poll, now);
+                self.end_run(scope, now);
+                if failure.class == FailureClass::UpstreamUnavailable
+                    && let Some(id) = told.filter(|id| self.place(*id) == Place::Listed)
+                {
+                    // Is it the upstream or only the list? A single request tells.
+                    self.put(id, Place::Due(now));
+                }
+            }
+        }
+    }
+
+    /// Tells those who wait for the list of its failure. Returns the first of those who were.
+    fn tell_listed(&mut self, scope: &str, failure: &Failure, poll: u64, now: Instant) -> Option<TaskId> {
+        let reason = Arc::new(failure.clone());
+        let mut first = None;
+        for id in self.scopes.get(scope)?.listed() {
+            let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.applied <= poll) else { continue };
+            entry.troubled(&reason, poll, now, &mut self.out);
+            first = first.or(Some(id));
+        }
+        first
+    }
+
+    /// Drops the list in progress, and has it asked for anew.
+    pub(in super::super) fn restart_run(&mut self, scope: &Arc<str>, now: Instant) {
+        self.end_run(scope, now);
+        if self.scopes.get(scope).is_some_and(Scope::is_awaited) {
+            self.list_at(scope, now);
+        }
+    }
+
+    /// What the list has shown so far is applied.
+    fn apply_run(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
+        let Some((shown, mut children)) = self.scopes.get_mut(scope).and_then(Scope::take_shown) else { return };
+        let mut sought = TaskRef { scope: scope.to_string(), id: String::new() };
+        for mut found in shown {
+            sought.id.clone_from(&found.id);
+            let Some(id) = self.tasks.id(&sought) else { continue };
+            let Some(entry) = self.tasks.get_mut(id) else { continue };
+            if matches!(entry.place, Place::InFlight | Place::Done) {
+                continue;
+            }
+            if let Some(children) = children.remove(&found.id) {
+                Arc::make_mut(&mut found).adopt(children.into_iter().map(Arc::unwrap_or_clone).collect());
+            }
+            entry.solo = false;
+            entry.parts |= !found.subtasks.is_empty();
+            let print = match entry.reading {
+                Some((_, Reading::Print(print))) if poll >= entry.applied => Some(print),
+                _ => None,
+            };
+            self.observe(id, found, poll, now);
+            if let Some(entry) = self.tasks.get_mut(id) {
+                entry.print = print;
+            }
+            if let (Some(print), Some(state)) = (print, self.scopes.get_mut(scope)) {
+                state.remember(print, id);
+            }
+        }
+    }
+
+    /// What a list should have shown and did not is asked for once by itself, before it counts as not found.
+    fn confirm_missing(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
+        let Some(state) = self.scopes.get(scope) else { return };
+        let is_missing = |id: &TaskId| {
+            self.tasks.get(*id).is_some_and(|entry| {
+                let shown = matches!(entry.reading, Some((list, Reading::Unchanged | Reading::Later)) if list == poll);
+                entry.applied <= poll && !shown && entry.watchers.iter().all(|watcher| watcher.from_job <= poll)
+            })
+        };
+        let missing: Vec<_> = state.listed().filter(is_missing).collect();
+        for id in missing {
+            if let Some(entry) = self.tasks.get_mut(id) {
+                entry.solo = true;
+            }
+            self.put(id, Place::Due(now));
+        }
+    }
+
+    /// Says when the scope's next list is due.
+    pub(in super::super) fn end_run(&mut self, scope: &Arc<str>, now: Instant) {
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let run = state.end();
+        if state.members() == 0 {
+            return self.dismiss(scope);
+        }
+        self.review(scope, now);
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        if state.mode() != Mode::List || !state.is_awaited() {
+            return self.list_never(scope);
+        }
+        let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
+        let listed = || state.listed().filter_map(|id| self.tasks.get(id));
+        let shortest = listed().map(|entry| entry.period(floor, ceiling, None, now)).min();
+        let is_owing = |is_seen: bool| listed().any(|entry| entry.is_owing() && entry.is_seen() == is_seen);
+        let (awaited, requested) = (state.lists_work() && is_owing(false), state.lists_work() && is_owing(true));
+        let period = state.period(shortest, ceiling);
+        let (lane, more) = state.want(f64::from(run.size().0.max(1)) / period.as_secs_f64());
+        self.demand.add(lane, more);
+        let stretch = self.demand.stretch_of(lane, self.gate.rate());
+        let next = cadence::stretched(period, stretch, cadence::seed(scope), state.next_turn());
+        let at = state.not_before(run.spacing(next, awaited, requested, floor), now);
+        state.forget_prints(|print, id| self.tasks.get(id).is_some_and(|entry| entry.print == Some(print)));
+        self.list_at(scope, at);
+    }
+}
