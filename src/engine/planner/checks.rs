@@ -19,6 +19,7 @@ pub struct Holdings {
 
 impl Planner {
     /// What it still holds.
+    #[must_use]
     pub fn holdings(&self) -> Holdings {
         Holdings {
             tasks: self.tasks.len(),

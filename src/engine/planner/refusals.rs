@@ -50,7 +50,7 @@ impl Planner {
     pub(super) fn is_good(&self, subject: &Subject) -> bool {
         let good = match subject {
             Subject::Task(id) => self.tasks.get(*id).map_or(0, |entry| entry.good),
-            Subject::Scope(name) => self.scopes.get(name).map_or(0, |scope| scope.good()),
+            Subject::Scope(name) => self.scopes.get(name).map_or(0, Scope::good),
         };
         self.gate.is_current(good)
     }
