@@ -37,6 +37,15 @@ impl Planner {
         self.assert_flights_are_known();
         self.assert_watches_have_their_tasks();
         self.assert_demand_is_the_sum();
+        self.assert_the_gate_knows_what_was_good();
+    }
+
+    /// What has been good with the present credential is no news to the gate.
+    fn assert_the_gate_knows_what_was_good(&self) {
+        let goods = self.tasks.values().map(|entry| entry.good).chain(self.scopes.values().map(Scope::good));
+        for good in goods {
+            assert!(!self.gate.is_current(good) || self.gate.has_been_good(), "good by {good}");
+        }
     }
 
     /// Each place that waits is in the schedule once, and nothing else is.

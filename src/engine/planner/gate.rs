@@ -53,6 +53,8 @@ pub(super) struct Gate {
     next_job: u64,
     /// The first job since the credential, or what it is sent to, last changed.
     renewed: u64,
+    /// The newest job whose answer was of use: nothing has been good that is not by this one or an older one.
+    useful: u64,
     /// A pause has just ended, or is about to: what it held back is then sent evenly, without a burst.
     paused: bool,
     /// When something was last sent: what comes due soon after waits for what follows it.
@@ -110,6 +112,7 @@ impl Gate {
             most: settings.max_in_flight.max(1),
             next_job: 1,
             renewed: 0,
+            useful: 0,
             paused: false,
             sent: None,
             last_success: None,
@@ -137,6 +140,11 @@ impl Gate {
     /// Whether the job was sent with the present credential, to where it is sent now; 0 is no job.
     pub(super) fn is_current(&self, job: u64) -> bool {
         job > 0 && job >= self.renewed
+    }
+
+    /// Whether the present credential has been good for anything yet.
+    pub(super) fn has_been_good(&self) -> bool {
+        self.is_current(self.useful)
     }
 
     /// Requests per second in the long run.
@@ -249,7 +257,7 @@ impl Gate {
         let was_probing = self.hold.is_probing();
         self.hold.succeeded(asked);
         self.paused |= was_probing && !self.hold.is_probing();
-        self.last_success = Some(now);
+        (self.last_success, self.useful) = (Some(now), self.useful.max(id));
         self.access.took(id);
         !self.hold.is_probing() && self.hold.until(now).is_none()
     }

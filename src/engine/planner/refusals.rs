@@ -57,6 +57,10 @@ impl Planner {
 
     /// Whether there is anything else that the credential has been good for.
     pub(super) fn has_good_beside(&self, subject: &Subject) -> bool {
+        // With a credential that has never been good all that there is would be gone through, for each failure.
+        if !self.gate.has_been_good() {
+            return false;
+        }
         let task = |(id, entry): (TaskId, &Entry)| {
             entry.place != Place::Done && self.gate.is_current(entry.good) && *subject != Subject::Task(id)
         };
