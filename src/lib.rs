@@ -15,6 +15,7 @@
 //! | [`controller`] | Kubernetes glue: objects in, statuses and events out |
 //! | [`tenancy`] | what tenants share, and how it is divided |
 //! | [`ops`] | arguments, telemetry, metrics, admin HTTP, shutdown |
+//! | [`sync`] | locking a mutex; used by all that share one |
 
 pub mod api;
 pub mod controller;
@@ -22,4 +23,5 @@ pub mod domain;
 pub mod engine;
 pub mod ops;
 pub mod providers;
+pub mod sync;
 pub mod tenancy;

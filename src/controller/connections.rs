@@ -82,7 +82,7 @@ impl Controller {
             entry.failures += 1;
             entry.failures
         });
-        Instant::now() + super::watches::backoff(failures)
+        Instant::now() + super::watches::RETRY.doubled(failures)
     }
 
     /// Forgets a connection that is no more.

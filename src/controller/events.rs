@@ -4,7 +4,7 @@
 //! and nothing to remember. Tenants take turns, each may have as many waiting as there is room left, and all writes count towards the
 //! ceiling.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -29,6 +29,7 @@ use crate::{
     domain::decide::{Event, EventType, TASK_OBSERVED},
     engine::budget::Budget,
     ops::metrics::{EventResult, Metrics},
+    sync::lock,
     tenancy::{
         Tenant,
         pool::{Lease, Pool},
@@ -140,7 +141,7 @@ impl Waiting {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -173,8 +174,7 @@ impl Events {
     /// Has an event published, unless too many wait.
     pub fn publish(&self, event: &Event, about: &WatchObject, at: Timestamp) {
         let reason = event.reason.as_str();
-        let may = reason != TASK_OBSERVED
-            || self.first_observations.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let may = reason != TASK_OBSERVED || lock(&self.first_observations).take(Instant::now());
         let told = Told { event: event.clone(), about: about.identity.clone(), at, _place: None };
         if may && self.waiting.push(&about.tenant(), told) {
             return;
@@ -187,7 +187,7 @@ impl Events {
 
     /// Takes no more, and waits until all so far have been published.
     pub async fn finish(&self) {
-        let mut publishers = std::mem::take(&mut *self.publishers.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut publishers = std::mem::take(&mut *lock(&self.publishers));
         self.waiting.close();
         while let Some(ended) = publishers.join_next().await {
             if let Err(error) = ended {

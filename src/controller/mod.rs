@@ -45,7 +45,7 @@ use std::{
     fmt::Display,
     future::Future,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -82,6 +82,7 @@ use crate::{
         metrics::{Metrics, ReconcileResult},
         shutdown::{DrainTimeout, drain},
     },
+    sync::lock,
     tenancy::{
         Tenant,
         memory::{self, Parts},
@@ -150,7 +151,7 @@ struct Shared {
 
 impl Shared {
     fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.index)
     }
 
     /// Has these watches looked at soon, as far as they are known.

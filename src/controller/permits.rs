@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use tracing::info;
@@ -15,6 +15,7 @@ use crate::{
     domain::availability::{Availability, Reason, Unavailable},
     engine::ConnectionId,
     ops::args::RunArgs,
+    sync::lock,
 };
 
 /// Types of Secrets that were made for others than upstreams: identities in the cluster, keys of servers, accounts of registries, releases.
@@ -105,7 +106,7 @@ impl Destinations {
 
     /// The hosts that the connection has not sent this Secret's credential to before.
     fn news(&self, id: &ConnectionId, secret: &str, hosts: BTreeSet<String>) -> Vec<String> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         let old = known.entry(id.clone()).or_default();
         if old.secret != secret {
             *old = Destination { secret: secret.to_owned(), hosts: BTreeSet::new() };
@@ -117,7 +118,7 @@ impl Destinations {
 
     /// The connection is no more.
     pub(super) fn forget(&self, id: &ConnectionId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        lock(&self.0).remove(id);
     }
 }
 

@@ -4,23 +4,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The first wait; doubles with each further panic over the same object.
-const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_mins(10);
+use crate::domain::backoff::Backoff;
+
+/// Doubles with each further panic over the same object.
+const WAIT: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_mins(10));
 
 /// Until when one object is left alone, whatever happens to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Quarantine {
     until: Instant,
-    wait: Duration,
+    /// Panics before the newest one.
+    before: u32,
 }
 
 impl Quarantine {
     /// The quarantine after a panic, on top of one that there was before.
     #[must_use]
     pub fn after(before: Option<Self>, now: Instant) -> Self {
-        let wait = before.map_or(FIRST, |before| (before.wait * 2).min(LONGEST));
-        Self { until: now + wait, wait }
+        let before = before.map_or(0, |quarantine| quarantine.before.saturating_add(1));
+        Self { until: now + WAIT.doubled(before), before }
     }
 
     /// Until when, where it is not over.

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use tokio::{
@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     ops::metrics::{QueueMetrics, Work},
+    sync::lock,
     tenancy::{Tenant, turns::Turns},
 };
 
@@ -176,7 +177,7 @@ impl<K: Key> Queue<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     api::{TaskWatch, TaskWatchStatus},
-    domain::decide::{self, Event},
+    domain::{
+        backoff::Backoff,
+        decide::{self, Event},
+    },
     engine::{ConnectionId, WatchKey},
     ops::{
         guard::{Panicked, Stage},
@@ -30,13 +33,8 @@ use crate::{
     },
 };
 
-/// The first wait after a failed write; doubles.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-
-/// How long to wait after so many failures in a row.
-pub(super) fn backoff(failures: u32) -> Duration {
-    RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1)
-}
+/// How long to wait after so many failures to write, or to read what is needed, in a row.
+pub(super) const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 
 impl Controller {
     /// Brings one `TaskWatch` up to date. Says when to look again.
@@ -96,7 +94,7 @@ impl Controller {
             entry.failures += 1;
             entry.failures
         });
-        Instant::now() + backoff(failures)
+        Instant::now() + RETRY.doubled(failures)
     }
 
     /// Plans under the index's lock, and notes there what is planned. None for a watch that is no more.

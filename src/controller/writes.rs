@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::time::Instant;
 
+use crate::sync::lock;
 use crate::tenancy::{
     Tenant,
     ceiling::Ceiling,
@@ -39,7 +40,7 @@ impl Writes {
     /// When to come again, where the tenant has had its share.
     pub fn take(&self, tenant: &Tenant, now: Instant) -> Result<(), Instant> {
         self.ceiling.take(tenant, now)?;
-        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writers = lock(&self.writers);
         if let Some(writer) = writers.get(tenant) {
             writer.write();
             return Ok(());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::backoff::Backoff;
+
 /// The limits of a period: what the `TaskWatch` wishes, and what its connection allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -29,6 +31,13 @@ pub fn period(bounds: Bounds, age: Duration) -> Duration {
 #[must_use]
 pub fn hinted(bounds: Bounds, hint: Duration) -> Duration {
     within(bounds, hint)
+}
+
+/// The period after so many `failures` in a row: twice as long with each, but no longer than the connection's longest, nor than 64 times
+/// what it was.
+#[must_use]
+pub fn after_failures(period: Duration, failures: u32, ceiling: Duration) -> Duration {
+    Backoff::new(period, period.saturating_mul(64).min(ceiling.max(period))).doubled(failures)
 }
 
 fn within(bounds: Bounds, wish: Duration) -> Duration {

@@ -1,6 +1,7 @@
 //! Pure decisions, without IO; the time is always a parameter.
 
 pub mod availability;
+pub mod backoff;
 pub mod cadence;
 pub mod conditions;
 pub mod connection;

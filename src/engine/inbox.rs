@@ -2,12 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::sync::Notify;
 
 use super::{Open, Watch, WatchKey};
+
+use crate::sync::lock;
 
 /// The newest of what is wanted, for each watch: bounded by the number of watches, never blocking.
 #[derive(Debug, Default)]
@@ -49,13 +51,13 @@ impl Inbox {
 
     /// Takes what is new; that it was closed stays so.
     pub(super) fn take(&self) -> Wanted {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = lock(&self.wanted);
         let closed = wanted.closed;
         Wanted { closed, ..std::mem::take(&mut *wanted) }
     }
 
     fn change(&self, change: impl FnOnce(&mut Wanted)) {
-        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.wanted));
         self.news.notify_one();
     }
 }

@@ -33,7 +33,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -54,6 +54,7 @@ use crate::{
     },
     ops::{clock::Clock, guard::Guard, metrics::Metrics},
     providers::{Provider, auth::Credential},
+    sync::lock,
     tenancy::{Tenant, shares::Shares},
 };
 
@@ -320,7 +321,7 @@ impl Engine {
     }
 
     fn inboxes(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<Inbox>>> {
-        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inboxes)
     }
 }
 

@@ -18,6 +18,8 @@ use super::{
     server::{Answer, Limits, Server},
 };
 
+use crate::sync::lock;
+
 /// Metrics are rendered at most this often: who asks more often gets what was rendered last.
 const RENDER_EVERY: Duration = Duration::from_millis(200);
 /// More of what a probe says is cut off, in bytes.
@@ -102,7 +104,7 @@ impl MetricsPage {
 
     /// Shared by all who ask at about the same time, however slowly they read it.
     fn render(&self) -> Bytes {
-        let mut rendered = self.rendered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut rendered = lock(&self.rendered);
         match &*rendered {
             Some((at, text)) if at.elapsed() < RENDER_EVERY => text.clone(),
             _ => {

@@ -1,12 +1,14 @@
 //! The wall clock, which goes evenly between its settings, and which tests can hold still.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
+
+use crate::sync::lock;
 
 /// Tells the wall time. Clones are one clock.
 ///
@@ -47,7 +49,7 @@ impl Clock {
     }
 
     fn setting(&self) -> MutexGuard<'_, Setting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

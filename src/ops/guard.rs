@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::metrics::Metrics;
+
+use crate::sync::lock;
 
 /// Panics over more different subjects than these within [`WINDOW`] are no longer the fault of single inputs: the process ends, to
 /// begin again from a clean state.
@@ -129,7 +131,7 @@ impl Guard {
         self.0.metrics.panicked(stage);
         let mut hasher = DefaultHasher::new();
         subject.hash(&mut hasher);
-        let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = lock(&self.0.recent);
         let noted = recent.note(hasher.finish(), Instant::now());
         drop(recent);
         match noted {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -10,6 +10,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use crate::sync::lock;
 
 /// How long the work loop may be silent before `/healthz` fails.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_mins(1);
@@ -52,7 +54,7 @@ impl Health {
     #[must_use]
     pub fn readiness(&self, name: &'static str) -> Readiness {
         let done = Arc::<AtomicBool>::default();
-        self.0.ready.lock().unwrap_or_else(PoisonError::into_inner).push((name, Arc::clone(&done)));
+        lock(&self.0.ready).push((name, Arc::clone(&done)));
         Readiness(done)
     }
 
@@ -81,7 +83,7 @@ impl Health {
         if !self.0.all_named.load(Acquire) {
             return Err("starting: the API server has not been reached yet".to_owned());
         }
-        let ready = self.0.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = lock(&self.0.ready);
         let missing: Vec<_> = ready.iter().filter(|(_, done)| !done.load(Relaxed)).map(|(name, _)| *name).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("waiting for: {}", missing.join(", "))) }
     }

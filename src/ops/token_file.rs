@@ -5,13 +5,15 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use http::{HeaderValue, Request, StatusCode, header::AUTHORIZATION};
 use kube::{client::Body, config::AuthInfo};
+
+use crate::sync::lock;
 
 /// How long what was read is taken for the present token; less, when it is refused.
 const FRESH: Duration = Duration::from_secs(30);
@@ -55,7 +57,7 @@ impl TokenFile {
 
     /// The value for `Authorization`. The last one that could be read, where the file cannot be.
     fn header(&self) -> HeaderValue {
-        let mut known = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0.read);
         if known.at.is_none_or(|at| at.elapsed() >= FRESH) {
             match read(&self.0.path) {
                 Ok(header) => *known = Read { header, at: Some(Instant::now()) },
@@ -67,7 +69,7 @@ impl TokenFile {
 
     /// The API server has refused this value.
     fn refused(&self, header: &HeaderValue) {
-        let mut known = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0.read);
         if known.header == *header {
             known.at = None;
         }

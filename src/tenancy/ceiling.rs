@@ -5,13 +5,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{Tenant, share};
+
+use crate::sync::lock;
 
 const WINDOW: Duration = Duration::from_secs(1);
 /// A window in which this part of the whole was spent was full.
@@ -86,7 +88,7 @@ impl Ceiling {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -19,6 +19,8 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Tenant, share, usage::TenantUsage};
+
+use crate::sync::lock;
 
 const WINDOW: Duration = Duration::from_millis(250);
 /// What all tenants together may have of a thread's time before any of them is delayed; the rest is for writing and probing.
@@ -76,7 +78,7 @@ impl Cpu {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -115,7 +117,7 @@ impl Meter {
     /// Whether the tenant has been delayed for a while, and still is.
     #[must_use]
     pub fn is_throttled(&self, now: Instant) -> bool {
-        let delays = *self.account.delays.lock().unwrap_or_else(PoisonError::into_inner);
+        let delays = *lock(&self.account.delays);
         delays.is_some_and(|(first, last)| {
             now.saturating_duration_since(last) < THROTTLED_GAP && last.duration_since(first) >= THROTTLED_AFTER
         })
@@ -129,7 +131,7 @@ impl Meter {
         let until = over.then(|| state.began + WINDOW);
         drop(state);
         if until.is_some() {
-            let mut delays = self.account.delays.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut delays = lock(&self.account.delays);
             let first = delays.filter(|(_, last)| now.saturating_duration_since(*last) < THROTTLED_GAP);
             *delays = Some((first.map_or(now, |(first, _)| first), now));
         }

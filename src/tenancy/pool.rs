@@ -7,12 +7,14 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use tokio::sync::oneshot;
 
 use super::Tenant;
+
+use crate::sync::lock;
 
 /// A pool. Clones are the same pool.
 #[derive(Clone)]
@@ -80,7 +82,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 
     fn give_back(&self, tenant: &Tenant, size: usize) {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -12,6 +12,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::Tenant;
+
+use crate::sync::lock;
 
 /// A figure of the past counts half after this time.
 const HALF_LIFE: Duration = Duration::from_secs(20);
@@ -103,7 +105,7 @@ impl Usage {
     /// The figures of a tenant, to count in.
     #[must_use]
     pub fn of(&self, tenant: &Tenant) -> Arc<TenantUsage> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         if let Some(usage) = state.tenants.get(tenant).and_then(Weak::upgrade) {
             return usage;
         }
@@ -115,7 +117,7 @@ impl Usage {
     /// The rates of all tenants that have used anything of late. To be asked for at intervals of some seconds.
     #[must_use]
     pub fn rates(&self, now: Instant) -> Vec<(Tenant, Rates)> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         let State { tenants, rates, measured } = &mut *state;
         let passed = measured.map_or(Duration::from_secs(1), |last| now.saturating_duration_since(last));
         if passed >= Duration::from_secs(1) {

@@ -6,13 +6,14 @@ use taskwatch_harness::workspace_root;
 
 /// Each module, and what stands to its left. `main` is `src/main.rs` and what only it uses.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("sync", &[]),
     ("api", &[]),
     ("domain", &["api"]),
     ("providers", &["api", "domain"]),
-    ("tenancy", &[]),
-    ("ops", &["tenancy"]),
-    ("engine", &["api", "domain", "providers", "ops", "tenancy"]),
-    ("controller", &["api", "domain", "providers", "engine", "ops", "tenancy"]),
+    ("tenancy", &["sync"]),
+    ("ops", &["tenancy", "sync"]),
+    ("engine", &["api", "domain", "providers", "ops", "tenancy", "sync"]),
+    ("controller", &["api", "domain", "providers", "engine", "ops", "tenancy", "sync"]),
     ("main", &["api", "domain", "providers", "engine", "controller", "ops", "tenancy", "commands"]),
 ];
 

@@ -209,11 +209,7 @@ impl Entry {
             let bounds = Bounds { start: watcher.period, max: watcher.max_period, floor, ceiling };
             hint.map_or_else(|| cadence::period(bounds, age), |hint| cadence::hinted(bounds, hint))
         });
-        let period = periods.min().unwrap_or(ceiling);
-        match self.failures {
-            0 => period,
-            failures => period.saturating_mul(1 << failures.min(6)).min(ceiling.max(period)),
-        }
+        cadence::after_failures(periods.min().unwrap_or(ceiling), self.failures, ceiling)
     }
 
     /// What its jitter comes from: a number of its own, and that of its poll.

@@ -5,15 +5,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::wait::Why;
-use crate::domain::failure::{Failure, FailureClass};
+use crate::domain::{
+    backoff::Backoff,
+    failure::{Failure, FailureClass},
+};
 
 /// Wait after the first refusal of a credential; doubles. Huawei Cloud locks an access key for 5 minutes after 5 failures
 /// (upstreams.md §2.3), so fewer than five are sent in that time.
-const CREDENTIAL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(15));
+const CREDENTIAL: Backoff = Backoff::new(Duration::from_mins(1), Duration::from_mins(15));
 /// Wait between the probes of an upstream that is down; doubles.
-const OUTAGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+const OUTAGE: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
 /// Wait after 429 without `Retry-After`; doubles. None of the three upstreams documents the header (upstreams.md §0).
-const RATE_LIMIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+const RATE_LIMIT: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(1));
 /// So many failures in a row, without a success between, are taken for an outage of the whole connection.
 const OUTAGE_STREAK: u32 = 5;
 /// So many failures in a row make the connection say so.
@@ -133,8 +136,6 @@ impl Hold {
         now: Instant,
     ) -> Option<(Duration, Why)> {
         self.streak += 1;
-        let doubled =
-            |(first, longest): (Duration, Duration), times: u32| first.saturating_mul(1 << times.min(16)).min(longest);
         match class {
             FailureClass::AuthenticationFailed => Some((self.refuse(now), Why::Credential)),
             FailureClass::PermissionDenied if decisive => Some((self.refuse(now), Why::Credential)),
@@ -142,7 +143,7 @@ impl Hold {
             FailureClass::RateLimited if self.attempts == 0 && retry_after.is_some_and(|wait| !wait.is_zero()) => {
                 retry_after.map(|wait| (wait, Why::RetryAfter))
             }
-            FailureClass::RateLimited => Some((doubled(RATE_LIMIT, self.attempts), Why::RateLimited)),
+            FailureClass::RateLimited => Some((RATE_LIMIT.doubled(self.attempts), Why::RateLimited)),
             FailureClass::PermissionDenied
             | FailureClass::ScopeNotFound
             | FailureClass::InvalidRequest
@@ -157,7 +158,7 @@ impl Hold {
                 self.absences += 1;
                 self.absence_witnessed |= witness;
                 self.probing |= decisive || self.absence_witnessed && self.absences >= OUTAGE_STREAK;
-                self.probing.then(|| (doubled(OUTAGE, self.attempts), Why::Outage))
+                self.probing.then(|| (OUTAGE.doubled(self.attempts), Why::Outage))
             }
         }
     }
@@ -166,7 +167,7 @@ impl Hold {
         let times = self.refusals.map_or(0, |(times, _)| times);
         self.refusals = Some((times + 1, now));
         self.probing = true;
-        CREDENTIAL.0.saturating_mul(1 << times.min(16)).min(CREDENTIAL.1)
+        CREDENTIAL.doubled(times)
     }
 
     /// The upstream asks to be left alone until then.

@@ -15,12 +15,15 @@ use super::{
     tasks::TaskId,
 };
 use crate::{
-    domain::failure::{Failure, FailureClass},
+    domain::{
+        backoff::Backoff,
+        failure::{Failure, FailureClass},
+    },
     tenancy::Tenant,
 };
 
-/// The first and the longest wait of a task after a refusal of its own; doubles.
-const OWN_REFUSAL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(15));
+/// How long a task waits after a refusal of its own.
+const OWN_REFUSAL: Backoff = Backoff::new(Duration::from_mins(1), Duration::from_mins(15));
 
 /// What follows from a failed request for what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,8 +200,7 @@ impl Planner {
                     entry.refusals - 1
                 });
                 self.failed(*id, &own, false, *poll, now);
-                let wait = OWN_REFUSAL.0.saturating_mul(1 << times.min(16)).min(OWN_REFUSAL.1);
-                self.not_before(*id, now + wait);
+                self.not_before(*id, now + OWN_REFUSAL.doubled(times));
             }
         }
     }

@@ -2,12 +2,14 @@
 
 use std::{
     io::{self, BufRead, BufReader, Cursor, ErrorKind, Read},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status, bufread::MultiGzDecoder};
 use http::{HeaderMap, header::CONTENT_ENCODING};
+
+use crate::sync::lock;
 
 /// The most codings that are undone; servers apply one.
 const MOST: usize = 4;
@@ -143,7 +145,7 @@ struct Pending {
 
 impl Input {
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -15,7 +15,7 @@ mod tunnel;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ use crate::{
     domain::failure::Failure,
     ops::upstream_proxy::UpstreamProxy,
     providers::Answer,
+    sync::lock,
     tenancy::{Tenant, pool::Lease, shares::Shares},
 };
 pub use body::Body;
@@ -170,7 +171,7 @@ impl Transport {
             server_name: tls.server_name.clone().filter(|_| https),
         };
         // Held over the making, so that a hundred connections that start together make one.
-        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = lock(&self.0.channels);
         if let Some(inner) = channels.get(&key).and_then(Weak::upgrade) {
             return Ok(Channel(inner));
         }
@@ -281,7 +282,7 @@ impl Channel {
     /// A failure before there is an answer. The administrator is told why the policy is against it, once for each reason.
     fn refuse(&self, what: &Network) -> Failure {
         if let Network::Denied(denied) = what {
-            let mut refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut refused = lock(&self.0.refused);
             if refused.as_ref() != Some(denied) {
                 warn!(tenant = %self.0.key.tenant, endpoint = self.0.authority, "connections are not allowed: {denied}");
                 *refused = Some(denied.clone());

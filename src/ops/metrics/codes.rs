@@ -1,10 +1,8 @@
 //! The label `code`: a bounded number of values, whatever an upstream answers.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-};
+use std::{borrow::Cow, collections::BTreeSet, sync::Mutex};
+
+use crate::sync::lock;
 
 /// What is none of the known ones.
 const OTHER: &str = "other";
@@ -30,7 +28,7 @@ impl Codes {
         if !is_word {
             return Cow::Borrowed(if code == "<error>" { "<error>" } else { OTHER });
         }
-        let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut words = lock(&self.0);
         if words.contains(code) || (words.len() < MAX_WORDS && words.insert(code.to_owned())) {
             return Cow::Owned(code.to_owned());
         }

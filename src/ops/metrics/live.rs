@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
 
@@ -12,6 +12,8 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet},
     metrics::MetricType,
 };
+
+use crate::sync::lock;
 
 /// What is alive now.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ struct Connection {
 
 impl Live {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn connection(self: &Arc<Self>, provider: &'static str) -> ConnectionMetrics {

@@ -8,7 +8,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::run::{LIST_SPACING, Run, Shown};
-use crate::domain::failure::{BODY_TOO_LARGE, Failure, FailureClass};
+use crate::domain::{
+    cadence,
+    failure::{BODY_TOO_LARGE, Failure, FailureClass},
+};
 use crate::engine::{
     coalesce::{Costs, Mode},
     planner::{entry::Place, tasks::TaskId},
@@ -352,8 +355,7 @@ impl Scope {
 
     /// The period of the list, where the `shortest` of its tasks is so long: longer after failures.
     pub fn period(&self, shortest: Option<Duration>, ceiling: Duration) -> Duration {
-        let period = shortest.unwrap_or(ceiling);
-        period.saturating_mul(1 << self.failures.min(6)).min(ceiling.max(period))
+        cadence::after_failures(shortest.unwrap_or(ceiling), self.failures, ceiling)
     }
 
     /// The number of the list that ends now, for its jitter.

@@ -6,7 +6,7 @@ use std::{
     fs,
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +22,7 @@ use hickory_resolver::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use crate::sync::lock;
 use crate::tenancy::{Tenant, pool::Pool};
 
 /// How long a name may take in all, the wait for its turn included.
@@ -199,7 +200,7 @@ impl Names {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 }
 

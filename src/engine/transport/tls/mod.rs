@@ -7,7 +7,7 @@ mod verify;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ use url::Host;
 use super::SettingsError;
 use bundle::Bundle;
 use verify::Verifier;
+
+use crate::sync::lock;
 
 /// How the server's certificate is verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -113,7 +115,7 @@ impl Tls {
     /// What verifies by this bundle; `host` is who it is first needed for.
     fn verifier(&self, pem: &[u8], host: &Host) -> Result<Arc<Verifier>, SettingsError> {
         let fingerprint = fingerprint(pem);
-        let mut bundles = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bundles = lock(&self.bundles);
         if let Some(verifier) = bundles.get(&fingerprint).and_then(Weak::upgrade) {
             return Ok(verifier);
         }
@@ -132,6 +134,6 @@ impl Tls {
     /// How many bundles are in use.
     #[cfg(test)]
     pub(super) fn bundles(&self) -> usize {
-        self.bundles.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.bundles).len()
     }
 }
