@@ -58,7 +58,7 @@ pub fn decode(args: &DecodeArgs) -> Result<()> {
     }
     let headers = args.headers.iter().cloned().collect();
     let answer = Answer { status: args.http_status, headers, body: body.into(), fault: None };
-    let provider = registry::by_name(args.provider.as_str()).context("no such provider")?;
+    let provider = registry::find(&args.provider).context("no such provider")?.plain();
     let explained = decode::explain(provider.as_ref(), &answer, Timestamp::now());
     println!("{}", serde_json::to_string_pretty(&explained)?);
     Ok(())

@@ -5,10 +5,12 @@ mod commands;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
-use taskwatch::ops::{
-    args::{Cli, Command},
-    guard, telemetry,
+use taskwatch::{
+    ops::{
+        args::{Cli, Command},
+        guard, telemetry,
+    },
+    providers::registry,
 };
 #[cfg(target_os = "linux")]
 use tikv_jemallocator::Jemalloc;
@@ -20,7 +22,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     // A usage error ends the process here, with exit code 2.
-    let command = Cli::parse().command;
+    let command = Cli::parse_naming(&registry::names()).command;
     match dispatch(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -20,7 +20,9 @@ pub use connection::{
     ConnectionStatus, PollMode, RateLimit, TaskConnection, TaskConnectionSpec, Tls, WatchCounts,
 };
 pub use crds::{crd_yaml, crds};
-pub use provider::{AstraControl, CloudRu, CloudRuStates, ConnectionProvider, HuaweiCloud, ProviderRef};
+pub use provider::{
+    AstraControl, CloudRu, CloudRuStates, ConnectionProvider, HuaweiCloud, ProviderMember, ProviderRef,
+};
 pub use status::{
     ErrorDetailStatus, ErrorStatus, ProgressStatus, StateDetailStatus, SubtaskStatus, SubtasksStatus, TaskStatus,
     TaskWatchStatus,

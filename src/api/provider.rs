@@ -1,4 +1,5 @@
-//! The upstream systems that a connection can speak to. A new one is a member of [`ConnectionProvider`] and of [`ProviderRef`].
+//! The upstream systems that a connection can speak to. A new one is a member of [`ConnectionProvider`], and its type's `MEMBER` is one of
+//! [`MEMBERS`].
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use super::{bounds::WORD, schema};
 /// The system behind a connection: exactly one of the members.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.huaweiCloud), has(self.cloudRu), has(self.astraControl)].exists_one(given, given)").message("give exactly one provider: huaweiCloud, cloudRu or astraControl"))]
+#[x_kube(validation = schema::exactly_one("provider", MEMBERS.iter().map(|member| member.name)))]
 pub struct ConnectionProvider {
     /// Huawei Cloud jobs: EVS and every service whose jobs have the same shape (ECS, BMS, SDRS, EIP, VPC), also of Open Telekom Cloud
     /// and FlexibleEngine.
@@ -22,27 +23,37 @@ pub struct ConnectionProvider {
     pub astra_control: Option<AstraControl>,
 }
 
-/// The one member of a [`ConnectionProvider`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProviderRef<'a> {
-    /// `huaweiCloud`
-    HuaweiCloud(&'a HuaweiCloud),
-    /// `cloudRu`
-    CloudRu(&'a CloudRu),
-    /// `astraControl`
-    AstraControl(&'a AstraControl),
+/// What every member of [`ConnectionProvider`] has.
+#[derive(Debug)]
+pub struct ProviderMember {
+    /// Its name in the API: also that of metrics and flags.
+    pub name: &'static str,
+    /// The name of its field that holds the scope of a task that names none.
+    pub scope_field: &'static str,
+    /// Its endpoint and its scope, where it is given.
+    read: fn(&ConnectionProvider) -> Option<(&str, &str)>,
+}
+
+/// All members of [`ConnectionProvider`].
+pub const MEMBERS: &[&ProviderMember] = &[&HuaweiCloud::MEMBER, &CloudRu::MEMBER, &AstraControl::MEMBER];
+
+/// The one member that a [`ConnectionProvider`] has.
+#[derive(Clone, Copy, Debug)]
+pub struct ProviderRef<'a> {
+    member: &'static ProviderMember,
+    endpoint: &'a str,
+    scope: &'a str,
 }
 
 impl ConnectionProvider {
     /// The member that is given; none unless it is exactly one, which the schema sees to.
     #[must_use]
     pub fn member(&self) -> Option<ProviderRef<'_>> {
-        match (&self.huawei_cloud, &self.cloud_ru, &self.astra_control) {
-            (Some(spec), None, None) => Some(ProviderRef::HuaweiCloud(spec)),
-            (None, Some(spec), None) => Some(ProviderRef::CloudRu(spec)),
-            (None, None, Some(spec)) => Some(ProviderRef::AstraControl(spec)),
-            _ => None,
-        }
+        let of = |member: &&'static ProviderMember| {
+            (member.read)(self).map(|(endpoint, scope)| ProviderRef { member, endpoint, scope })
+        };
+        let mut given = MEMBERS.iter().filter_map(of);
+        given.next().filter(|_| given.next().is_none())
     }
 }
 
@@ -50,41 +61,25 @@ impl<'a> ProviderRef<'a> {
     /// The member's name: metric label and `--provider` of `taskwatch decode`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::HuaweiCloud(_) => "huaweiCloud",
-            Self::CloudRu(_) => "cloudRu",
-            Self::AstraControl(_) => "astraControl",
-        }
+        self.member.name
     }
 
     /// The base URL that requests go to.
     #[must_use]
     pub fn endpoint(self) -> &'a str {
-        match self {
-            Self::HuaweiCloud(spec) => &spec.endpoint,
-            Self::CloudRu(spec) => &spec.endpoint,
-            Self::AstraControl(spec) => &spec.endpoint,
-        }
+        self.endpoint
     }
 
     /// The scope of a task that names none.
     #[must_use]
     pub fn scope(self) -> &'a str {
-        match self {
-            Self::HuaweiCloud(spec) => &spec.project_id,
-            Self::CloudRu(spec) => &spec.service_instance_id,
-            Self::AstraControl(spec) => &spec.account_id,
-        }
+        self.scope
     }
 
     /// The name of the member's field that [`Self::scope`] is.
     #[must_use]
     pub fn scope_field(self) -> &'static str {
-        match self {
-            Self::HuaweiCloud(_) => "projectID",
-            Self::CloudRu(_) => "serviceInstanceID",
-            Self::AstraControl(_) => "accountID",
-        }
+        self.member.scope_field
     }
 }
 
@@ -101,6 +96,15 @@ pub struct HuaweiCloud {
     pub project_id: String,
 }
 
+impl HuaweiCloud {
+    /// As a member of [`ConnectionProvider`].
+    pub const MEMBER: ProviderMember = ProviderMember {
+        name: "huaweiCloud",
+        scope_field: "projectID",
+        read: |given| given.huawei_cloud.as_ref().map(|spec| (spec.endpoint.as_str(), spec.project_id.as_str())),
+    };
+}
+
 /// A Managed OpenShift service instance of Cloud.ru.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -115,6 +119,15 @@ pub struct CloudRu {
     /// How the words of the tasks' `status` are read. The vendor publishes no list of them; absent lists mean the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub states: Option<CloudRuStates>,
+}
+
+impl CloudRu {
+    /// As a member of [`ConnectionProvider`].
+    pub const MEMBER: ProviderMember = ProviderMember {
+        name: "cloudRu",
+        scope_field: "serviceInstanceID",
+        read: |given| given.cloud_ru.as_ref().map(|spec| (spec.endpoint.as_str(), spec.service_instance_id.as_str())),
+    };
 }
 
 /// The vocabulary of a Cloud.ru task's `status`. Words are compared without regard to case; one that is in no list counts as running.
@@ -170,4 +183,13 @@ pub struct AstraControl {
     #[serde(rename = "accountID")]
     #[schemars(schema_with = "schema::identifier")]
     pub account_id: String,
+}
+
+impl AstraControl {
+    /// As a member of [`ConnectionProvider`].
+    pub const MEMBER: ProviderMember = ProviderMember {
+        name: "astraControl",
+        scope_field: "accountID",
+        read: |given| given.astra_control.as_ref().map(|spec| (spec.endpoint.as_str(), spec.account_id.as_str())),
+    };
 }

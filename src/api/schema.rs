@@ -1,5 +1,6 @@
 //! Pieces of schema that several fields share, or that their Rust type does not give.
 
+use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
@@ -27,6 +28,18 @@ const NO_ASTERISK: (&str, &str) =
 /// `.`, `-`, or an IPv6 address in brackets.
 const URL_PATTERN: &str = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?$";
 const OBJECT_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// Of the members with these names, one is given and no more; `what` they are is told to who gives none or more.
+pub(super) fn exactly_one(what: &str, names: impl Iterator<Item = &'static str>) -> Rule {
+    let names: Vec<_> = names.collect();
+    let given: Vec<_> = names.iter().map(|name| format!("has(self.{name})")).collect();
+    let list = match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    };
+    let rule = format!("[{}].exists_one(given, given)", given.join(", "));
+    Rule::new(rule).message(format!("give exactly one {what}: {list}").as_str())
+}
 
 /// A string that must match, and the sentence that the API server answers where it does not.
 ///

@@ -17,6 +17,7 @@ use crate::{
         availability::{Reason, Unavailable},
         task::TaskRef,
     },
+    providers::registry::Chosen,
 };
 
 /// What the operator sees of a cluster.
@@ -76,7 +77,7 @@ impl Sight {
         let told = |reason: Reason, message: &str| {
             Unavailable::new(reason, if tells_all { message.to_owned() } else { unusable(watch) })
         };
-        let Some(provider) = spec.provider.member() else {
+        let Some(provider) = Chosen::of(&spec.provider) else {
             return Err(told(Reason::InvalidSpec, "the connection names no provider, or more than one"));
         };
         // Of its own specification everybody may know.
@@ -90,7 +91,7 @@ impl Sight {
             return Err(told(unavailable.reason, &unavailable.message));
         }
         Ok(Usable {
-            scope: watch.spec.task.scope.as_deref().unwrap_or(provider.scope()),
+            scope: watch.spec.task.scope.as_deref().unwrap_or(provider.member().scope()),
             open: connection.availability.is_some(),
             poll: &spec.poll,
         })

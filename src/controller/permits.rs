@@ -32,15 +32,15 @@ const REFUSED_TYPES: &[&str] = &[
 /// The kinds of upstreams and credentials that the administrator has denied, by their names in the API.
 #[derive(Debug, Default)]
 pub(super) struct Permits {
-    providers: Vec<&'static str>,
-    auth: Vec<&'static str>,
+    providers: Vec<String>,
+    auth: Vec<String>,
 }
 
 impl Permits {
     pub(super) fn new(args: &RunArgs) -> Self {
         Self {
-            providers: args.deny_provider.iter().map(|name| name.as_str()).collect(),
-            auth: args.deny_auth.iter().map(|name| name.as_str()).collect(),
+            providers: args.deny_provider.clone(),
+            auth: args.deny_auth.iter().map(|name| name.as_str().to_owned()).collect(),
         }
     }
 
@@ -49,8 +49,8 @@ impl Permits {
     /// # Errors
     /// Why not, and what to do.
     pub(super) fn check(&self, object: &ConnectionObject) -> Availability {
-        let check = |field: &str, name: Option<&'static str>, denied: &[&str], flag: &str| match name {
-            Some(name) if denied.contains(&name) => Err(Unavailable::new(
+        let check = |field: &str, name: Option<&'static str>, denied: &[String], flag: &str| match name {
+            Some(name) if denied.iter().any(|denied| denied == name) => Err(Unavailable::new(
                 Reason::InvalidSpec,
                 format!(
                     "the administrator of this operator does not allow {field}.{name} ({flag}): use another, or ask them"
@@ -156,7 +156,8 @@ mod tests {
     use crate::{
         api::TaskConnection,
         controller::resolve,
-        ops::args::{AuthName, ProviderName},
+        ops::args::{AuthName, Cli},
+        providers::registry,
     };
 
     fn object(endpoint: &str, auth: &Value) -> ConnectionObject {
@@ -177,9 +178,9 @@ mod tests {
     #[test]
     fn what_the_administrator_denies_is_refused_by_name() {
         let one = object("https://evs.example.com", &token());
-        let permits = |providers: &[&'static str], auth: &[&'static str]| {
-            Permits { providers: providers.to_vec(), auth: auth.to_vec() }.check(&one)
-        };
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let permits =
+            |providers: &[&str], auth: &[&str]| Permits { providers: owned(providers), auth: owned(auth) }.check(&one);
         assert!(permits(&["cloudRu"], &["keystone"]).is_ok());
         let auth = why(permits(&[], &["token"]));
         assert!(auth.contains("does not allow spec.auth.token (--deny-auth)"), "{auth}");
@@ -190,14 +191,16 @@ mod tests {
     /// A kind that is added to the API can be denied, too.
     #[test]
     fn every_kind_of_the_api_can_be_denied_by_its_name() {
-        fn names<T: ValueEnum>(name: impl Fn(&T) -> &'static str) -> BTreeSet<String> {
-            T::value_variants().iter().map(|value| name(value).to_owned()).collect()
-        }
         let definition = serde_json::to_value(TaskConnection::crd()).unwrap();
         let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
         let members = |field: &str| spec[field]["properties"].as_object().unwrap().keys().cloned().collect();
-        assert_eq!(names(|name: &ProviderName| name.as_str()), members("provider"));
-        assert_eq!(names(|name: &AuthName| name.as_str()), members("auth"));
+        let command = Cli::command_naming(&registry::names());
+        let run = command.find_subcommand("run").unwrap();
+        let providers = run.get_arguments().find(|arg| arg.get_id() == "deny_provider").unwrap().get_possible_values();
+        let providers: BTreeSet<String> = providers.iter().map(|value| value.get_name().to_owned()).collect();
+        assert_eq!(providers, members("provider"));
+        let auth: BTreeSet<String> = AuthName::value_variants().iter().map(|name| name.as_str().to_owned()).collect();
+        assert_eq!(auth, members("auth"));
     }
 
     #[test]

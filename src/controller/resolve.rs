@@ -14,14 +14,15 @@ use url::Url;
 use super::{access, objects::ConnectionObject};
 use crate::{
     api::{
-        AuthRef, PollMode, ProviderRef,
+        AuthRef, PollMode,
         auth::{AccessKeyAuth, CloudRuKeyAuth, KeystoneAuth, OAuth2Auth},
     },
     domain::availability::{Reason, Unavailable},
     engine::{Connection, coalesce::ModeChoice, planner::Settings, transport::TlsSettings},
     providers::{
-        auth::{Credential, Keystone, PROJECT, Project, TokenStyle},
-        registry,
+        Provider,
+        auth::{Credential, Keystone, PROJECT, Project},
+        registry::Chosen,
     },
 };
 
@@ -44,24 +45,23 @@ pub struct Material {
 /// Why the connection cannot be used, and what to do.
 pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Connection, u64), Unavailable> {
     let spec = &object.spec;
-    let provider = spec
-        .provider
-        .member()
+    let chosen = Chosen::of(&spec.provider)
         .ok_or_else(|| invalid("spec.provider names no provider, or more than one: give exactly one"))?;
     let auth = spec
         .auth
         .member()
         .ok_or_else(|| invalid("spec.auth names no credential, or more than one: give exactly one"))?;
-    if let Some(refusal) = access::connection_identifier_refusal(object, provider) {
+    if let Some(refusal) = access::connection_identifier_refusal(object, chosen) {
         return Err(invalid(&refusal));
     }
-    let endpoint = url(provider.endpoint(), &format!("spec.provider.{}.endpoint", provider.name()))?;
+    let endpoint = url(chosen.member().endpoint(), &format!("spec.provider.{}.endpoint", chosen.member().name()))?;
     let ca_bundle = match &material.certificates {
         Some(pem) => Some(pem.clone()),
         None => spec.tls.as_ref().and_then(|tls| tls.ca_bundle.clone()).map(Bytes::from),
     };
     let tls = TlsSettings { ca_bundle, server_name: spec.tls.as_ref().and_then(|tls| tls.server_name.clone()) };
-    let credential = Reader { auth, material }.credential(provider)?;
+    let provider = chosen.build(&spec.outputs);
+    let credential = Reader { auth, material }.credential(provider.as_ref())?;
     let limit = &spec.rate_limit;
     let positive = |figure: i32| u32::try_from(figure).unwrap_or(0).max(1);
     let bounds = Settings {
@@ -90,7 +90,6 @@ pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Con
     let identity = hasher.finish();
     let request_timeout = spec.request_timeout();
     format!("{bounds:?}{request_timeout:?}{:?}", spec.outputs).hash(&mut hasher);
-    let provider = registry::for_spec(provider, &spec.outputs);
     Ok((Connection { provider, endpoint, credential, tls, bounds, request_timeout, identity }, hasher.finish()))
 }
 
@@ -101,15 +100,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn credential(&self, provider: ProviderRef<'_>) -> Result<Credential, Unavailable> {
+    fn credential(&self, provider: &dyn Provider) -> Result<Credential, Unavailable> {
         Ok(match self.auth {
-            AuthRef::Token(auth) => Credential::Token {
-                value: self.secret(&auth.secret_ref.key)?,
-                style: match provider {
-                    ProviderRef::HuaweiCloud(_) => TokenStyle::XAuthToken,
-                    ProviderRef::CloudRu(_) | ProviderRef::AstraControl(_) => TokenStyle::Bearer,
-                },
-            },
+            AuthRef::Token(auth) => {
+                Credential::Token { value: self.secret(&auth.secret_ref.key)?, style: provider.token_style() }
+            }
             AuthRef::Keystone(auth) => {
                 let [user, password, domain] = KeystoneAuth::KEYS;
                 Credential::Keystone(Keystone {
@@ -189,9 +184,9 @@ impl Reader<'_> {
     }
 }
 
-/// The project that a token is asked for: the one that is named, else that of Huawei Cloud's endpoint.
-fn project(auth: &KeystoneAuth, provider: ProviderRef<'_>) -> Result<Project, Unavailable> {
-    match (&auth.project, provider) {
+/// The project that a token is asked for: the one that is named, else the provider's.
+fn project(auth: &KeystoneAuth, provider: &dyn Provider) -> Result<Project, Unavailable> {
+    match (&auth.project, provider.keystone_project()) {
         (Some(project), _) => match (&project.id, &project.name) {
             (Some(id), None) => match PROJECT.refusal(id, "spec.auth.keystone.project.id", "keystone") {
                 Some(refusal) => Err(invalid(&format!("{refusal}. Correct it"))),
@@ -200,8 +195,8 @@ fn project(auth: &KeystoneAuth, provider: ProviderRef<'_>) -> Result<Project, Un
             (None, Some(name)) => Ok(Project::Name { name: name.clone(), domain: project.domain.clone() }),
             _ => Err(invalid("spec.auth.keystone.project: give either id or name")),
         },
-        (None, ProviderRef::HuaweiCloud(spec)) => Ok(Project::Id(spec.project_id.clone())),
-        (None, _) => Err(invalid("spec.auth.keystone.project is missing: name the project that the token is for")),
+        (None, Some(own)) => Ok(Project::Id(own.to_owned())),
+        (None, None) => Err(invalid("spec.auth.keystone.project is missing: name the project that the token is for")),
     }
 }
 
@@ -218,7 +213,7 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::TaskConnection;
+    use crate::{api::TaskConnection, providers::auth::TokenStyle};
 
     pub(in crate::controller) fn object(provider: &Value, auth: &Value) -> ConnectionObject {
         let object: TaskConnection = serde_json::from_value(json!({

@@ -161,7 +161,7 @@ impl Actor {
 
     fn send(&mut self, job: Job) {
         self.usage.request();
-        self.shared.metrics.poll_lag(self.open.connection.provider.name(), job.lag);
+        self.shared.metrics.poll_lag(Arc::clone(self.figures.provider()), job.lag);
         let errand = self.prepare(&job.kind);
         self.sent.push(carry_out(job.id, job.kind, errand).boxed());
     }
@@ -282,7 +282,7 @@ impl Actor {
         let mut reader = self.planner.list_reader(job, &listing.scope(), room);
         let page = listing.finish(&mut reader);
         listing.serves(reader.served());
-        self.shared.metrics.coalesced_tasks(self.open.connection.provider.name(), listing.served());
+        self.shared.metrics.coalesced_tasks(Arc::clone(self.figures.provider()), listing.served());
         page
     }
 
@@ -302,7 +302,7 @@ impl Actor {
         let now = Instant::now();
         let failure = result.failure();
         let operation = kind.operation();
-        let provider = self.open.connection.provider.name();
+        let provider = Arc::clone(self.figures.provider());
         self.usage.bytes(bytes);
         self.shared.metrics.upstream_request(provider, operation, code, took);
         if let Some(failure) = failure {

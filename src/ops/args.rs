@@ -5,7 +5,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser},
+};
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
@@ -35,6 +38,28 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line, on which these providers can be named; each comes with what it is. Ends the process where it cannot be
+    /// read, with exit code 2.
+    #[must_use]
+    pub fn parse_naming(providers: &[(&'static str, &'static str)]) -> Self {
+        let mut command = Self::command_naming(providers);
+        let mut matches = command.get_matches_mut();
+        Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+
+    /// The definition of the command line, on which these providers can be named.
+    #[must_use]
+    pub fn command_naming(providers: &[(&'static str, &'static str)]) -> clap::Command {
+        let values = providers.iter().map(|(name, about)| PossibleValue::new(*name).help(*about));
+        let parser = PossibleValuesParser::new(values);
+        let also = parser.clone();
+        Self::command()
+            .mut_subcommand("run", |run| run.mut_arg("deny_provider", |arg| arg.value_parser(parser)))
+            .mut_subcommand("decode", |decode| decode.mut_arg("provider", |arg| arg.value_parser(also)))
+    }
 }
 
 /// The subcommands.
@@ -113,8 +138,8 @@ pub struct RunArgs {
     pub deny_auth: Vec<AuthName>,
 
     /// Let no connection use this provider; repeat it, or separate several by commas
-    #[arg(long, env = "TASKWATCH_DENY_PROVIDER", value_name = "PROVIDER", value_delimiter = ',', value_enum)]
-    pub deny_provider: Vec<ProviderName>,
+    #[arg(long, env = "TASKWATCH_DENY_PROVIDER", value_name = "PROVIDER", value_delimiter = ',')]
+    pub deny_provider: Vec<String>,
 
     /// Where /metrics is served, as address:port; port 0 takes a free one and logs it
     #[arg(long, env = "TASKWATCH_HTTP_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080")]
@@ -231,8 +256,8 @@ pub struct CrdsArgs {
 #[derive(Clone, Debug, Args)]
 pub struct DecodeArgs {
     /// Whose answer it is
-    #[arg(long, value_enum)]
-    pub provider: ProviderName,
+    #[arg(long)]
+    pub provider: String,
 
     /// The HTTP status of the answer, 100 to 599
     #[arg(long, value_name = "STATUS", default_value = "200", value_parser = http_status)]
@@ -244,32 +269,6 @@ pub struct DecodeArgs {
 
     /// The body of the answer [default, and for -: standard input]
     pub file: Option<PathBuf>,
-}
-
-/// The upstream systems, by the names of the API's union.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProviderName {
-    /// EVS and the services of the same job shape.
-    #[value(name = "huaweiCloud")]
-    HuaweiCloud,
-    /// Managed OpenShift tasks.
-    #[value(name = "cloudRu")]
-    CloudRu,
-    /// NetApp Astra Control tasks.
-    #[value(name = "astraControl")]
-    AstraControl,
-}
-
-impl ProviderName {
-    /// The name of the API's union.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::HuaweiCloud => "huaweiCloud",
-            Self::CloudRu => "cloudRu",
-            Self::AstraControl => "astraControl",
-        }
-    }
 }
 
 /// The kinds of credentials, by the names of the API's union.

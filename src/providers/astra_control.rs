@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use super::{
     Answer, Cursor, PAGE_TASKS, Page, Provider, Reader, Request,
     identifiers::{IdentifierRule, Identifiers},
+    registration::Registration,
     wire::{
         any,
         envelope::{self, Form},
@@ -18,18 +19,33 @@ use super::{
         text::text,
     },
 };
-use crate::domain::{
-    failure::{Failure, FailureClass},
-    outputs::{Outputs, looks_secret},
-    task::{ErrorDetail, MAX_ERROR_DETAILS, MAX_STATE_DETAILS, StateDetail, Task, TaskError, TaskRef, TaskState},
-    text::{MESSAGE, VALUE, WORD, clean, clean_option},
+use crate::{
+    api,
+    domain::{
+        failure::{Failure, FailureClass},
+        outputs::{Outputs, looks_secret},
+        task::{ErrorDetail, MAX_ERROR_DETAILS, MAX_STATE_DETAILS, StateDetail, Task, TaskError, TaskRef, TaskState},
+        text::{MESSAGE, VALUE, WORD, clean, clean_option},
+    },
 };
 
-/// The specification has UUIDs (upstreams.md §3.1). No quotes: a task's goes into a filter.
-pub const IDENTIFIERS: Identifiers = Identifiers {
-    task: IdentifierRule { signs: "._:-", longest: 128, example: "c7a2f8d0-1b3e-4c5d-8e9f-0a1b2c3d4e01" },
-    scope: IdentifierRule { signs: "._:-", longest: 128, example: "9b1c7a34-3c2d-4f53-8e61-2d7a5b9c0e42" },
+/// Its line in the table.
+pub const REGISTRATION: Registration = Registration {
+    member: &api::AstraControl::MEMBER,
+    about: "NetApp Astra Control tasks",
+    // The specification has UUIDs (upstreams.md §3.1). No quotes: a task's goes into a filter.
+    identifiers: Identifiers {
+        task: IdentifierRule { signs: "._:-", longest: 128, example: "c7a2f8d0-1b3e-4c5d-8e9f-0a1b2c3d4e01" },
+        scope: IdentifierRule { signs: "._:-", longest: 128, example: "9b1c7a34-3c2d-4f53-8e61-2d7a5b9c0e42" },
+    },
+    build: |given, outputs| {
+        let scope = given.astra_control.as_ref().map_or("", |spec| &spec.account_id);
+        Arc::new(AstraControl::new(scope).showing(outputs))
+    },
 };
+
+/// The key of a list's entries.
+const LIST: &str = "items";
 
 /// What is read of a task, and asked for by `include=` in a list: the items may then be arrays in this order (upstreams.md §3.3).
 const FIELDS: &[&str] = &[
@@ -69,7 +85,7 @@ const MAX_TOKEN: usize = 4096;
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 /// The problems of the specification (upstreams.md §3.4), by the number at the end of their type.
-const DIALECT: Dialect = Dialect {
+const DIALECT: Dialect<'static> = Dialect {
     system: "Astra Control",
     task: "task",
     scope: "account",
@@ -133,12 +149,16 @@ impl AstraControl {
 }
 
 impl Provider for AstraControl {
-    fn name(&self) -> &'static str {
-        "astraControl"
+    fn name(&self) -> &str {
+        REGISTRATION.name()
     }
 
     fn default_scope(&self) -> &str {
         &self.account_id
+    }
+
+    fn list_key(&self) -> Option<&str> {
+        Some(LIST)
     }
 
     fn task_request(&self, task: &TaskRef) -> Request {
@@ -190,7 +210,7 @@ impl Provider for AstraControl {
             return Err(failure);
         }
         let mut tasks = Vec::new();
-        let listing = list::read(&text, &["items"], FIELDS, &mut |entry| {
+        let listing = list::read(&text, &[LIST], FIELDS, &mut |entry| {
             let (Some(id), parent) = (entry.get("id").text(), entry.get("parentTaskID").text()) else { return };
             let parent = parent.as_deref().filter(|id| *id != NIL);
             let fits = tasks.len() < PAGE_TASKS && other_account(entry, scope).is_none();

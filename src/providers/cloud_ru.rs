@@ -7,6 +7,7 @@ use http::{HeaderValue, header::ACCEPT};
 use super::{
     Answer, Cursor, LIST_BODY_LIMIT, PAGE_TASKS, Page, Provider, Reader, Request,
     identifiers::{IdentifierRule, Identifiers},
+    registration::Registration,
     wire::{
         any::{self, Any},
         envelope::{self, Form},
@@ -18,18 +19,35 @@ use super::{
         text::text,
     },
 };
-use crate::domain::{
-    failure::{Failure, FailureClass},
-    outputs::Outputs,
-    task::{Task, TaskError, TaskRef, TaskState},
-    text::{MESSAGE, WORD, clean_option},
+use crate::{
+    api,
+    domain::{
+        failure::{Failure, FailureClass},
+        outputs::Outputs,
+        task::{Task, TaskError, TaskRef, TaskState},
+        text::{MESSAGE, WORD, clean_option},
+    },
 };
 
-/// UUIDs in what is published, which names no form (upstreams.md §1.1).
-pub const IDENTIFIERS: Identifiers = Identifiers {
-    task: IdentifierRule { signs: "._:-", longest: 128, example: "0d1f4a56-6b0e-4b4e-9a0e-3a0d8a6c7b01" },
-    scope: IdentifierRule { signs: "._:-", longest: 128, example: "5f0c1a52-7f1e-4f36-9a41-0f0f6a1f4c11" },
+/// Its line in the table.
+pub const REGISTRATION: Registration = Registration {
+    member: &api::CloudRu::MEMBER,
+    about: "Managed OpenShift tasks",
+    // UUIDs in what is published, which names no form (upstreams.md §1.1).
+    identifiers: Identifiers {
+        task: IdentifierRule { signs: "._:-", longest: 128, example: "0d1f4a56-6b0e-4b4e-9a0e-3a0d8a6c7b01" },
+        scope: IdentifierRule { signs: "._:-", longest: 128, example: "5f0c1a52-7f1e-4f36-9a41-0f0f6a1f4c11" },
+    },
+    build: |given, outputs| {
+        let spec = given.cloud_ru.as_ref();
+        let states = spec.and_then(|spec| spec.states.clone()).map_or_else(Vocabulary::default, Vocabulary::from);
+        let scope = spec.map_or("", |spec| &spec.service_instance_id);
+        Arc::new(CloudRu::new(scope, &states).showing(outputs))
+    },
 };
+
+/// The key of a list's entries.
+const LIST: &str = "tasks";
 
 /// What is read of a task. Gateways differ between camelCase and `snake_case` for the same message (upstreams.md §1.3).
 const FIELDS: &[&str] = &[
@@ -73,7 +91,7 @@ const CODES: &[&str] = &[
 
 /// A missing resource was seen as 400 with code 9; code 5 with words on a path, or with no more than "Not Found", is the gateway's for a
 /// path that it does not know (upstreams.md §1.4). The other codes as `google.rpc.Code` defines them.
-const DIALECT: Dialect = Dialect {
+const DIALECT: Dialect<'static> = Dialect {
     system: "Cloud.ru",
     task: "task",
     scope: "service instance",
@@ -190,6 +208,24 @@ impl Default for Vocabulary {
     }
 }
 
+impl From<api::CloudRuStates> for Vocabulary {
+    /// The defaults, but for what is given.
+    fn from(given: api::CloudRuStates) -> Self {
+        let default = Self::default();
+        Self {
+            prefix: given.strip_prefix.unwrap_or(default.prefix),
+            pending: given.pending.unwrap_or(default.pending),
+            running: given.running.unwrap_or(default.running),
+            paused: given.paused.unwrap_or(default.paused),
+            succeeded: given.succeeded.unwrap_or(default.succeeded),
+            failed: given.failed.unwrap_or(default.failed),
+            cancelled: given.cancelled.unwrap_or(default.cancelled),
+            error_decides: given.error_decides.unwrap_or(default.error_decides),
+            response_decides: given.response_decides.unwrap_or(default.response_decides),
+        }
+    }
+}
+
 /// Cloud.ru Managed OpenShift; the scope is a service instance.
 #[derive(Clone, Debug)]
 pub struct CloudRu {
@@ -285,12 +321,16 @@ impl CloudRu {
 }
 
 impl Provider for CloudRu {
-    fn name(&self) -> &'static str {
-        "cloudRu"
+    fn name(&self) -> &str {
+        REGISTRATION.name()
     }
 
     fn default_scope(&self) -> &str {
         &self.service_instance_id
+    }
+
+    fn list_key(&self) -> Option<&str> {
+        Some(LIST)
     }
 
     fn task_request(&self, task: &TaskRef) -> Request {
@@ -339,7 +379,7 @@ impl Provider for CloudRu {
             return Err(failure);
         }
         let mut tasks = Vec::new();
-        let listing = list::read(&text, &["tasks"], FIELDS, &mut |entry| {
+        let listing = list::read(&text, &[LIST], FIELDS, &mut |entry| {
             let Some(id) = entry.get("id").text() else { return };
             let fits = tasks.len() < PAGE_TASKS && other_instance(entry, scope).is_none();
             if fits && reader.wants(&id, None, entry.print()) {

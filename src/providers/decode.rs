@@ -16,8 +16,6 @@ use crate::domain::{
     text::clean,
 };
 
-/// Keys under which a list's entries are sent.
-const LISTS: &[&str] = &["items", "tasks"];
 /// So much of a cursor is shown, in bytes.
 const CURSOR: usize = 4096;
 
@@ -27,7 +25,7 @@ const CURSOR: usize = 4096;
 /// Nobody asked for a certain task, so any identifier and scope is taken. The body's shape tells a list from a single task.
 #[must_use]
 pub fn explain(provider: &dyn Provider, answer: &Answer, now: Timestamp) -> Value {
-    let result = if provider.list_request("", None).is_some() && is_list(answer) {
+    let result = if provider.list_key().is_some_and(|key| is_list(answer, key)) {
         list(provider, answer)
     } else {
         let any = TaskRef { scope: String::new(), id: String::new() };
@@ -36,10 +34,10 @@ pub fn explain(provider: &dyn Provider, answer: &Answer, now: Timestamp) -> Valu
     result.unwrap_or_else(|failure| error_json(&failure, now))
 }
 
-fn is_list(answer: &Answer) -> bool {
+fn is_list(answer: &Answer, key: &str) -> bool {
     // An empty list may be null.
     answer.status.is_success()
-        && list::read(&text(answer), LISTS, &[], &mut |_| {}).is_ok_and(|listing| listing.total.is_some())
+        && list::read(&text(answer), &[key], &[], &mut |_| {}).is_ok_and(|listing| listing.total.is_some())
 }
 
 /// The tasks flat, as they are sent; parents also show those of their children that are in the list.

@@ -1,11 +1,13 @@
 //! Huawei Cloud EVS jobs, and the jobs of every service with the same shape: ECS, BMS, SDRS, EIP, VPC, IMS, Open Telekom Cloud,
 //! FlexibleEngine (upstreams.md §2).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Answer, Page, Provider, Reader, Request,
+    auth::TokenStyle,
     identifiers::{IdentifierRule, Identifiers},
+    registration::Registration,
     wire::{
         envelope::{self, Form},
         failure::{Asked, Dialect},
@@ -15,18 +17,30 @@ use super::{
         text::text,
     },
 };
-use crate::domain::{
-    failure::{Failure, FailureClass},
-    outputs::{Outputs, is_plain},
-    subtasks::MAX_SUBTASKS,
-    task::{ErrorDetail, Task, TaskError, TaskRef, TaskState},
-    text::{MESSAGE, VALUE, WORD, clean, clean_option},
+use crate::{
+    api,
+    domain::{
+        failure::{Failure, FailureClass},
+        outputs::{Outputs, is_plain},
+        subtasks::MAX_SUBTASKS,
+        task::{ErrorDetail, Task, TaskError, TaskRef, TaskState},
+        text::{MESSAGE, VALUE, WORD, clean, clean_option},
+    },
 };
 
-/// Published jobs and projects have 32 hexadecimal digits or UUIDs; relatives of the shape may have somewhat more (upstreams.md §2.6).
-pub const IDENTIFIERS: Identifiers = Identifiers {
-    task: IdentifierRule { signs: "._:-", longest: 128, example: "4010a32d535527910153552b492c0002" },
-    scope: IdentifierRule { signs: "._:-", longest: 128, example: "05041fffa40025702f6dc009cc6f8f33" },
+/// Its line in the table.
+pub const REGISTRATION: Registration = Registration {
+    member: &api::HuaweiCloud::MEMBER,
+    about: "EVS and the services of the same job shape",
+    // Published jobs and projects have 32 hexadecimal digits or UUIDs; relatives of the shape may have somewhat more (upstreams.md §2.6).
+    identifiers: Identifiers {
+        task: IdentifierRule { signs: "._:-", longest: 128, example: "4010a32d535527910153552b492c0002" },
+        scope: IdentifierRule { signs: "._:-", longest: 128, example: "05041fffa40025702f6dc009cc6f8f33" },
+    },
+    build: |given, outputs| {
+        let scope = given.huawei_cloud.as_ref().map_or("", |spec| &spec.project_id);
+        Arc::new(HuaweiCloud::new(scope).showing(outputs))
+    },
 };
 
 /// The published words of the status, in lower case: those of the job shape and of its family (upstreams.md §2.2, §2.6).
@@ -83,7 +97,7 @@ mod key {
 
 /// What the codes of the services and of the gateway mean, where the HTTP status does not tell (upstreams.md §2.3–§2.5; the gateway's
 /// from Huawei Cloud, "API Request Signing Guide: Error Codes", where APIG and APIGW number alike).
-const DIALECT: Dialect = Dialect {
+const DIALECT: Dialect<'static> = Dialect {
     system: "Huawei Cloud",
     task: "job",
     scope: "project",
@@ -211,12 +225,20 @@ impl HuaweiCloud {
 }
 
 impl Provider for HuaweiCloud {
-    fn name(&self) -> &'static str {
-        "huaweiCloud"
+    fn name(&self) -> &str {
+        REGISTRATION.name()
     }
 
     fn default_scope(&self) -> &str {
         &self.project_id
+    }
+
+    fn token_style(&self) -> TokenStyle {
+        TokenStyle::XAuthToken
+    }
+
+    fn keystone_project(&self) -> Option<&str> {
+        Some(&self.project_id)
     }
 
     fn task_request(&self, task: &TaskRef) -> Request {

@@ -3,25 +3,25 @@
 
 /// Which identifiers an upstream has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identifiers {
+pub struct Identifiers<'r> {
     /// Of tasks.
-    pub task: IdentifierRule,
+    pub task: IdentifierRule<'r>,
     /// Of the containers of tasks: accounts, projects, service instances.
-    pub scope: IdentifierRule,
+    pub scope: IdentifierRule<'r>,
 }
 
 /// The rule for identifiers of one kind: ASCII letters and digits, and a few signs that do not come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdentifierRule {
+pub struct IdentifierRule<'r> {
     /// What may stand in one beside letters and digits. No `/`: each becomes one segment of a URL's path.
-    pub signs: &'static str,
+    pub signs: &'r str,
     /// How long one may be, in characters; at most [`crate::api::bounds::IDENTIFIER`].
     pub longest: usize,
     /// One as the upstream writes it, to be shown to whoever gave something else.
-    pub example: &'static str,
+    pub example: &'r str,
 }
 
-impl IdentifierRule {
+impl IdentifierRule<'_> {
     /// What in `text` breaks the rule, and how the rule is, in two sentences that begin with the name of the field; none where nothing
     /// does. `provider` is who has the rule.
     #[must_use]

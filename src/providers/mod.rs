@@ -6,6 +6,7 @@ pub mod cloud_ru;
 pub mod decode;
 pub mod huawei_cloud;
 pub mod identifiers;
+pub mod registration;
 pub mod registry;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::utf8_percent_encode;
 use url::Url;
 
+use self::auth::TokenStyle;
 use crate::domain::{
     failure::Failure,
     task::{Task, TaskRef},
@@ -123,10 +125,25 @@ impl<F: Fn(&str) -> bool> Reader for F {
 /// One upstream's dialect. It asks and understands; sending, signing and waiting are the engine's.
 pub trait Provider: fmt::Debug + Send + Sync {
     /// The name of the member of the API's union, as `huaweiCloud`; also the metric label.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// The scope of a task that names none.
     fn default_scope(&self) -> &str;
+
+    /// How its upstream wants a token that somebody else renews.
+    fn token_style(&self) -> TokenStyle {
+        TokenStyle::Bearer
+    }
+
+    /// The project that a Keystone token is for, where the credential names none; none where it has to.
+    fn keystone_project(&self) -> Option<&str> {
+        None
+    }
+
+    /// The key of a list's document under which its entries are; none where the upstream does not list.
+    fn list_key(&self) -> Option<&str> {
+        None
+    }
 
     /// Asks for one task.
     fn task_request(&self, task: &TaskRef) -> Request;

@@ -1,77 +1,68 @@
-//! Which provider speaks for which member of the API's union.
+//! The one table of providers: whatever names them all reads it.
 
 use std::sync::Arc;
 
-use super::{
-    Provider,
-    astra_control::{self, AstraControl},
-    cloud_ru::{self, CloudRu, Vocabulary},
-    huawei_cloud::{self, HuaweiCloud},
-    identifiers::Identifiers,
-};
+use super::{Provider, astra_control, cloud_ru, huawei_cloud, identifiers::Identifiers, registration::Registration};
 use crate::{
-    api::{CloudRuStates, ProviderRef},
+    api::{ConnectionProvider, ProviderRef},
     domain::outputs::Outputs,
 };
 
-/// The names, as in the API's union.
-pub const NAMES: &[&str] = &["huaweiCloud", "cloudRu", "astraControl"];
+/// All providers, in the order in which they are shown.
+pub const PROVIDERS: &[&Registration] =
+    &[&huawei_cloud::REGISTRATION, &cloud_ru::REGISTRATION, &astra_control::REGISTRATION];
 
-/// The provider of that name without a scope and with its defaults: enough to decode an answer, whoever asked for it.
-#[must_use]
-pub fn by_name(name: &str) -> Option<Box<dyn Provider>> {
-    match name {
-        "huaweiCloud" => Some(Box::new(HuaweiCloud::new(""))),
-        "cloudRu" => Some(Box::new(CloudRu::new("", &Vocabulary::default()))),
-        "astraControl" => Some(Box::new(AstraControl::new(""))),
-        _ => None,
+/// The provider that a connection names, and how it names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Chosen<'a> {
+    entry: &'static Registration,
+    spec: &'a ConnectionProvider,
+    member: ProviderRef<'a>,
+}
+
+impl<'a> Chosen<'a> {
+    /// The provider that `spec` names; none unless it names exactly one.
+    #[must_use]
+    pub fn of(spec: &'a ConnectionProvider) -> Option<Self> {
+        let member = spec.member()?;
+        let entry = find(member.name())?;
+        Some(Self { entry, spec, member })
+    }
+
+    /// The member of the API's union.
+    #[must_use]
+    pub fn member(self) -> ProviderRef<'a> {
+        self.member
+    }
+
+    /// Which identifiers its upstream has.
+    #[must_use]
+    pub fn identifiers(self) -> Identifiers<'a> {
+        self.entry.identifiers
+    }
+
+    /// The provider; `outputs` are the results that it shows beside identifiers, names and URIs.
+    #[must_use]
+    pub fn build(self, outputs: &[String]) -> Arc<dyn Provider> {
+        (self.entry.build)(self.spec, Outputs::with(outputs))
     }
 }
 
-/// The provider that a connection names; `outputs` are the results that it shows beside identifiers, names and URIs.
+/// The provider of that name in the API.
 #[must_use]
-pub fn for_spec(spec: ProviderRef<'_>, outputs: &[String]) -> Arc<dyn Provider> {
-    let outputs = Outputs::with(outputs);
-    match spec {
-        ProviderRef::HuaweiCloud(spec) => Arc::new(HuaweiCloud::new(&spec.project_id).showing(outputs)),
-        ProviderRef::AstraControl(spec) => Arc::new(AstraControl::new(&spec.account_id).showing(outputs)),
-        ProviderRef::CloudRu(spec) => {
-            let vocabulary = spec.states.as_ref().map_or_else(Vocabulary::default, vocabulary);
-            Arc::new(CloudRu::new(&spec.service_instance_id, &vocabulary).showing(outputs))
-        }
-    }
+pub fn find(name: &str) -> Option<&'static Registration> {
+    PROVIDERS.iter().copied().find(|entry| entry.name() == name)
 }
 
-/// Which identifiers the provider that a connection names has.
+/// The name of each provider, and what it reads.
 #[must_use]
-pub fn identifiers(spec: ProviderRef<'_>) -> &'static Identifiers {
-    match spec {
-        ProviderRef::HuaweiCloud(_) => &huawei_cloud::IDENTIFIERS,
-        ProviderRef::CloudRu(_) => &cloud_ru::IDENTIFIERS,
-        ProviderRef::AstraControl(_) => &astra_control::IDENTIFIERS,
-    }
+pub fn names() -> Vec<(&'static str, &'static str)> {
+    PROVIDERS.iter().map(|entry| (entry.name(), entry.about)).collect()
 }
 
 /// How long an identifier of any provider may be, in characters.
 #[must_use]
 pub fn longest_identifier() -> usize {
-    let all = [&huawei_cloud::IDENTIFIERS, &cloud_ru::IDENTIFIERS, &astra_control::IDENTIFIERS];
-    all.iter().flat_map(|of| [of.task.longest, of.scope.longest]).max().unwrap_or_default()
-}
-
-/// The defaults, but for what is given.
-fn vocabulary(given: &CloudRuStates) -> Vocabulary {
-    let given = given.clone();
-    let default = Vocabulary::default();
-    Vocabulary {
-        prefix: given.strip_prefix.unwrap_or(default.prefix),
-        pending: given.pending.unwrap_or(default.pending),
-        running: given.running.unwrap_or(default.running),
-        paused: given.paused.unwrap_or(default.paused),
-        succeeded: given.succeeded.unwrap_or(default.succeeded),
-        failed: given.failed.unwrap_or(default.failed),
-        cancelled: given.cancelled.unwrap_or(default.cancelled),
-        error_decides: given.error_decides.unwrap_or(default.error_decides),
-        response_decides: given.response_decides.unwrap_or(default.response_decides),
-    }
+    let all = PROVIDERS.iter().map(|entry| entry.identifiers);
+    all.flat_map(|of| [of.task.longest, of.scope.longest]).max().unwrap_or_default()
 }

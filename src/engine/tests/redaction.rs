@@ -150,7 +150,7 @@ fn shown(answer: &Answer, before: &Redactor, after: &Redactor, credential: &Cred
             shown.push(format!("{failure:?} {failure}"));
         }
     }
-    for provider in registry::NAMES.iter().filter_map(|name| registry::by_name(name)) {
+    for provider in registry::PROVIDERS.iter().map(|entry| entry.plain()) {
         match provider.decode_task(&TaskRef::default(), &whole) {
             Ok(mut task) => {
                 after.redact_task(&mut task);

@@ -33,7 +33,7 @@ struct State {
 
 #[derive(Debug)]
 struct Connection {
-    provider: &'static str,
+    provider: Arc<str>,
     up: bool,
     tasks: BTreeMap<&'static str, u64>,
     stretch: f64,
@@ -45,12 +45,18 @@ impl Live {
         lock(&self.state)
     }
 
-    pub(super) fn connection(self: &Arc<Self>, provider: &'static str) -> ConnectionMetrics {
+    pub(super) fn connection(self: &Arc<Self>, provider: Arc<str>) -> ConnectionMetrics {
         let mut state = self.lock();
         let key = state.take_key();
-        let connection = Connection { provider, up: false, tasks: BTreeMap::new(), stretch: 1.0, throttled: false };
+        let connection = Connection {
+            provider: Arc::clone(&provider),
+            up: false,
+            tasks: BTreeMap::new(),
+            stretch: 1.0,
+            throttled: false,
+        };
         state.connections.insert(key, connection);
-        ConnectionMetrics { live: Arc::clone(self), key }
+        ConnectionMetrics { live: Arc::clone(self), key, provider }
     }
 
     pub(super) fn watch(self: &Arc<Self>, resource: String) -> WatchMetrics {
@@ -85,9 +91,16 @@ impl State {
 pub struct ConnectionMetrics {
     live: Arc<Live>,
     key: u64,
+    provider: Arc<str>,
 }
 
 impl ConnectionMetrics {
+    /// The label `provider`.
+    #[must_use]
+    pub fn provider(&self) -> &Arc<str> {
+        &self.provider
+    }
+
     /// Whether the upstream answers and takes the credential (`taskwatch_connection_up`).
     pub fn set_up(&self, up: bool) {
         self.change(|connection| connection.up = up);
@@ -176,11 +189,11 @@ impl Collector for LiveCollector {
         {
             let state = self.0.lock();
             for connection in state.connections.values() {
-                *all.entry(connection.provider).or_default() += 1;
-                *up.entry(connection.provider).or_default() += u64::from(connection.up);
-                *throttled.entry(connection.provider).or_default() += u64::from(connection.throttled);
+                *all.entry(Arc::clone(&connection.provider)).or_default() += 1;
+                *up.entry(Arc::clone(&connection.provider)).or_default() += u64::from(connection.up);
+                *throttled.entry(Arc::clone(&connection.provider)).or_default() += u64::from(connection.throttled);
                 for (task_state, count) in &connection.tasks {
-                    *tasks.entry((connection.provider, *task_state)).or_default() += count;
+                    *tasks.entry((Arc::clone(&connection.provider), *task_state)).or_default() += count;
                 }
                 stretch = stretch.max(connection.stretch);
             }
@@ -213,7 +226,9 @@ impl Collector for LiveCollector {
             &mut encoder,
             "taskwatch_tasks",
             "Polled tasks by the state that was seen last",
-            tasks.into_iter().map(|((provider, state), count)| ([("provider", provider), ("state", state)], count)),
+            tasks
+                .into_iter()
+                .map(|((provider, state), count)| ([("provider", provider), ("state", Arc::from(state))], count)),
         )?;
         encoder
             .encode_descriptor(

@@ -129,18 +129,18 @@ struct Name {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Provider {
-    provider: &'static str,
+    provider: Arc<str>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Operation {
-    provider: &'static str,
+    provider: Arc<str>,
     operation: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OperationCode {
-    provider: &'static str,
+    provider: Arc<str>,
     operation: &'static str,
     code: Cow<'static, str>,
 }
@@ -275,23 +275,26 @@ impl Metrics {
     /// failure. Uncommon statuses are counted together: an upstream chooses them.
     pub fn upstream_request(
         &self,
-        provider: &'static str,
+        provider: impl Into<Arc<str>>,
         operation: &'static str,
         code: impl AsRef<str>,
         duration: Duration,
     ) {
-        let (all, code) = (&self.0.families, self.0.codes.label(code.as_ref()));
-        all.upstream_requests.get_or_create(&OperationCode { provider, operation, code }).inc();
+        let (all, code, provider) = (&self.0.families, self.0.codes.label(code.as_ref()), provider.into());
+        let of = OperationCode { provider: Arc::clone(&provider), operation, code };
+        all.upstream_requests.get_or_create(&of).inc();
         all.upstream_seconds.get_or_create(&Operation { provider, operation }).observe(duration.as_secs_f64());
     }
 
     /// How long after it was due a poll was sent.
-    pub fn poll_lag(&self, provider: &'static str, lag: Duration) {
+    pub fn poll_lag(&self, provider: impl Into<Arc<str>>, lag: Duration) {
+        let provider = provider.into();
         self.0.families.poll_lag.get_or_create(&Provider { provider }).observe(lag.as_secs_f64());
     }
 
     /// How many watched tasks one list served.
-    pub fn coalesced_tasks(&self, provider: &'static str, tasks: u32) {
+    pub fn coalesced_tasks(&self, provider: impl Into<Arc<str>>, tasks: u32) {
+        let provider = provider.into();
         self.0.families.coalesced.get_or_create(&Provider { provider }).observe(f64::from(tasks));
     }
 
@@ -313,8 +316,8 @@ impl Metrics {
 
     /// The figures of one connection, which count until the answer is dropped.
     #[must_use]
-    pub fn connection(&self, provider: &'static str) -> ConnectionMetrics {
-        self.0.live.connection(provider)
+    pub fn connection(&self, provider: impl Into<Arc<str>>) -> ConnectionMetrics {
+        self.0.live.connection(provider.into())
     }
 }
 

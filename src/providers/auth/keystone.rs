@@ -41,7 +41,7 @@ const ISSUER: Issuer = Issuer {
 
 /// Which identifiers of projects there are: 32 hexadecimal digits by themselves (OpenStack Identity API v3), others where a directory
 /// stands behind it.
-pub const PROJECT: IdentifierRule =
+pub const PROJECT: IdentifierRule<'static> =
     IdentifierRule { signs: "._:-", longest: 128, example: "05041fffa40025702f6dc009cc6f8f33" };
 
 /// A user's password, for the token of a project.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{answer, auth, now, provider, with_header};
+use super::{answer, auth, names, now, provider, with_header};
 use crate::{
     domain::{
         failure::{Failure, FailureClass, RetryAfter},
         task::TaskRef,
     },
-    providers::{Answer, registry::NAMES},
+    providers::Answer,
 };
 
 /// A body that would mean something else, were it read.
@@ -25,8 +25,8 @@ fn faulty(status: u16) -> Answer {
 /// What each provider makes of it, asked for a task and for a list.
 fn of_providers(answer: &Answer) -> Vec<Failure> {
     let asked = TaskRef { scope: "s".to_owned(), id: "t1".to_owned() };
-    let single = NAMES.iter().map(|name| provider(name).decode_task(&asked, answer).map(drop));
-    let lists = NAMES.iter().filter(|name| provider(name).list_request("", None).is_some());
+    let single = names().map(|name| provider(name).decode_task(&asked, answer).map(drop));
+    let lists = names().filter(|name| provider(name).list_request("", None).is_some());
     let lists = lists.map(|name| provider(name).decode_list("s", answer, &mut |_: &str| true).map(drop));
     single.chain(lists).map(Result::unwrap_err).collect()
 }

@@ -1,12 +1,9 @@
 //! Who says "not found"? Only the API in its own words; what gateways, proxies and frameworks answer ends no watch and claims no right.
 
-use super::{answer, auth, now, provider};
-use crate::{
-    domain::{
-        failure::{Failure, FailureClass},
-        task::TaskRef,
-    },
-    providers::registry::NAMES,
+use super::{answer, auth, names, now, provider};
+use crate::domain::{
+    failure::{Failure, FailureClass},
+    task::TaskRef,
 };
 
 /// What stands between an operator and an API, and what it answers for what it does not route or does not let through.
@@ -93,13 +90,13 @@ const FOREIGN: &[(&str, &str)] = &[
 fn failures(status: u16, body: &str) -> Vec<(&'static str, Failure)> {
     let answer = answer(status, body.to_owned());
     let asked = TaskRef { scope: "s1".to_owned(), id: "t1".to_owned() };
-    let of = |name: &&'static str| {
+    let of = |name: &'static str| {
         let provider = provider(name);
         let single = provider.decode_task(&asked, &answer).unwrap_err();
         let list = provider.decode_list("s1", &answer, &mut |_: &str| true).unwrap_err();
-        [(*name, single), (*name, list)]
+        [(name, single), (name, list)]
     };
-    NAMES.iter().flat_map(of).collect()
+    names().flat_map(of).collect()
 }
 
 #[test]

@@ -8,19 +8,20 @@ mod faults;
 mod gateways;
 mod hostile;
 mod huawei_cloud;
+mod registry_lines;
 mod requests;
 mod results;
 mod robustness;
 mod sizes;
 mod texts;
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Answer, Provider, decode::explain, registry::by_name};
+use super::{Answer, Provider, decode::explain, registry};
 
 /// The time at which every test takes place.
 fn now() -> Timestamp {
@@ -36,8 +37,13 @@ fn with_header(mut answer: Answer, name: &'static str, value: &'static str) -> A
     answer
 }
 
-fn provider(name: &str) -> Box<dyn Provider> {
-    by_name(name).unwrap()
+fn provider(name: &str) -> Arc<dyn Provider> {
+    registry::find(name).unwrap().plain()
+}
+
+/// The names of all providers.
+fn names() -> impl Iterator<Item = &'static str> {
+    registry::PROVIDERS.iter().map(|entry| entry.name())
 }
 
 fn decode(name: &str, status: u16, body: &str) -> Value {

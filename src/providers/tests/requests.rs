@@ -1,4 +1,4 @@
-use super::provider;
+use super::{names, provider};
 use crate::{
     domain::task::TaskRef,
     providers::{Cursor, LIST_BODY_LIMIT, SINGLE_BODY_LIMIT},
@@ -7,11 +7,13 @@ use crate::{
 #[test]
 fn paths_and_queries() {
     let task = TaskRef { scope: "s/1".to_owned(), id: "t:1".to_owned() };
-    for (name, single, list) in [
+    let expected = [
         ("huaweiCloud", "/v1/s%2F1/jobs/t%3A1", None),
         ("cloudRu", "/openshift/v1/s%2F1/tasks/t%3A1", Some("/openshift/v1/s%2F1/tasks")),
         ("astraControl", "/accounts/s%2F1/core/v1/tasks/t%3A1", Some("/accounts/s%2F1/core/v1/tasks")),
-    ] {
+    ];
+    assert!(names().eq(expected.iter().map(|(name, ..)| *name)), "one line for each provider");
+    for (name, single, list) in expected {
         let provider = provider(name);
         assert_eq!(provider.name(), name);
         let request = provider.task_request(&task);

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{answer, now};
-use crate::{
-    api::ConnectionProvider,
-    providers::{Provider, decode::explain, registry::for_spec},
+use super::{answer, now, registry_lines::connection};
+use crate::providers::{
+    Provider,
+    decode::explain,
+    registration::Registration,
+    registry::{Chosen, PROVIDERS},
 };
 
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----";
@@ -15,25 +17,21 @@ const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----"
 /// Each provider with a list of further results.
 fn showing(outputs: &[&str]) -> Vec<Arc<dyn Provider>> {
     let outputs: Vec<_> = outputs.iter().map(|name| (*name).to_owned()).collect();
-    [
-        json!({"huaweiCloud": {"endpoint": "https://h", "projectID": ""}}),
-        json!({"cloudRu": {"endpoint": "https://h", "serviceInstanceID": ""}}),
-        json!({"astraControl": {"endpoint": "https://h", "accountID": ""}}),
-    ]
-    .into_iter()
-    .map(|spec| for_spec(serde_json::from_value::<ConnectionProvider>(spec).unwrap().member().unwrap(), &outputs))
-    .collect()
+    let build = |entry: &&Registration| Chosen::of(&connection(entry, "")).unwrap().build(&outputs);
+    PROVIDERS.iter().map(build).collect()
 }
 
 /// A task with these results, in the words of each provider.
-fn bodies(results: &Value) -> [Value; 3] {
+fn bodies(results: &Value) -> Vec<Value> {
     let mut task = json!({"id": "t1", "status": "RUNNING", "response": results, "metadata": results});
     task["error"] = json!({"code": 9, "message": "x", "details": [results]});
-    [
+    let bodies = vec![
         json!({"job_id": "t1", "status": "SUCCESS", "entities": {"sub_jobs": [{"job_id": "s", "status": "SUCCESS", "entities": results}]}}),
         json!({"task": task}),
         json!({"id": "t1", "state": "failed", "resourceURI": results["self_uri"], "stateDetails": [{"type": "x", "detail": "y", "additionalDetails": results}]}),
-    ]
+    ];
+    assert_eq!(bodies.len(), PROVIDERS.len(), "one for each provider, in the order of the table");
+    bodies
 }
 
 #[test]

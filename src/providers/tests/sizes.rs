@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{answer, checks::size, provider};
+use super::{answer, checks::size, names, provider};
 use crate::domain::task::{TASK_BYTES, Task, TaskRef};
 
 /// Texts as long as anything that is kept of them, and longer.
@@ -49,7 +49,9 @@ fn decoded(name: &str, body: &Value) -> Task {
 #[test]
 fn the_worst_task_of_each_provider_is_small() {
     let parts: Vec<Task> = (0..1000).map(|_| decoded("astraControl", &astra())).collect();
-    for (name, body) in [("huaweiCloud", huawei()), ("cloudRu", cloud_ru()), ("astraControl", astra())] {
+    let worst = [("huaweiCloud", huawei()), ("cloudRu", cloud_ru()), ("astraControl", astra())];
+    assert!(names().eq(worst.iter().map(|(name, _)| *name)), "one for each provider");
+    for (name, body) in worst {
         let mut task = decoded(name, &body);
         let alone = size(&task);
         assert!(alone > TASK_BYTES / 8, "{name}: {alone} bytes is no worst case");

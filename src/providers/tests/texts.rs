@@ -52,12 +52,9 @@ fn assert_failed(name: &str, task: &Value, reason: &str) {
 fn bodies(name: &str, body: &str, text: &str, value: &str) -> Vec<String> {
     let task = body.replace("TEXT", text).replace("VALUE", value);
     let others = ["t0", "t2"].map(|id| body.replace("t1", id).replace("TEXT", "x").replace("VALUE", "1"));
-    let list = |key: &str| format!(r#"{{"{key}":[{},{task},{}]}}"#, others[0], others[1]);
-    match name {
-        "huaweiCloud" => vec![task],
-        "cloudRu" => vec![list("tasks"), format!(r#"{{"task":{task}}}"#)],
-        _ => vec![list("items"), task],
-    }
+    let list = provider(name).list_key().map(|key| format!(r#"{{"{key}":[{},{task},{}]}}"#, others[0], others[1]));
+    let single = if name == "cloudRu" { format!(r#"{{"task":{task}}}"#) } else { task };
+    list.into_iter().chain([single]).collect()
 }
 
 /// The task `t1` of what is shown.

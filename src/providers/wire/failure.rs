@@ -17,23 +17,24 @@ use crate::{
     providers::Answer,
 };
 
-/// How one upstream says that something is wrong.
+/// How one upstream says that something is wrong. A provider that is compiled in lends tables that last for ever; one that is described by
+/// data can lend its own.
 #[derive(Debug)]
-pub struct Dialect {
+pub struct Dialect<'d> {
     /// Its name, for people.
-    pub system: &'static str,
+    pub system: &'d str,
     /// Its word for a task.
-    pub task: &'static str,
+    pub task: &'d str,
     /// Its word for the scope.
-    pub scope: &'static str,
+    pub scope: &'d str,
     /// The field of a connection that names the scope.
-    pub scope_field: &'static str,
+    pub scope_field: &'d str,
     /// A prefix of codes that stands for another: `("APIGW.", "APIG.")`.
-    pub same_prefix: Option<(&'static str, &'static str)>,
+    pub same_prefix: Option<(&'d str, &'d str)>,
     /// The envelopes and codes by which its own words are known.
-    pub own: &'static [Own],
+    pub own: &'d [Own],
     /// What its codes mean.
-    pub rules: &'static [Rule],
+    pub rules: &'d [Rule<'d>],
 }
 
 /// What was asked for; empty texts where that is not known (`taskwatch decode`).
@@ -45,7 +46,7 @@ pub struct Asked<'a> {
     pub task: Option<&'a str>,
 }
 
-impl Dialect {
+impl<'d> Dialect<'d> {
     /// Reads the body of an answer that should hold what was asked for.
     ///
     /// # Errors
@@ -139,7 +140,7 @@ impl Dialect {
     }
 
     /// The first line of the table that holds for `error`.
-    fn rule(&self, error: &Envelope) -> Option<&'static Rule> {
+    fn rule(&self, error: &Envelope) -> Option<&'d Rule<'d>> {
         let code = match self.same_prefix.and_then(|(from, to)| Some((error.code.strip_prefix(from)?, to))) {
             Some((rest, to)) => format!("{to}{rest}"),
             None => error.code.clone(),

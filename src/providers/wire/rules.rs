@@ -18,7 +18,7 @@ pub struct Own {
 impl Own {
     /// The first of `forms` that `error` has; none where it is not in the API's words.
     #[must_use]
-    pub fn of(forms: &'static [Own], error: Option<&Envelope>) -> Option<&'static Own> {
+    pub fn of<'o>(forms: &'o [Own], error: Option<&Envelope>) -> Option<&'o Own> {
         let error = error?;
         forms.iter().find(|own| own.form == error.form && (own.code)(&error.code))
     }
@@ -26,49 +26,44 @@ impl Own {
 
 /// What an error's text must say for a [`Rule`] to hold; compared in lower case with the message and the details.
 #[derive(Clone, Copy, Debug)]
-pub enum Says {
+pub enum Says<'r> {
     /// No matter what.
     Anything,
     /// One of these is part of it.
-    AnyOf(&'static [&'static str]),
+    AnyOf(&'r [&'r str]),
     /// It is this and no more.
-    Exactly(&'static str),
+    Exactly(&'r str),
 }
 
 /// One line of a dialect's table. The first that holds decides.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
+pub struct Rule<'r> {
     /// The code of the error; empty for any.
-    pub code: &'static str,
+    pub code: &'r str,
     /// What its text must say.
-    pub says: Says,
+    pub says: Says<'r>,
     /// What it means.
     pub class: FailureClass,
     /// What happened and what to do, with `{task}`, `{scope}` and `{clock}` to be filled in; empty for the class's own words.
-    pub advice: &'static str,
+    pub advice: &'r str,
 }
 
-impl Rule {
+impl<'r> Rule<'r> {
     /// A code that always means the same.
     #[must_use]
-    pub const fn code(code: &'static str, class: FailureClass, advice: &'static str) -> Self {
+    pub const fn code(code: &'r str, class: FailureClass, advice: &'r str) -> Self {
         Self { code, says: Says::Anything, class, advice }
     }
 
     /// A code whose meaning depends on the text.
     #[must_use]
-    pub const fn text(
-        code: &'static str,
-        says: &'static [&'static str],
-        class: FailureClass,
-        advice: &'static str,
-    ) -> Self {
+    pub const fn text(code: &'r str, says: &'r [&'r str], class: FailureClass, advice: &'r str) -> Self {
         Self { code, says: Says::AnyOf(says), class, advice }
     }
 
     /// The first of `rules` that holds for an error with this code, however it is prefixed, and this text.
     #[must_use]
-    pub fn find(rules: &'static [Rule], code: &str, error: &Envelope) -> Option<&'static Rule> {
+    pub fn find(rules: &'r [Self], code: &str, error: &Envelope) -> Option<&'r Self> {
         let details = error.details.iter().flat_map(|detail| [detail.kind.as_str(), detail.value.as_str()]);
         let said = [error.message.as_str()].into_iter().chain(details).collect::<Vec<_>>().join("\n").to_lowercase();
         rules.iter().filter(|rule| rule.code.is_empty() || rule.code == code).find(|rule| match rule.says {
@@ -80,7 +75,7 @@ impl Rule {
 }
 
 /// What an issuer of tokens says when it wants a second factor.
-pub const SECOND_FACTOR: &[Rule] = &[Rule::text(
+pub const SECOND_FACTOR: &[Rule<'static>] = &[Rule::text(
     "",
     &[
         "mfa",
