@@ -15,7 +15,7 @@ use super::{
     Controller, Error, call,
     objects::ConnectionObject,
     permits,
-    resolve::{self, Material},
+    resolve::Material,
     status::{self, Written},
 };
 use crate::{
@@ -50,7 +50,11 @@ impl Controller {
             }
             material => material?,
         };
-        let (availability, fingerprint) = match material.and_then(|material| resolve::connection(&object, &material)) {
+        let resolved = material.and_then(|material| {
+            let compiled = self.shared.index().compiled(id, &object)?;
+            compiled.with(&object, &material)
+        });
+        let (availability, fingerprint) = match resolved {
             Ok((connection, fingerprint)) => {
                 let known = self.shared.index().connections.get(id).and_then(|entry| entry.fingerprint);
                 let opened = if known == Some(fingerprint) { Ok(()) } else { self.engine.connect(id, connection) };

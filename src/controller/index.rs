@@ -16,6 +16,7 @@ use super::{
     objects::{ConnectionObject, Identity, WatchObject, version},
     quarantine::Quarantine,
     quotas::Quotas,
+    resolve::Compiled,
     unread::Unread,
 };
 use crate::{
@@ -82,6 +83,8 @@ pub struct ConnectionEntry {
     pub availability: Option<Availability>,
     /// What the engine said last.
     pub health: Option<ConnectionHealth>,
+    /// What its specification comes to, since it was last asked for.
+    pub compiled: Option<Arc<Compiled>>,
     /// The identity and bounds that the engine was given, to tell whether they changed.
     pub fingerprint: Option<u64>,
     /// Reconciliations that failed in a row.

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use crate::{
         auth::{AccessKeyAuth, CloudRuKeyAuth, KeystoneAuth, OAuth2Auth},
     },
     domain::availability::{Reason, Unavailable},
-    engine::{Connection, coalesce::ModeChoice, planner::Settings, transport::TlsSettings},
+    engine::{Connection, WatchKey, coalesce::ModeChoice, planner::Settings, transport::TlsSettings},
     providers::{
         Provider,
         auth::{Credential, Keystone, PROJECT, Project},
@@ -39,58 +40,116 @@ pub struct Material {
     pub certificates: Option<Bytes>,
 }
 
-/// The connection for the engine, and a number that differs when anything in it does.
-///
-/// # Errors
-/// Why the connection cannot be used, and what to do.
-pub fn connection(object: &ConnectionObject, material: &Material) -> Result<(Connection, u64), Unavailable> {
-    let spec = &object.spec;
-    let chosen = Chosen::of(&spec.provider)
-        .ok_or_else(|| invalid("spec.provider names no provider, or more than one: give exactly one"))?;
-    let auth = spec
-        .auth
-        .member()
-        .ok_or_else(|| invalid("spec.auth names no credential, or more than one: give exactly one"))?;
-    if let Some(refusal) = access::connection_identifier_refusal(object, chosen) {
-        return Err(invalid(&refusal));
+/// What a connection's specification comes to without its Secret. It is made once for each generation of the object, not each time that
+/// the Secret is read.
+#[derive(Debug)]
+pub struct Compiled {
+    uid: WatchKey,
+    generation: i64,
+    provider: Arc<dyn Provider>,
+    endpoint: Url,
+    bounds: Settings,
+    request_timeout: Duration,
+    /// Differs where provider or credential are named otherwise.
+    identity: u64,
+    /// Differs where anything else does.
+    rest: u64,
+}
+
+impl Compiled {
+    /// Compiles what a connection asks for.
+    ///
+    /// # Errors
+    /// Why the connection cannot be used, and what to do.
+    pub fn new(object: &ConnectionObject) -> Result<Self, Unavailable> {
+        let spec = &object.spec;
+        let chosen = Chosen::of(&spec.provider)
+            .ok_or_else(|| invalid("spec.provider names no provider, or more than one: give exactly one"))?;
+        auth(object)?;
+        if let Some(refusal) = access::connection_identifier_refusal(object, chosen) {
+            return Err(invalid(&refusal));
+        }
+        let member = chosen.member();
+        let limit = &spec.rate_limit;
+        let positive = |figure: i32| u32::try_from(figure).unwrap_or(0).max(1);
+        let bounds = Settings {
+            requests_per_second: limit.per_second(),
+            burst: positive(limit.burst),
+            max_in_flight: usize::try_from(limit.max_in_flight).unwrap_or(0).max(1),
+            min_period: spec.poll.min_period().max(Duration::from_secs(1)),
+            max_period: spec.poll.max_period().max(spec.poll.min_period()).max(Duration::from_secs(1)),
+            mode: match spec.poll.mode {
+                PollMode::Auto => ModeChoice::Auto,
+                PollMode::List => ModeChoice::List,
+                PollMode::Get => ModeChoice::Get,
+            },
+            // What provider and credential determine, the engine fills in.
+            lists: false,
+            subtasks: false,
+            exchanges: false,
+        };
+        let request_timeout = spec.request_timeout();
+        Ok(Self {
+            uid: object.identity.uid.clone(),
+            generation: object.generation,
+            provider: chosen.build(&spec.outputs),
+            endpoint: url(member.endpoint(), &format!("spec.provider.{}.endpoint", member.name()))?,
+            // Debug of the specification has no secret in it.
+            identity: hashed(&format!("{:?}{:?}", spec.provider, spec.auth)),
+            rest: hashed(&format!("{bounds:?}{request_timeout:?}{:?}", spec.outputs)),
+            bounds,
+            request_timeout,
+        })
     }
-    let endpoint = url(chosen.member().endpoint(), &format!("spec.provider.{}.endpoint", chosen.member().name()))?;
-    let ca_bundle = match &material.certificates {
-        Some(pem) => Some(pem.clone()),
-        None => spec.tls.as_ref().and_then(|tls| tls.ca_bundle.clone()).map(Bytes::from),
-    };
-    let tls = TlsSettings { ca_bundle, server_name: spec.tls.as_ref().and_then(|tls| tls.server_name.clone()) };
-    let provider = chosen.build(&spec.outputs);
-    let credential = Reader { auth, material }.credential(provider.as_ref())?;
-    let limit = &spec.rate_limit;
-    let positive = |figure: i32| u32::try_from(figure).unwrap_or(0).max(1);
-    let bounds = Settings {
-        requests_per_second: limit.per_second(),
-        burst: positive(limit.burst),
-        max_in_flight: usize::try_from(limit.max_in_flight).unwrap_or(0).max(1),
-        min_period: spec.poll.min_period().max(Duration::from_secs(1)),
-        max_period: spec.poll.max_period().max(spec.poll.min_period()).max(Duration::from_secs(1)),
-        mode: match spec.poll.mode {
-            PollMode::Auto => ModeChoice::Auto,
-            PollMode::List => ModeChoice::List,
-            PollMode::Get => ModeChoice::Get,
-        },
-        // What provider and credential determine, the engine fills in.
-        lists: false,
-        subtasks: false,
-        exchanges: false,
-    };
+
+    /// Whether it is what this object comes to: nothing else changes without a new generation.
+    #[must_use]
+    pub fn is_of(&self, object: &ConnectionObject) -> bool {
+        self.uid == object.identity.uid && self.generation == object.generation
+    }
+
+    /// The connection for the engine, and a number that differs when anything in it does.
+    ///
+    /// # Errors
+    /// Why the connection cannot be used, and what to do.
+    pub fn with(&self, object: &ConnectionObject, material: &Material) -> Result<(Connection, u64), Unavailable> {
+        let tls = object.spec.tls.as_ref();
+        let ca_bundle = match &material.certificates {
+            Some(pem) => Some(pem.clone()),
+            None => tls.and_then(|tls| tls.ca_bundle.clone()).map(Bytes::from),
+        };
+        let tls = TlsSettings { ca_bundle, server_name: tls.and_then(|tls| tls.server_name.clone()) };
+        let credential = Reader { auth: auth(object)?, material }.credential(self.provider.as_ref())?;
+        let mut hasher = DefaultHasher::new();
+        self.identity.hash(&mut hasher);
+        tls.hash(&mut hasher);
+        for (key, ByteString(value)) in &material.secret {
+            (key, value).hash(&mut hasher);
+        }
+        let identity = hasher.finish();
+        self.rest.hash(&mut hasher);
+        let connection = Connection {
+            provider: Arc::clone(&self.provider),
+            endpoint: self.endpoint.clone(),
+            credential,
+            tls,
+            bounds: self.bounds.clone(),
+            request_timeout: self.request_timeout,
+            identity,
+        };
+        Ok((connection, hasher.finish()))
+    }
+}
+
+fn auth(object: &ConnectionObject) -> Result<AuthRef<'_>, Unavailable> {
+    let given = object.spec.auth.member();
+    given.ok_or_else(|| invalid("spec.auth names no credential, or more than one: give exactly one"))
+}
+
+fn hashed(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    // Debug of the specification has no secret in it; the Secret's data is hashed as it is.
-    format!("{:?}{:?}", spec.provider, spec.auth).hash(&mut hasher);
-    tls.hash(&mut hasher);
-    for (key, ByteString(value)) in &material.secret {
-        (key, value).hash(&mut hasher);
-    }
-    let identity = hasher.finish();
-    let request_timeout = spec.request_timeout();
-    format!("{bounds:?}{request_timeout:?}{:?}", spec.outputs).hash(&mut hasher);
-    Ok((Connection { provider, endpoint, credential, tls, bounds, request_timeout, identity }, hasher.finish()))
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Reads a credential from its Secret.
@@ -223,6 +282,10 @@ pub(super) mod tests {
         }))
         .unwrap();
         object.into()
+    }
+
+    fn connection(object: &ConnectionObject, material: &Material) -> Result<(Connection, u64), Unavailable> {
+        Compiled::new(object)?.with(object, material)
     }
 
     fn huawei() -> Value {

@@ -2,9 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{ConnectionEntry, ConnectionNews, ConnectionObject, Index};
+use super::{Compiled, ConnectionEntry, ConnectionNews, ConnectionObject, Index};
 use crate::{
     api::ConnectionStatus,
+    domain::availability::Unavailable,
     engine::{ConnectionId, WatchKey},
 };
 
@@ -43,6 +44,7 @@ impl Index {
                     version,
                     availability: None,
                     health: None,
+                    compiled: None,
                     fingerprint: None,
                     failures: 0,
                 };
@@ -55,6 +57,22 @@ impl Index {
         };
         self.note_moved(displaced);
         news
+    }
+
+    /// What a connection's specification comes to: made anew only when the object has another generation.
+    ///
+    /// # Errors
+    /// Why the connection cannot be used, and what to do.
+    pub fn compiled(&mut self, id: &ConnectionId, object: &ConnectionObject) -> Result<Arc<Compiled>, Unavailable> {
+        let entry = self.connections.get_mut(id);
+        if let Some(kept) = entry.as_ref().and_then(|entry| entry.compiled.as_ref()).filter(|kept| kept.is_of(object)) {
+            return Ok(Arc::clone(kept));
+        }
+        let compiled = Arc::new(Compiled::new(object)?);
+        if let Some(entry) = entry {
+            entry.compiled = Some(Arc::clone(&compiled));
+        }
+        Ok(compiled)
     }
 
     /// Forgets a connection.

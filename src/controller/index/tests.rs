@@ -208,3 +208,29 @@ fn what_was_registered_too_late_has_to_be_forgotten() {
     index.put_watch(watch("u", 6, &json!({})));
     assert!(!index.registered(&key, 7, true), "it is another entry, which has asked for nothing");
 }
+
+#[test]
+fn a_connection_is_compiled_once_for_each_generation() {
+    let object = |uid: &str, generation: i64| -> ConnectionObject {
+        let object: TaskConnection = serde_json::from_value(json!({
+            "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskConnection",
+            "metadata": {"name": "c", "namespace": "n", "uid": uid, "generation": generation},
+            "spec": {"provider": {"huaweiCloud": {"endpoint": "https://evs.example.com", "projectID": "p"}},
+                "auth": {"token": {"secretRef": {"name": "s"}}}},
+        }))
+        .unwrap();
+        object.into()
+    };
+    let mut index = Index::default();
+    let id = object("u", 1).id();
+    let mut compile = |uid: &str, generation: i64, version: u64| {
+        index.put_connection(&id, object(uid, generation), None, version);
+        index.compiled(&id, &object(uid, generation)).unwrap()
+    };
+    let first = compile("u", 1, 1);
+    assert!(Arc::ptr_eq(&first, &compile("u", 1, 2)), "a new status is no new specification");
+    let second = compile("u", 2, 3);
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(Arc::ptr_eq(&second, &compile("u", 2, 4)));
+    assert!(!Arc::ptr_eq(&second, &compile("v", 2, 5)), "another object of the same name");
+}
