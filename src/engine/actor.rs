@@ -267,28 +267,29 @@ impl Actor {
         let slice = listing.take(part, |print| reader.knows(print));
         listing.serves(reader.served());
         if let Some(slice) = slice? {
-            let room = self.room();
-            let mut reader = self.planner.list_reader(job, &scope, room);
-            let page = listing.decode(slice, &mut reader);
-            listing.serves(reader.served());
-            self.planner.slice_came(&scope, page?);
+            let page = self.decode(job, listing, slice)?;
+            self.planner.slice_came(&scope, page);
         }
         Ok(())
     }
 
     /// What a list says beyond what was known already.
     fn finish(&mut self, job: u64, listing: &mut Listing) -> Result<Page, Failure> {
-        let room = self.room();
-        let mut reader = self.planner.list_reader(job, &listing.scope(), room);
-        let page = listing.finish(&mut reader);
-        listing.serves(reader.served());
+        let rest = listing.rest();
+        let page = self.decode(job, listing, rest).map(|page| Page { total: listing.total(), ..page });
         self.shared.metrics.coalesced_tasks(Arc::clone(self.figures.provider()), listing.served());
         page
     }
 
-    /// How many entries may be decoded: no more than there is room for in the controller.
-    fn room(&self) -> usize {
-        self.shared.sink.room(&self.bench.tenant)
+    /// Finds the entries in a slice of a list, lets the planner choose, and reads those that it wants: no more than there is room for in the
+    /// controller.
+    fn decode(&mut self, job: u64, listing: &mut Listing, slice: Vec<u8>) -> Result<Page, Failure> {
+        let scan = listing.scan(slice)?;
+        let room = self.shared.sink.room(&self.bench.tenant);
+        let mut reader = self.planner.list_reader(job, &listing.scope(), room);
+        let wanted = reader.choose(scan.found());
+        listing.serves(reader.served());
+        listing.decode(scan, &wanted)
     }
 
     fn take_result(

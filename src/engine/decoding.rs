@@ -15,7 +15,7 @@ use crate::domain::{
     task::{Task, TaskRef},
 };
 use crate::ops::guard::{Guard, Panicked, Stage};
-use crate::providers::{Answer, Page, Reader, auth::Token};
+use crate::providers::{Answer, Page, Provider, Scan, auth::Token};
 use crate::tenancy::{Tenant, cpu::Meter, pool::Pool};
 
 /// A larger body is decoded aside, in bytes: a smaller one takes less than a millisecond.
@@ -60,9 +60,8 @@ impl Decoder {
     /// The sub-tasks of a task in an answer.
     pub(super) async fn subtasks(&self, task: &Arc<TaskRef>, answer: Answer) -> Result<Page, Failure> {
         let (open, task) = (Arc::clone(&self.open), Arc::clone(task));
-        let read = move |answer: &Answer| {
-            open.connection.provider.decode_list(&task.scope, answer, &mut |id: &str| id == task.id)
-        };
+        let read =
+            move |answer: &Answer| open.connection.provider.decode_list(&task.scope, answer, &|id| id == task.id);
         self.decode(answer, read).await.map(|page| self.clean(page))
     }
 
@@ -72,22 +71,23 @@ impl Decoder {
         self.decode(answer, move |answer| open.connection.credential.decode_token(answer, now)).await
     }
 
-    /// The entries in a slice of a list, or in all of it. An entry that lays a defect open is left out, as if the list did not have it.
-    pub(super) fn slice(&self, scope: &str, mut answer: Answer, reader: &mut dyn Reader) -> Result<Page, Failure> {
-        let mut replay = Replay { reader, given: Vec::new(), at: 0 };
-        for _ in 0..SET_ASIDE {
-            replay.at = 0;
-            let read = || {
-                redact(&self.before, &mut answer);
-                self.open.connection.provider.decode_list(scope, &answer, &mut replay)
-            };
-            match self.bench.guard.run(Stage::Decode, &self.bench.tenant, read) {
-                Ok(page) => return page.map(|page| self.clean(page)),
-                Err(panicked) if !replay.set_aside() => return Err(defect(&panicked, answer.status)),
-                Err(_) => {}
-            }
-        }
-        Err(Failure { code: DEFECT.to_owned(), ..Failure::new(FailureClass::InvalidAnswer, TOO_MANY) })
+    /// Finds the entries of a list, or of a slice of one.
+    pub(super) fn scan(&self, scope: &str, mut answer: Answer) -> Result<Scan, Failure> {
+        let (status, provider) = (answer.status, &self.open.connection.provider);
+        let find = || {
+            redact(&self.before, &mut answer);
+            provider.scan_list(scope, &answer, &|_, _| true)
+        };
+        let found = self.bench.guard.run(Stage::Decode, &self.bench.tenant, find);
+        found.unwrap_or_else(|panicked| Err(defect(&panicked, status)))
+    }
+
+    /// Reads those of the entries that are wanted: `wanted` has a word on each. One that lays a defect open is left out, as if the list did
+    /// not have it.
+    pub(super) fn entries(&self, scan: Scan, wanted: &[bool]) -> Result<Page, Failure> {
+        let Workbench { guard, tenant, .. } = &self.bench;
+        let tasks = entries(self.open.connection.provider.as_ref(), &scan, wanted, guard, tenant)?;
+        Ok(self.clean(scan.into_page(tasks)))
     }
 
     /// The last net, over what comes from elsewhere.
@@ -139,35 +139,29 @@ impl Decoder {
     }
 }
 
-/// Remembers what a reader was asked and said, so that it can be asked the same again.
-struct Replay<'r> {
-    reader: &'r mut dyn Reader,
-    given: Vec<bool>,
-    at: usize,
-}
-
-impl Replay<'_> {
-    /// Leaves out the entry that was asked about last. Returns whether there is one that was not.
-    fn set_aside(&mut self) -> bool {
-        let last = self.at.checked_sub(1).and_then(|last| self.given.get_mut(last));
-        last.is_some_and(std::mem::take)
-    }
-}
-
-impl Reader for Replay<'_> {
-    fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
-        let at = self.at;
-        self.at += 1;
-        if let Some(given) = self.given.get(at) {
-            return *given;
+/// The wanted entries, but for those that lay a defect open.
+fn entries(
+    provider: &dyn Provider,
+    scan: &Scan,
+    wanted: &[bool],
+    guard: &Guard,
+    tenant: &Tenant,
+) -> Result<Vec<Arc<Task>>, Failure> {
+    let mut left = scan.found().iter().zip(wanted).filter_map(|(entry, wanted)| wanted.then_some(entry));
+    let mut tasks = Vec::new();
+    for _ in 0..SET_ASIDE {
+        // What follows an entry that was set aside is read on.
+        let read = || {
+            for entry in left.by_ref() {
+                planted::strike(&entry.id);
+                tasks.extend(provider.decode_entry(scan, entry).map(Arc::new));
+            }
+        };
+        if guard.run(Stage::Decode, tenant, read).is_ok() {
+            return Ok(tasks);
         }
-        let wanted = self.reader.wants(id, parent, print);
-        self.given.push(wanted);
-        if wanted {
-            planted::strike(id);
-        }
-        wanted
     }
+    Err(Failure { code: DEFECT.to_owned(), ..Failure::new(FailureClass::InvalidAnswer, TOO_MANY) })
 }
 
 /// Takes secrets out of the body and the header fields of an answer.
@@ -209,34 +203,63 @@ fn busy(waited: Duration) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
+    use crate::{
+        ops::metrics::Metrics,
+        providers::{Request, registry, wire::list::Found},
+    };
 
-    #[derive(Default)]
-    struct AllButB {
-        asked: Vec<String>,
-    }
+    /// Reads as Astra Control does, but for the entries of which it panics.
+    #[derive(Debug)]
+    struct Defective(Arc<dyn Provider>);
 
-    impl Reader for AllButB {
-        fn wants(&mut self, id: &str, _: Option<&str>, _: u64) -> bool {
-            self.asked.push(id.to_owned());
-            id != "b"
+    impl Provider for Defective {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+        fn default_scope(&self) -> &str {
+            self.0.default_scope()
+        }
+        fn task_request(&self, task: &TaskRef) -> Request {
+            self.0.task_request(task)
+        }
+        fn decode_task(&self, task: &TaskRef, answer: &Answer) -> Result<Task, Failure> {
+            self.0.decode_task(task, answer)
+        }
+        fn scan_list(
+            &self,
+            scope: &str,
+            answer: &Answer,
+            wants: &dyn Fn(&str, Option<&str>) -> bool,
+        ) -> Result<Scan, Failure> {
+            self.0.scan_list(scope, answer, wants)
+        }
+        fn decode_entry(&self, scan: &Scan, entry: &Found) -> Option<Task> {
+            assert!(!entry.id.starts_with("bad"), "a defect");
+            self.0.decode_entry(scan, entry)
         }
     }
 
+    fn read(ids: &[&str], wants: impl Fn(&str) -> bool) -> Result<Vec<String>, Failure> {
+        let provider = Defective(registry::find("astraControl").unwrap().plain());
+        let items: Vec<_> = ids.iter().map(|id| format!(r#"{{"id":"{id}","state":"running"}}"#)).collect();
+        let body = format!(r#"{{"items":[{}]}}"#, items.join(","));
+        let answer = Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: body.into(), fault: None };
+        let scan = provider.scan_list("", &answer, &|_, _| true).unwrap();
+        let wanted: Vec<_> = scan.found().iter().map(|entry| wants(&entry.id)).collect();
+        let tasks = entries(&provider, &scan, &wanted, &Guard::new(Metrics::new()), &Tenant::shared());
+        tasks.map(|tasks| tasks.iter().map(|task| task.id.clone()).collect())
+    }
+
     #[test]
-    fn who_is_asked_again_says_the_same_but_of_what_was_set_aside() {
-        let mut reader = AllButB::default();
-        let mut replay = Replay { reader: &mut reader, given: Vec::new(), at: 0 };
-        let ask = |replay: &mut Replay<'_>, ids: &[&str]| {
-            replay.at = 0;
-            ids.iter().map(|id| replay.wants(id, None, 0)).collect::<Vec<_>>()
-        };
-        assert!(!replay.set_aside(), "nothing was asked");
-        assert_eq!(ask(&mut replay, &["a", "b", "c"]), [true, false, true]);
-        assert!(replay.set_aside());
-        assert_eq!(ask(&mut replay, &["a", "b", "c", "d"]), [true, false, false, true]);
-        ask(&mut replay, &["a", "b", "c"]);
-        assert!(!replay.set_aside(), "it is not wanted already, so it is not what panics");
-        assert_eq!(reader.asked, ["a", "b", "c", "d"]);
+    fn an_entry_that_lays_a_defect_open_is_left_out_and_the_others_are_read() {
+        assert_eq!(read(&["a", "bad", "b", "bad2", "c"], |id| id != "b").unwrap(), ["a", "c"]);
+        assert_eq!(read(&["bad", "a"], |id| id == "a").unwrap(), ["a"], "what is not wanted is not read");
+        let most = SET_ASIDE - 1;
+        assert_eq!(read(&[vec!["bad"; most], vec!["a"]].concat(), |_| true).unwrap(), ["a"]);
+        let failure = read(&[vec!["bad"; most + 1], vec!["a"]].concat(), |_| true).unwrap_err();
+        assert_eq!(failure.code, DEFECT);
     }
 }

@@ -11,7 +11,7 @@ use super::{
     transport::{Body, Channel, Outgoing},
 };
 use crate::domain::failure::{ELEMENT_TOO_LARGE, Failure, FailureClass};
-use crate::providers::{Answer, Page, Reader};
+use crate::providers::{Answer, Page, Scan};
 use crate::tenancy::pool::Lease;
 
 /// A list that is being read.
@@ -27,6 +27,8 @@ pub(super) struct Listing {
     decoder: Decoder,
     /// Entries of the slices that were decoded already.
     sliced: usize,
+    /// Entries that the sieve left out, once it is at its end.
+    left_out: usize,
     bytes: usize,
     /// Entries that somebody watches, so far.
     served: u32,
@@ -52,6 +54,7 @@ impl Listing {
             deadline,
             decoder,
             sliced: 0,
+            left_out: 0,
             bytes: 0,
             served: 0,
         }))
@@ -100,29 +103,35 @@ impl Listing {
         self.head.fault.is_some()
     }
 
-    /// Decodes a slice of it.
+    /// What is left of it at its end.
+    pub(super) fn rest(&mut self) -> Vec<u8> {
+        let sieve = std::mem::take(&mut self.sieve);
+        self.left_out = sieve.left_out();
+        // Of a body that cannot be read on nothing is read.
+        if self.is_given_up() { Vec::new() } else { sieve.finish() }
+    }
+
+    /// Finds the entries in a slice of it.
     ///
     /// # Errors
     /// The class of the failure, where it is not a list.
-    pub(super) fn decode(&mut self, slice: Vec<u8>, reader: &mut dyn Reader) -> Result<Page, Failure> {
-        let answer = Answer { body: slice.into(), ..self.head.clone() };
-        let page = self.decoder.slice(&self.scope, answer, reader)?;
+    pub(super) fn scan(&self, slice: Vec<u8>) -> Result<Scan, Failure> {
+        self.decoder.scan(&self.scope, Answer { body: slice.into(), ..self.head.clone() })
+    }
+
+    /// Reads the wanted entries of a slice of it.
+    ///
+    /// # Errors
+    /// Too many of them cannot be read.
+    pub(super) fn decode(&mut self, scan: Scan, wanted: &[bool]) -> Result<Page, Failure> {
+        let page = self.decoder.entries(scan, wanted)?;
         self.sliced += page.total;
         Ok(page)
     }
 
-    /// Decodes what is left of it.
-    ///
-    /// # Errors
-    /// As [`Self::decode`].
-    pub(super) fn finish(&mut self, reader: &mut dyn Reader) -> Result<Page, Failure> {
-        let rest = std::mem::take(&mut self.sieve);
-        let left_out = rest.left_out();
-        // Of a body that cannot be read on nothing is read.
-        let rest = if self.is_given_up() { Vec::new() } else { rest.finish() };
-        let mut page = self.decode(rest, reader)?;
-        page.total = left_out + self.sliced;
-        Ok(page)
+    /// How many entries it had so far, wanted or not.
+    pub(super) fn total(&self) -> usize {
+        self.left_out + self.sliced
     }
 
     /// Whose tasks it lists.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
 use super::{
-    Answer, Cursor, PAGE_TASKS, Page, Provider, Reader, Request,
+    Answer, Cursor, Provider, Request, Scan,
     identifiers::{IdentifierRule, Identifiers},
     registration::Registration,
     wire::{
         any,
         envelope::{self, Form},
         failure::{Asked, Dialect},
-        list::{self, Entry},
+        list::{self, Entry, Found, Shape},
         node::Node,
         path::path,
         rules::{Own, Rule},
@@ -44,8 +44,8 @@ pub const REGISTRATION: Registration = Registration {
     },
 };
 
-/// The key of a list's entries.
-const LIST: &str = "items";
+/// How a list looks.
+const SHAPE: Shape<'static> = Shape { key: "items", fields: FIELDS, identity: &["id", "parentTaskID", "resourceURI"] };
 
 /// What is read of a task, and asked for by `include=` in a list: the items may then be arrays in this order (upstreams.md §3.3).
 const FIELDS: &[&str] = &[
@@ -158,7 +158,7 @@ impl Provider for AstraControl {
     }
 
     fn list_key(&self) -> Option<&str> {
-        Some(LIST)
+        Some(SHAPE.key)
     }
 
     fn task_request(&self, task: &TaskRef) -> Request {
@@ -203,31 +203,37 @@ impl Provider for AstraControl {
         Some(request)
     }
 
-    fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure> {
+    fn scan_list(
+        &self,
+        scope: &str,
+        answer: &Answer,
+        wants: &dyn Fn(&str, Option<&str>) -> bool,
+    ) -> Result<Scan, Failure> {
         let asked = Asked { scope, task: None };
         let text = text(answer);
         if let Some(failure) = DIALECT.refused(asked, answer, &text) {
             return Err(failure);
         }
-        let mut tasks = Vec::new();
-        let listing = list::read(&text, &[LIST], FIELDS, &mut |entry| {
-            let (Some(id), parent) = (entry.get("id").text(), entry.get("parentTaskID").text()) else { return };
+        let listing = list::scan(&text, SHAPE, &mut |entry| {
+            let (id, parent) = (entry.get("id").text()?, entry.get("parentTaskID").text());
             let parent = parent.as_deref().filter(|id| *id != NIL);
-            let fits = tasks.len() < PAGE_TASKS && other_account(entry, scope).is_none();
-            if fits && reader.wants(&id, parent, entry.print()) {
-                tasks.extend(read(entry, &self.outputs).map(Arc::new));
-            }
+            let is_wanted = other_account(entry, scope).is_none() && wants(&id, parent);
+            is_wanted.then(|| (Box::from(id.as_ref()), parent.map(Box::from)))
         });
         let listing = listing.map_err(|error| DIALECT.unreadable(asked, answer, &text, &error))?;
-        let Some(total) = listing.total else {
+        if listing.total.is_none() {
             return Err(match envelope::read(&listing.rest) {
                 Some(error) => DIALECT.failure(asked, answer, Some(error)),
                 None => DIALECT.invalid(asked, answer, "answered with JSON that is not a list: it has no items"),
             });
-        };
+        }
         let token = listing.rest.get("metadata").get("continue").text().filter(|token| token.len() <= MAX_TOKEN);
         let next = token.map(|token| Cursor(token.into_owned()));
-        Ok(Page { tasks, total, next })
+        Ok(Scan::new(answer, &text, listing, next))
+    }
+
+    fn decode_entry(&self, scan: &Scan, entry: &Found) -> Option<Task> {
+        list::read(scan.entry(entry), FIELDS, SHAPE, |entry| read(entry, &self.outputs))
     }
 }
 

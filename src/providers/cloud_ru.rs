@@ -5,14 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 use http::{HeaderValue, header::ACCEPT};
 
 use super::{
-    Answer, Cursor, LIST_BODY_LIMIT, PAGE_TASKS, Page, Provider, Reader, Request,
+    Answer, Cursor, LIST_BODY_LIMIT, Provider, Request, Scan,
     identifiers::{IdentifierRule, Identifiers},
     registration::Registration,
     wire::{
         any::{self, Any},
         envelope::{self, Form},
         failure::{Asked, Dialect},
-        list::{self, Entry},
+        list::{self, Entry, Found, Shape},
         node::Node,
         path::path,
         rules::{Own, Rule, Says},
@@ -46,8 +46,9 @@ pub const REGISTRATION: Registration = Registration {
     },
 };
 
-/// The key of a list's entries.
-const LIST: &str = "tasks";
+/// How a list looks.
+const SHAPE: Shape<'static> =
+    Shape { key: "tasks", fields: FIELDS, identity: &["id", "serviceInstanceId", "service_instance_id"] };
 
 /// What is read of a task. Gateways differ between camelCase and `snake_case` for the same message (upstreams.md §1.3).
 const FIELDS: &[&str] = &[
@@ -330,7 +331,7 @@ impl Provider for CloudRu {
     }
 
     fn list_key(&self) -> Option<&str> {
-        Some(LIST)
+        Some(SHAPE.key)
     }
 
     fn task_request(&self, task: &TaskRef) -> Request {
@@ -372,30 +373,35 @@ impl Provider for CloudRu {
         Some(Request { body_limit: LIST_BODY_LIMIT, ..get(path("/openshift/v1/{}/tasks", &[scope])) })
     }
 
-    fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure> {
+    fn scan_list(
+        &self,
+        scope: &str,
+        answer: &Answer,
+        wants: &dyn Fn(&str, Option<&str>) -> bool,
+    ) -> Result<Scan, Failure> {
         let asked = Asked { scope, task: None };
         let text = text(answer);
         if let Some(failure) = DIALECT.refused(asked, answer, &text) {
             return Err(failure);
         }
-        let mut tasks = Vec::new();
-        let listing = list::read(&text, &[LIST], FIELDS, &mut |entry| {
-            let Some(id) = entry.get("id").text() else { return };
-            let fits = tasks.len() < PAGE_TASKS && other_instance(entry, scope).is_none();
-            if fits && reader.wants(&id, None, entry.print()) {
-                tasks.push(Arc::new(self.read(entry)));
-            }
+        let listing = list::scan(&text, SHAPE, &mut |entry| {
+            let id = entry.get("id").text()?;
+            let is_wanted = other_instance(entry, scope).is_none() && wants(&id, None);
+            is_wanted.then(|| (id.into(), None))
         });
         let listing = listing.map_err(|error| DIALECT.unreadable(asked, answer, &text, &error))?;
         match (listing.total, envelope::read(&listing.rest)) {
-            (Some(total), _) => Ok(Page { tasks, total, next: None }),
             (None, Some(error)) => Err(DIALECT.failure(asked, answer, Some(error))),
             // proto3 JSON may leave an empty list out.
-            (None, None) if listing.rest.is_zero() => Ok(Page { tasks, total: 0, next: None }),
-            (None, None) => {
+            (None, None) if !listing.rest.is_zero() => {
                 Err(DIALECT.invalid(asked, answer, "answered with JSON that is not a list: it has no tasks"))
             }
+            _ => Ok(Scan::new(answer, &text, listing, None)),
         }
+    }
+
+    fn decode_entry(&self, scan: &Scan, entry: &Found) -> Option<Task> {
+        list::read(scan.entry(entry), FIELDS, SHAPE, |entry| Some(self.read(entry)))
     }
 }
 

@@ -7,7 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Answer, Provider,
-    wire::{list, text::text},
+    wire::{
+        list::{self, Shape},
+        text::text,
+    },
 };
 use crate::domain::{
     failure::Failure,
@@ -36,13 +39,15 @@ pub fn explain(provider: &dyn Provider, answer: &Answer, now: Timestamp) -> Valu
 
 fn is_list(answer: &Answer, key: &str) -> bool {
     // An empty list may be null.
-    answer.status.is_success()
-        && list::read(&text(answer), &[key], &[], &mut |_| {}).is_ok_and(|listing| listing.total.is_some())
+    answer.status.is_success() && {
+        let shape = Shape { key, fields: &[], identity: &[] };
+        list::scan(&text(answer), shape, &mut |_| None).is_ok_and(|listing| listing.total.is_some())
+    }
 }
 
 /// The tasks flat, as they are sent; parents also show those of their children that are in the list.
 fn list(provider: &dyn Provider, answer: &Answer) -> Result<Value, Failure> {
-    let page = provider.decode_list("", answer, &mut |_: &str| true)?;
+    let page = provider.decode_list("", answer, &|_| true)?;
     let mut children: BTreeMap<&str, Vec<Task>> = BTreeMap::new();
     for task in &page.tasks {
         if let Some(parent) = &task.parent_id {

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Answer, Page, Provider, Reader, Request,
+    Answer, Provider, Request, Scan,
     auth::TokenStyle,
     identifiers::{IdentifierRule, Identifiers},
     registration::Registration,
@@ -275,7 +275,7 @@ impl Provider for HuaweiCloud {
         Ok(found)
     }
 
-    fn decode_list(&self, scope: &str, answer: &Answer, _: &mut dyn Reader) -> Result<Page, Failure> {
+    fn scan_list(&self, scope: &str, answer: &Answer, _: &dyn Fn(&str, Option<&str>) -> bool) -> Result<Scan, Failure> {
         Err(DIALECT.invalid(Asked { scope, task: None }, answer, "does not list jobs"))
     }
 }

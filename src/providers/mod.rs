@@ -19,7 +19,10 @@ use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::utf8_percent_encode;
 use url::Url;
 
-use self::auth::TokenStyle;
+use self::{
+    auth::TokenStyle,
+    wire::list::{Found, Listing},
+};
 use crate::domain::{
     failure::Failure,
     task::{Task, TaskRef},
@@ -108,17 +111,43 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// For whom a list is read: says which of its entries are worth decoding.
-pub trait Reader {
-    /// Whether the entry of this task, which is part of `parent`, is to be decoded; `print` stands for its bytes (see
-    /// [`wire::list::print`]).
-    fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool;
+/// The entries of a list that were found in an answer, and not read yet. It owns what it holds, so that they can be read elsewhere and
+/// later than they were found.
+#[derive(Debug)]
+pub struct Scan {
+    text: Bytes,
+    found: Vec<Found>,
+    total: usize,
+    next: Option<Cursor>,
 }
 
-/// Wants the tasks whose own identifier, or whose parent's, is one that the function knows.
-impl<F: Fn(&str) -> bool> Reader for F {
-    fn wants(&mut self, id: &str, parent: Option<&str>, _: u64) -> bool {
-        self(id) || parent.is_some_and(self)
+impl Scan {
+    /// What was found in the `text` of an answer.
+    #[must_use]
+    pub fn new(answer: &Answer, text: &str, listing: Listing<'_>, next: Option<Cursor>) -> Self {
+        let text = match listing.mended {
+            Some(mended) => mended.into(),
+            None if std::ptr::eq(text.as_bytes(), answer.body.as_ref()) => answer.body.clone(),
+            None => Bytes::copy_from_slice(text.as_bytes()),
+        };
+        Self { text, found: listing.found, total: listing.total.unwrap_or_default(), next }
+    }
+
+    /// The entries, in their order.
+    #[must_use]
+    pub fn found(&self) -> &[Found] {
+        &self.found
+    }
+
+    /// An entry as it was sent.
+    fn entry(&self, found: &Found) -> &str {
+        self.text.get(found.at.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    /// The page, of which these `tasks` were wanted.
+    #[must_use]
+    pub fn into_page(self, tasks: Vec<Arc<Task>>) -> Page {
+        Page { tasks, total: self.total, next: self.next }
     }
 }
 
@@ -164,10 +193,31 @@ pub trait Provider: fmt::Debug + Send + Sync {
         None
     }
 
-    /// What the answer to [`Self::list_request`] or [`Self::subtasks_request`] says. An entry that `reader` does not want, that cannot
-    /// be read, or that is of another scope, is only counted.
+    /// Finds the entries in the answer to [`Self::list_request`] or [`Self::subtasks_request`], and reads no more of them than tells which
+    /// task each stands for. An entry that cannot be read, that is of another scope, or whose identifier and parent's `wants` does not
+    /// take, is only counted.
     ///
     /// # Errors
     /// The class of the failure, where the answer is not a list.
-    fn decode_list(&self, scope: &str, answer: &Answer, reader: &mut dyn Reader) -> Result<Page, Failure>;
+    fn scan_list(
+        &self,
+        scope: &str,
+        answer: &Answer,
+        wants: &dyn Fn(&str, Option<&str>) -> bool,
+    ) -> Result<Scan, Failure>;
+
+    /// The task that an entry of a list stands for; none where it cannot be read.
+    fn decode_entry(&self, _scan: &Scan, _entry: &Found) -> Option<Task> {
+        None
+    }
+
+    /// Both in one: the tasks whose own identifier, or whose parent's, is one that `wants` takes.
+    ///
+    /// # Errors
+    /// As [`Self::scan_list`].
+    fn decode_list(&self, scope: &str, answer: &Answer, wants: &dyn Fn(&str) -> bool) -> Result<Page, Failure> {
+        let scan = self.scan_list(scope, answer, &|id, parent| wants(id) || parent.is_some_and(wants))?;
+        let tasks = scan.found().iter().filter_map(|found| self.decode_entry(&scan, found)).map(Arc::new).collect();
+        Ok(scan.into_page(tasks))
+    }
 }

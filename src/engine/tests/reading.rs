@@ -14,7 +14,7 @@ use crate::engine::{
     coalesce::ModeChoice,
     planner::{JobKind, JobResult, Planner, Settings},
 };
-use crate::providers::{Page, Reader};
+use crate::providers::Page;
 use crate::tenancy::Tenant;
 
 /// A planner and an upstream whose list is what stands in `shown`: each entry with its parent and its print.

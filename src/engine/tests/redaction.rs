@@ -168,7 +168,7 @@ fn shown(answer: &Answer, before: &Redactor, after: &Redactor, credential: &Cred
         }
         let mut list = Answer { body: Bytes::from(sieve.finish()), ..answer.clone() };
         redact(before, &mut list);
-        match provider.decode_list("", &list, &mut |_: &str| true) {
+        match provider.decode_list("", &list, &|_: &str| true) {
             Ok(page) => {
                 for mut task in page.tasks {
                     after.redact_task(Arc::make_mut(&mut task));

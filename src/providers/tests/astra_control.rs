@@ -115,12 +115,12 @@ fn of_a_list_only_the_wanted_are_read() {
     let provider = provider("astraControl");
     let body = r#"{"items":[{"id":"t1","state":"running"},{"id":"c1","parentTaskID":"t1","state":"failed"},{"id":"t3","state":"running"},
         {"id":"t1","state":"completed","resourceURI":"/accounts/other/x"},{"id":"t1"},null,{}]}"#;
-    let page = provider.decode_list("a1", &answer(200, body), &mut |id: &str| id == "t1").unwrap();
+    let page = provider.decode_list("a1", &answer(200, body), &|id: &str| id == "t1").unwrap();
     assert_eq!(page.tasks.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["t1", "c1"]);
     assert_eq!((page.total, page.next), (7, None));
 
     let failure = provider
-        .decode_list("a1", &answer(404, r#"{"type":"https://x/problems/1","title":"x"}"#), &mut |_: &str| true)
+        .decode_list("a1", &answer(404, r#"{"type":"https://x/problems/1","title":"x"}"#), &|_: &str| true)
         .unwrap_err();
     assert_eq!(failure.class, FailureClass::ScopeNotFound, "a list has no task to miss");
 }

@@ -41,7 +41,7 @@ pub fn decode(provider: &dyn Provider, status: u16, retry_after: &[u8], body: &[
             Err(refusal) => failure(&refusal),
         }
     }
-    match provider.decode_list("", &answer, &mut |_: &str| true) {
+    match provider.decode_list("", &answer, &|_: &str| true) {
         Ok(page) => {
             assert!(answer.status.is_success(), "{status} is no list");
             assert!(page.tasks.len() <= page.total.min(PAGE_TASKS));

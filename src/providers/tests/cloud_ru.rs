@@ -162,11 +162,11 @@ fn other_tasks_and_instances_are_no_answer() {
     }
     let list = r#"{"tasks":[{"id":"t1","serviceInstanceId":"si2"},{"id":"t1","serviceInstanceId":"SI1"},{"id":"t2"}]}"#;
     let page = CloudRu::new("si1", &Vocabulary::default())
-        .decode_list("si1", &answer(200, list), &mut |id: &str| id == "t1")
+        .decode_list("si1", &answer(200, list), &|id: &str| id == "t1")
         .unwrap();
     assert_eq!((page.tasks.len(), page.total), (1, 3));
-    assert_eq!(cloud.decode_list("si1", &answer(200, "{}"), &mut |_: &str| true).unwrap().total, 0);
+    assert_eq!(cloud.decode_list("si1", &answer(200, "{}"), &|_: &str| true).unwrap().total, 0);
     for body in [r#"{"code":16,"message":"x"}"#, r#"{"something":1}"#, "[]", r#"{"tasks":7}"#] {
-        assert!(cloud.decode_list("si1", &answer(200, body), &mut |_: &str| true).is_err(), "{body}");
+        assert!(cloud.decode_list("si1", &answer(200, body), &|_: &str| true).is_err(), "{body}");
     }
 }

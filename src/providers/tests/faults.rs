@@ -27,7 +27,7 @@ fn of_providers(answer: &Answer) -> Vec<Failure> {
     let asked = TaskRef { scope: "s".to_owned(), id: "t1".to_owned() };
     let single = names().map(|name| provider(name).decode_task(&asked, answer).map(drop));
     let lists = names().filter(|name| provider(name).list_request("", None).is_some());
-    let lists = lists.map(|name| provider(name).decode_list("s", answer, &mut |_: &str| true).map(drop));
+    let lists = lists.map(|name| provider(name).decode_list("s", answer, &|_: &str| true).map(drop));
     single.chain(lists).map(Result::unwrap_err).collect()
 }
 

@@ -8,7 +8,7 @@ use super::{
     scope::Scope,
 };
 use crate::domain::task::TaskRef;
-use crate::providers::Reader;
+use crate::providers::wire::list::Found;
 
 /// Reads the list of a scope for a planner: what is as it was need not be decoded.
 pub struct ListReader<'p> {
@@ -55,10 +55,15 @@ impl ListReader<'_> {
         let id = self.planner.tasks.id(&self.sought)?;
         self.planner.tasks.get_mut(id)
     }
-}
 
-impl Reader for ListReader<'_> {
-    fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
+    /// Which of the entries that were found in a list are to be decoded, one after another.
+    #[must_use]
+    pub fn choose(&mut self, found: &[Found]) -> Vec<bool> {
+        found.iter().map(|entry| self.wants(&entry.id, entry.parent.as_deref(), entry.print)).collect()
+    }
+
+    /// Whether the entry of this task, which is part of `parent`, is to be decoded; `print` stands for its bytes.
+    pub fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
         let (poll, has_room) = (self.poll, self.room > 0);
         let is_part = parent.and_then(|parent| self.find(parent)).is_some_and(|parent| {
             parent.parts = true;
