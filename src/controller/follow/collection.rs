@@ -26,7 +26,10 @@ const REFUSAL_CAP: usize = 64 << 10;
 /// An event beyond so many bytes counts as large.
 const LARGE: usize = 256 << 10;
 /// Only the metadata of the objects of a list.
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+const METADATA_OF_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+/// Only the metadata of the object of each event: asked for a list there, the API server ends the watch at its first event.
+const METADATA_OF_OBJECT: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const WHOLE: &str = "application/json";
 
 /// Why nothing was read.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +107,8 @@ impl Collection {
             ("allowWatchBookmarks", "true"),
         ];
         let end = Instant::now() + Duration::from_secs(WATCH_SECONDS) + LATE;
-        let response = timeout(BEGIN_LIMIT, self.send(&self.path, &query, self.is_metadata_only));
+        let accept = if self.is_metadata_only { METADATA_OF_OBJECT } else { WHOLE };
+        let response = timeout(BEGIN_LIMIT, self.send(&self.path, &query, accept));
         let response = response.await.map_err(|_| Fault::TimedOut(BEGIN_LIMIT))??;
         let (body, one_large) = (response.into_body(), Arc::clone(&self.one_large));
         Ok(Lines { body, one_large, buffer: Vec::new(), start: 0, scanned: 0, end, large: None })
@@ -117,16 +121,16 @@ impl Collection {
         cap: usize,
         metadata_only: bool,
     ) -> Result<Vec<u8>, Fault> {
+        let accept = if metadata_only { METADATA_OF_LIST } else { WHOLE };
         let answer = async {
-            let response = self.send(path, query, metadata_only).await?;
+            let response = self.send(path, query, accept).await?;
             collect(response.into_body(), cap).await
         };
         timeout(ANSWER_LIMIT, answer).await.map_err(|_| Fault::TimedOut(ANSWER_LIMIT))?
     }
 
-    async fn send(&self, path: &str, query: &[(&str, &str)], metadata_only: bool) -> Result<Response<Body>, Fault> {
+    async fn send(&self, path: &str, query: &[(&str, &str)], accept: &str) -> Result<Response<Body>, Fault> {
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
-        let accept = if metadata_only { METADATA_ONLY } else { "application/json" };
         let request = Request::get(format!("{path}?{query}")).header(header::ACCEPT, accept);
         // Versions from 1.37 on compress each event of a watch by itself, which costs more than it spares here.
         let request = request.header(header::ACCEPT_ENCODING, "identity").body(Body::empty())?;

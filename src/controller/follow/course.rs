@@ -12,7 +12,7 @@ use super::{
 
 /// The shortest and the longest wait after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(30));
-/// A watch that ends sooner has failed, in whatever manner it ends.
+/// A watch that ends sooner without having told anything has failed, in whatever manner it ends.
 const STEADY: Duration = Duration::from_secs(5);
 
 /// The next request.
@@ -48,14 +48,18 @@ enum Phase {
         is_torn: bool,
     },
     Look {
-        /// The watch ended as agreed.
+        /// The API server itself ended the watch, and nothing has failed since. So it runs on, and its history with it: etcd is restored
+        /// while no API server runs. One that is busy ends watches early; to list everything then would make it busier.
         was_clean: bool,
     },
-    Watch,
+    Watch {
+        has_told: bool,
+    },
 }
 
 impl Phase {
     const BEGIN: Self = Self::List { token: None, is_oversized: false, is_torn: false };
+    const WATCH: Self = Self::Watch { has_told: false };
 }
 
 /// What became of a page.
@@ -94,7 +98,7 @@ impl Course {
                 Ask::Page { limit: self.pages.limit(), cap: self.pages.cap(), token: token.as_deref() }
             }
             Phase::Look { .. } => Ask::Look(self.history.newest()),
-            Phase::Watch => Ask::Watch(self.history.seen()),
+            Phase::Watch { .. } => Ask::Watch(self.history.seen()),
         }
     }
 
@@ -121,7 +125,7 @@ impl Course {
             }
             None => {
                 self.expiries = 0;
-                Phase::Watch
+                Phase::WATCH
             }
         };
         Paged { is_other_history, is_complete }
@@ -143,14 +147,21 @@ impl Course {
 
     /// An object has changed or was deleted. Returns whether its version says that the history is another one.
     pub(super) fn changed(&mut self, meta: &ObjectMeta, is_deleted: bool) -> bool {
-        self.failures = 0;
+        self.told();
         self.history.changed(meta, is_deleted) && self.other_history()
     }
 
     /// The watch says that the collection is at this version. Returns whether the history is another one.
     pub(super) fn bookmark(&mut self, version: u64) -> bool {
-        self.failures = 0;
+        self.told();
         self.history.reached(version) && self.other_history()
+    }
+
+    fn told(&mut self) {
+        self.failures = 0;
+        if let Phase::Watch { has_told } = &mut self.phase {
+            *has_told = true;
+        }
     }
 
     /// The look shows the present version of the collection, and what there is under the name of the object that changed last.
@@ -160,7 +171,7 @@ impl Course {
         match self.history.compare(version, found) {
             Comparison::Replaced => return self.other_history(),
             Comparison::Uncertain if !was_clean => self.phase = Phase::BEGIN,
-            Comparison::Uncertain | Comparison::Continued => self.phase = Phase::Watch,
+            Comparison::Uncertain | Comparison::Continued => self.phase = Phase::WATCH,
         }
         false
     }
@@ -174,8 +185,8 @@ impl Course {
 
     /// The watch ended, as agreed or broken off, after so long.
     pub(super) fn watch_ended(&mut self, was_clean: bool, lasted: Duration) {
-        let was_clean = was_clean && lasted >= STEADY;
-        self.failures = if was_clean { 0 } else { self.failures + 1 };
+        let has_told = matches!(self.phase, Phase::Watch { has_told: true });
+        self.failures = if was_clean && (has_told || lasted >= STEADY) { 0 } else { self.failures + 1 };
         self.phase = Phase::Look { was_clean };
     }
 
@@ -195,6 +206,9 @@ impl Course {
     /// It failed; the same is to be asked again.
     pub(super) fn failed(&mut self) {
         self.failures += 1;
+        if let Phase::Look { was_clean } = &mut self.phase {
+            *was_clean = false;
+        }
     }
 
     /// How long to wait before the next request; none without a failure. `random` from 0 to 1 spreads the waits.
@@ -317,11 +331,19 @@ mod tests {
 
     #[test]
     fn what_remains_uncertain_is_listed_again_only_after_a_break() {
-        for (was_clean, lists) in [(true, false), (false, true)] {
+        for (was_clean, lasted, look_fails, lists) in [
+            (true, STEADY, false, false),
+            (true, STEADY / 5, false, false),
+            (true, STEADY, true, true),
+            (false, STEADY, false, true),
+        ] {
             let mut course = watching();
-            course.watch_ended(was_clean, STEADY);
+            course.watch_ended(was_clean, lasted);
+            if look_fails {
+                course.failed();
+            }
             assert!(!course.looked(500, None));
-            assert_eq!(matches!(course.ask(), Ask::Page { .. }), lists, "{was_clean}");
+            assert_eq!(matches!(course.ask(), Ask::Page { .. }), lists, "{was_clean} {lasted:?} {look_fails}");
         }
     }
 
@@ -344,5 +366,9 @@ mod tests {
         course.looked(500, None);
         course.watch_ended(true, STEADY / 2);
         assert!(course.wait(1.0).is_some(), "one that ends at once is no success");
+        course.looked(500, None);
+        course.bookmark(501);
+        course.watch_ended(true, STEADY / 2);
+        assert_eq!(course.wait(1.0), None, "but one that told something is");
     }
 }
