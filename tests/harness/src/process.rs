@@ -1,7 +1,6 @@
 //! One guarded program.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -61,8 +60,7 @@ impl Process {
                 None => guard.env_remove(key),
             };
         }
-        // Its own process group: Ctrl-C in the terminal is for the tests, the guard then cleans up in its own time.
-        guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        guard.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = guard.spawn().with_context(|| format!("cannot start the guard of {name}"))?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("the guard has no output")?;

@@ -116,6 +116,8 @@ fn note(seen: &mut Seen, line: &str) {
 /// # Errors
 /// When the kubeconfig is none.
 pub async fn testify(kubeconfig: PathBuf) -> Result<()> {
+    // A share of the processors of its own, as the operator has by its guard.
+    rustix::process::setsid().context("cannot begin a session")?;
     let config = Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
     let group = "/apis/taskwatch.dev/v1alpha1";

@@ -4,6 +4,10 @@
 //! `NAME.log`, writes `started PID` to standard output, and `exited CODE` or `killed SIGNAL` when it has ended. Each line of
 //! standard input is the name of a signal to send. At its end, which the kernel brings about however the other side died, the
 //! program is stopped: SIGTERM, and SIGKILL after ten seconds.
+//!
+//! Guard and program have a session of their own. So Ctrl-C in the terminal is for the tests, and the guard then cleans up in its own
+//! time; and where the kernel shares the processors out by session (`sched_autogroup`), each program has its own share, as it has on a
+//! node where it is a pod, however many threads another one runs.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, Write as _};
@@ -14,7 +18,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setsid};
 use taskwatch_harness::Workdir;
 
 const TICK: Duration = Duration::from_millis(20);
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    setsid().context("cannot begin a session")?;
     let mut arguments = std::env::args_os().skip(1);
     let usage = "usage: taskwatch-guard DIRECTORY NAME PROGRAM [ARGUMENT…]";
     let directory = arguments.next().context(usage)?;
