@@ -55,7 +55,7 @@ use crate::{
     ops::{clock::Clock, guard::Guard, metrics::Metrics},
     providers::{Provider, auth::Credential},
     sync::lock,
-    tenancy::{Tenant, shares::Shares},
+    tenancy::{Tenant, pool::Lease, shares::Shares},
 };
 
 /// Who watches a task: the UID of an object. An object of the same name that is made later has another one.
@@ -247,7 +247,15 @@ pub trait Sink: Send + Sync + 'static {
 pub struct Engine {
     transport: Transport,
     shared: Shared,
-    inboxes: Mutex<HashMap<ConnectionId, Arc<Inbox>>>,
+    opened: Mutex<HashMap<ConnectionId, Opened>>,
+}
+
+/// An actor, as it is reached.
+#[derive(Debug)]
+struct Opened {
+    inbox: Arc<Inbox>,
+    /// For its credential.
+    room: Lease,
 }
 
 impl Engine {
@@ -261,7 +269,7 @@ impl Engine {
         guard: Guard,
         shares: Shares,
     ) -> Self {
-        Self { transport, shared: Shared { sink, clock, metrics, guard, shares }, inboxes: Mutex::default() }
+        Self { transport, shared: Shared { sink, clock, metrics, guard, shares }, opened: Mutex::default() }
     }
 
     /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime.
@@ -284,10 +292,21 @@ impl Engine {
         // The channels have it; kept by each connection, it would be most of what a connection takes up.
         connection.tls.ca_bundle = None;
         let open = Arc::new(Open { connection, channel, token_channel });
-        match self.inboxes().entry(id.clone()) {
-            Entry::Occupied(inbox) => inbox.get().configure(open),
+        let size = open.connection.credential.size();
+        match self.opened().entry(id.clone()) {
+            Entry::Occupied(mut opened) => {
+                let Opened { inbox, room } = opened.get_mut();
+                if !room.try_resize(size) {
+                    return Err(SettingsError::NoRoom);
+                }
+                inbox.configure(open);
+            }
             Entry::Vacant(slot) => {
-                let inbox = Arc::clone(slot.insert(Arc::default()));
+                let mut room = self.shared.shares.settings.lease(&tenant);
+                if !room.try_grow(size) {
+                    return Err(SettingsError::NoRoom);
+                }
+                let inbox = Arc::clone(&slot.insert(Opened { inbox: Arc::default(), room }).inbox);
                 tokio::spawn(Actor::new(id.clone(), &tenant, open, inbox, self.shared.clone()).run());
             }
         }
@@ -296,32 +315,32 @@ impl Engine {
 
     /// Closes a connection; its watches are forgotten.
     pub fn disconnect(&self, id: &ConnectionId) {
-        if let Some(inbox) = self.inboxes().remove(id) {
-            inbox.close();
+        if let Some(opened) = self.opened().remove(id) {
+            opened.inbox.close();
         }
     }
 
     /// Registers a watch, or changes it. Returns false where there is no such connection.
     pub fn watch(&self, id: &ConnectionId, key: WatchKey, watch: Watch) -> bool {
-        self.inboxes().get(id).map(|inbox| inbox.watch(key, Some(watch))).is_some()
+        self.opened().get(id).map(|opened| opened.inbox.watch(key, Some(watch))).is_some()
     }
 
     /// Forgets a watch.
     pub fn forget(&self, id: &ConnectionId, key: WatchKey) {
-        if let Some(inbox) = self.inboxes().get(id) {
-            inbox.watch(key, None);
+        if let Some(opened) = self.opened().get(id) {
+            opened.inbox.watch(key, None);
         }
     }
 
     /// Closes all connections: nothing is asked from then on.
     pub fn close(&self) {
-        for (_, inbox) in self.inboxes().drain() {
-            inbox.close();
+        for (_, opened) in self.opened().drain() {
+            opened.inbox.close();
         }
     }
 
-    fn inboxes(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<Inbox>>> {
-        lock(&self.inboxes)
+    fn opened(&self) -> MutexGuard<'_, HashMap<ConnectionId, Opened>> {
+        lock(&self.opened)
     }
 }
 

@@ -11,6 +11,8 @@ const UNKNOWN: usize = 256 * MIB;
 pub struct Parts {
     /// For the bodies of answers that are not decoded yet, over all connections.
     pub bodies: usize,
+    /// For what connections are set up with, over all of them: credentials and certificates.
+    pub settings: usize,
     /// For what is kept of objects and their statuses.
     pub objects: usize,
 }
@@ -19,7 +21,11 @@ impl Parts {
     /// Of a process that may use `limit` bytes.
     #[must_use]
     pub fn of(limit: usize) -> Self {
-        Self { bodies: (limit / 8).clamp(4 * MIB, 64 * MIB), objects: (limit / 5 * 2).max(16 * MIB) }
+        Self {
+            bodies: (limit / 8).clamp(4 * MIB, 64 * MIB),
+            settings: (limit / 16).clamp(2 * MIB, 64 * MIB),
+            objects: (limit / 5 * 2).max(16 * MIB),
+        }
     }
 }
 
@@ -116,7 +122,7 @@ mod tests {
     fn the_parts_leave_room_for_the_program() {
         for limit in [64 * MIB, 256 * MIB, 1 << 30] {
             let parts = Parts::of(limit);
-            assert!(parts.bodies + parts.objects <= limit * 6 / 10, "{limit}: {parts:?}");
+            assert!(parts.bodies + parts.settings + parts.objects <= limit * 6 / 10, "{limit}: {parts:?}");
         }
         assert_eq!(Parts::of(256 * MIB).bodies, 32 * MIB);
     }

@@ -191,6 +191,15 @@ impl Lease {
         admitted
     }
 
+    /// Holds `size` from now on, where that is possible at once. Returns whether it is; else it holds what it held.
+    pub fn try_resize(&mut self, size: usize) -> bool {
+        let fits = size <= self.held || self.try_grow(size - self.held);
+        if fits {
+            self.shrink_to(size);
+        }
+        fits
+    }
+
     /// Gives back all beyond `size`.
     pub fn shrink_to(&mut self, size: usize) {
         if size < self.held {

@@ -9,6 +9,8 @@ use super::{ceiling::Ceiling, cpu::Cpu, memory::Parts, pool::Pool, usage::Usage}
 pub struct Shares {
     /// Bytes of answers that are not decoded yet.
     pub bodies: Pool,
+    /// Bytes that connections are set up with and keep: credentials, and what is made of certificates.
+    pub settings: Pool,
     /// Turns to decode a large answer: one at a time, so that a second processor is never needed for it.
     pub decoding: Pool,
     /// Requests to upstreams.
@@ -19,7 +21,7 @@ pub struct Shares {
     pub usage: Usage,
 }
 
-/// Each tenant may hold so many bytes of answers, whatever the others do.
+/// Each tenant may hold so many bytes of answers, and of settings, whatever the others do.
 const FLOOR: usize = 512 << 10;
 
 impl Shares {
@@ -29,6 +31,7 @@ impl Shares {
     pub fn new(parts: Parts, requests: (f64, f64), usage: Usage, now: Instant) -> Self {
         Self {
             bodies: Pool::new(parts.bodies, FLOOR),
+            settings: Pool::new(parts.settings, FLOOR),
             decoding: Pool::new(1, 0),
             requests: Ceiling::new(requests.0, requests.1, now),
             cpu: Cpu::new(now),

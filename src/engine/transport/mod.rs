@@ -101,6 +101,13 @@ pub enum SettingsError {
     /// The server name is none.
     #[error("spec.tls.serverName must be a DNS name, such as api.example.com")]
     ServerName,
+    /// The tenant's share of what all connections may take up is spent.
+    #[error(
+        "the credentials and certificates of all connections of this namespace take up its share of the memory that this operator has \
+         for them. Delete connections or shorten their CA bundles, name one ConfigMap for several of them, or ask the administrator to \
+         raise the operator's memory limit"
+    )]
+    NoRoom,
     /// The HTTP client cannot be made.
     #[error("cannot set up the HTTP client: {0}")]
     Client(String),
@@ -140,8 +147,8 @@ impl Transport {
     /// # Errors
     /// The TLS implementation cannot be set up.
     pub fn new(policy: EgressPolicy, proxy: Option<UpstreamProxy>, shares: Shares) -> Result<Self, SettingsError> {
-        let (proxy, names) = (proxy.map(Arc::new), Names::of_system());
-        Ok(Self(Arc::new(Shared { policy, proxy, shares, names, tls: Tls::new()?, channels: Mutex::default() })))
+        let (proxy, names, tls) = (proxy.map(Arc::new), Names::of_system(), Tls::new(shares.settings.clone())?);
+        Ok(Self(Arc::new(Shared { policy, proxy, shares, names, tls, channels: Mutex::default() })))
     }
 
     /// The channel of `tenant` to `endpoint`: the one that exists for the same scheme, host, port and TLS settings, or a new one.
@@ -182,7 +189,7 @@ impl Transport {
     }
 
     fn connect_by(&self, key: Key, tls: &TlsSettings) -> Result<Inner, SettingsError> {
-        let tls = if key.https { Some(self.0.tls.connector(tls, &key.host)?) } else { None };
+        let tls = if key.https { Some(self.0.tls.connector(&key.tenant, tls, &key.host)?) } else { None };
         let authority = format!("{}:{}", key.host, key.port);
         let Shared { policy, proxy, shares, names, .. } = &*self.0;
         let proxy = proxy.clone().filter(|proxy| proxy.serves(&key.host, key.port));

@@ -114,6 +114,26 @@ pub struct Token {
 }
 
 impl Credential {
+    /// How many bytes its texts take up.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let secret = |secret: &SecretString| secret.expose_secret().len();
+        match self {
+            Self::Token { value, .. } => secret(value),
+            Self::Keystone(Keystone { endpoint, user, password, domain, .. }) => {
+                endpoint.as_str().len() + user.len() + secret(password) + domain.len()
+            }
+            Self::AccessKey { access, secret: key, security_token } => {
+                access.len() + secret(key) + security_token.as_ref().map_or(0, secret)
+            }
+            Self::CloudRuKey { endpoint, key_id, secret: key } => endpoint.as_str().len() + key_id.len() + secret(key),
+            Self::OAuth2 { token_url, client_id, client_secret, scopes } => {
+                let scopes = scopes.iter().map(String::len).sum::<usize>();
+                token_url.as_str().len() + client_id.len() + secret(client_secret) + scopes
+            }
+        }
+    }
+
     /// The request that exchanges the credential for a token; none where there is nothing to exchange.
     #[must_use]
     pub fn token_request(&self) -> Option<TokenRequest> {

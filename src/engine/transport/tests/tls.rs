@@ -241,6 +241,23 @@ async fn a_bundle_is_read_once_for_all_who_have_the_same() {
     assert_eq!(transport.0.tls.bundles(), 1);
 }
 
+#[tokio::test]
+async fn bundles_take_up_no_more_than_a_tenants_share() {
+    let (transport, pki) = (open(), Pki::new());
+    let many = pki.ca.pem().repeat(64);
+    let channel = |team: &str, port: usize, bundle: usize| {
+        let endpoint = format!("https://a.test:{port}").parse().unwrap();
+        transport.channel(&Tenant::namespace(&Arc::from(team)), &endpoint, &trusting(format!("# {bundle}\n{many}")))
+    };
+    let mut held: Vec<_> = (1..500).map_while(|n| channel("greedy", n, n).ok()).collect();
+    assert!((10..100).contains(&held.len()), "{}", held.len());
+    assert_eq!(channel("greedy", 500, 500).err(), Some(SettingsError::NoRoom));
+    let _others = channel("modest", 500, 501).unwrap();
+    held.push(channel("greedy", 500, 1).expect("what is there already takes up no more"));
+    drop(held);
+    channel("greedy", 500, 500).unwrap();
+}
+
 /// An HTTP/2 server that answers nothing and sends this frame for ever, once the client has sent its first bytes.
 async fn flooding(pki: &Pki, frame: &'static [u8]) -> u16 {
     let acceptor = pki.acceptor("localhost", false, &["h2"]);

@@ -3,6 +3,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::{RootCertStore, pki_types::CertificateDer};
 
+use super::{Fingerprint, fingerprint};
+
 /// Largest bundle, in bytes: the same for `spec.tls.caBundle` and for what `spec.tls.caBundleRef` names.
 const SIZE: usize = crate::api::bounds::PEM;
 /// Most certificates of a bundle.
@@ -16,8 +18,8 @@ const END: &[u8] = b"-----END CERTIFICATE-----";
 pub(super) struct Bundle {
     /// As authorities.
     pub(super) roots: RootCertStore,
-    /// As they are, for servers that show one of them.
-    pub(super) certificates: Vec<CertificateDer<'static>>,
+    /// What stands for each, for servers that show one of them.
+    pub(super) certificates: Vec<Fingerprint>,
     /// What is wrong with those that cannot be read.
     pub(super) skipped: Vec<String>,
 }
@@ -45,7 +47,7 @@ impl Bundle {
                 bundle.skipped.push(format!("certificate {place} is not an X.509 certificate that can be read"));
                 continue;
             }
-            bundle.certificates.push(der);
+            bundle.certificates.push(fingerprint(&der));
         }
         if !bundle.certificates.is_empty() {
             return Ok(bundle);

@@ -15,7 +15,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::CryptoProvider,
-    pki_types::ServerName,
+    pki_types::{ServerName, TrustAnchor},
 };
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
@@ -23,6 +23,7 @@ use tracing::warn;
 use url::Host;
 
 use super::SettingsError;
+use crate::tenancy::{Tenant, pool::Pool};
 use bundle::Bundle;
 use verify::Verifier;
 
@@ -39,7 +40,7 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
 }
 
-/// What stands for a bundle of this content.
+/// What stands for a bundle, or a certificate, of this content.
 pub(super) type Fingerprint = [u8; 32];
 
 /// What all TLS configurations have in common.
@@ -48,31 +49,34 @@ pub(super) struct Tls {
     public_roots: Arc<RootCertStore>,
     /// By content: read once, however many connections name it. Weak: one ends with the last channel that uses it.
     bundles: Mutex<HashMap<Fingerprint, Weak<Verifier>>>,
+    /// What bundles take up is on the account of whose connection needed them first.
+    room: Pool,
 }
 
-/// What stands for a bundle.
-pub(super) fn fingerprint(pem: &[u8]) -> Fingerprint {
-    Sha256::digest(pem).into()
+/// What stands for this content.
+pub(super) fn fingerprint(content: &[u8]) -> Fingerprint {
+    Sha256::digest(content).into()
 }
 
 impl Tls {
-    pub(super) fn new() -> Result<Self, SettingsError> {
+    pub(super) fn new(room: Pool) -> Result<Self, SettingsError> {
         let mut roots = RootCertStore::empty();
         let (good, _) = roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
         if good == 0 {
             return Err(SettingsError::Client("there are no root certificates".to_owned()));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Ok(Self { provider, public_roots: Arc::new(roots), bundles: Mutex::default() })
+        Ok(Self { provider, public_roots: Arc::new(roots), bundles: Mutex::default(), room })
     }
 
-    /// How TLS is spoken to a host.
+    /// How TLS is spoken to a host, for a connection of `tenant`.
     pub(super) fn connector(
         &self,
+        tenant: &Tenant,
         settings: &TlsSettings,
         host: &Host,
     ) -> Result<(TlsConnector, ServerName<'static>), SettingsError> {
-        let config = self.config(settings, host)?;
+        let config = self.config(tenant, settings, host)?;
         let name = match (&settings.server_name, host) {
             (Some(name), _) => ServerName::try_from(name.clone()).map_err(|_| SettingsError::ServerName)?,
             (None, Host::Ipv4(ip)) => ServerName::from(IpAddr::V4(*ip)),
@@ -85,7 +89,7 @@ impl Tls {
         Ok((TlsConnector::from(Arc::new(config)), name))
     }
 
-    fn config(&self, settings: &TlsSettings, host: &Host) -> Result<ClientConfig, SettingsError> {
+    fn config(&self, tenant: &Tenant, settings: &TlsSettings, host: &Host) -> Result<ClientConfig, SettingsError> {
         if let Some(name) = &settings.server_name {
             // An IP address has no place in SNI.
             let is_name = matches!(ServerName::try_from(name.as_str()), Ok(ServerName::DnsName(_)))
@@ -99,7 +103,7 @@ impl Tls {
             .map_err(|error| SettingsError::Client(error.to_string()))?;
         let builder = match &settings.ca_bundle {
             Some(pem) => {
-                let verifier = self.verifier(pem, host)? as Arc<dyn ServerCertVerifier>;
+                let verifier = self.verifier(tenant, pem, host)? as Arc<dyn ServerCertVerifier>;
                 builder.dangerous().with_custom_certificate_verifier(verifier)
             }
             None => builder.with_root_certificates(Arc::clone(&self.public_roots)),
@@ -113,7 +117,7 @@ impl Tls {
     }
 
     /// What verifies by this bundle; `host` is who it is first needed for.
-    fn verifier(&self, pem: &[u8], host: &Host) -> Result<Arc<Verifier>, SettingsError> {
+    fn verifier(&self, tenant: &Tenant, pem: &[u8], host: &Host) -> Result<Arc<Verifier>, SettingsError> {
         let fingerprint = fingerprint(pem);
         let mut bundles = lock(&self.bundles);
         if let Some(verifier) = bundles.get(&fingerprint).and_then(Weak::upgrade) {
@@ -123,9 +127,13 @@ impl Tls {
         for what in skipped {
             warn!(%host, "a part of spec.tls.caBundle is skipped: {what}");
         }
+        let mut room = self.room.lease(tenant);
+        if !room.try_grow(roots.roots.iter().map(size).sum::<usize>() + certificates.len() * size_of::<Fingerprint>()) {
+            return Err(SettingsError::NoRoom);
+        }
         let rules = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider)).build();
         let rules = rules.map_err(|error| SettingsError::CaBundle(error.to_string()))?;
-        let verifier = Arc::new(Verifier::new(rules, certificates));
+        let verifier = Arc::new(Verifier::new(rules, certificates, room));
         bundles.retain(|_, verifier| verifier.strong_count() > 0);
         bundles.insert(fingerprint, Arc::downgrade(&verifier));
         Ok(verifier)
@@ -136,4 +144,10 @@ impl Tls {
     pub(super) fn bundles(&self) -> usize {
         lock(&self.bundles).len()
     }
+}
+
+/// The bytes that an authority takes up.
+fn size(authority: &TrustAnchor<'_>) -> usize {
+    let constraints = authority.name_constraints.as_ref().map_or(0, |constraints| constraints.len());
+    size_of::<TrustAnchor<'_>>() + authority.subject.len() + authority.subject_public_key_info.len() + constraints
 }

@@ -13,16 +13,26 @@ use rustls::{
     server::ParsedCertificate,
 };
 
+use super::{Fingerprint, fingerprint};
+use crate::tenancy::pool::Lease;
+
 /// Verifies by `WebPKI`'s rules, but for the use of certificates that are trusted themselves.
 #[derive(Debug)]
 pub(super) struct Verifier {
     rules: Arc<WebPkiServerVerifier>,
-    trusted: Vec<CertificateDer<'static>>,
+    /// Of each certificate that is trusted; it would be most of what a verifier takes up.
+    trusted: Vec<Fingerprint>,
+    /// For what it takes up.
+    _room: Lease,
 }
 
 impl Verifier {
-    pub(super) fn new(rules: Arc<WebPkiServerVerifier>, trusted: Vec<CertificateDer<'static>>) -> Self {
-        Self { rules, trusted }
+    pub(super) fn new(rules: Arc<WebPkiServerVerifier>, trusted: Vec<Fingerprint>, room: Lease) -> Self {
+        Self { rules, trusted, _room: room }
+    }
+
+    fn trusts(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.trusted.contains(&fingerprint(certificate))
     }
 }
 
@@ -39,7 +49,7 @@ impl ServerCertVerifier for Verifier {
         match verified {
             // What a plain `openssl req -x509` makes is a CA's certificate; curl and Go take it for a server's where it is trusted byte for
             // byte. WebPKI comes to these errors only after it has checked the dates.
-            Err(error) if is_about_the_issuer(&error) && self.trusted.iter().any(|trusted| trusted == end_entity) => {
+            Err(error) if is_about_the_issuer(&error) && self.trusts(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }

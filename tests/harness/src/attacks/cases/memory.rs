@@ -80,6 +80,14 @@ pub(super) fn objects() -> Vec<Attack> {
                 }));
                 all
             }),
+        Attack::new(
+            "F5",
+            "own-settings",
+            "1,200 connections in use, each with a bundle of 60 certificates and a token of 15 kB",
+        )
+        .seconds(60)
+        .plain(silence)
+        .objects(own_settings),
         Attack::new("F5", "large-secrets", "60 connections whose token has 1 MB").plain(silence).objects(|place| {
             let mut all = vec![secret(ATTACKER[0], &place.nth(0), &json!({"token": "x".repeat(1_000_000)}))];
             all.extend((0..60).map(|n| {
@@ -89,6 +97,21 @@ pub(super) fn objects() -> Vec<Attack> {
             all
         }),
     ]
+}
+
+/// Connections of six namespaces, each with a watch, and with a bundle and a token that no other has.
+fn own_settings(place: &Place) -> Vec<Value> {
+    let same = certificates(0, 36_000);
+    let mut all = Vec::new();
+    for n in 0..1_200 {
+        let (namespace, name) = (ATTACKER[n % ATTACKER.len()], place.nth(n));
+        all.push(config_map(namespace, &name, &json!({"ca.crt": format!("# {n}\n{same}")})));
+        all.push(secret(namespace, &name, &json!({"token": format!("{n:015000}")})));
+        let own = json!({"tls": {"caBundleRef": {"name": name}}, "auth": {"token": {"secretRef": {"name": name}}}});
+        all.push(connection(namespace, &name, Provider::Huawei, &port(n), own));
+        all.push(watch(namespace, &name, &name, "task", json!({})));
+    }
+    all
 }
 
 /// An endpoint of its own for each connection; nobody listens there.
