@@ -7,7 +7,7 @@ use serde_json::Value;
 use taskwatch_harness::{ControlPlaneOptions, OPERATOR, Workdir, workspace_root};
 
 /// The manifests that say what the operator of a whole cluster may do.
-const MANIFESTS: [&str; 3] = ["operator.yaml", "secrets.yaml", "apiserver.yaml"];
+const MANIFESTS: [&str; 3] = ["rbac/operator.yaml", "rbac/secrets.yaml", "rbac/apiserver.yaml"];
 
 /// What was asked of the API server.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,12 +110,29 @@ struct Rule {
     resource_names: Vec<String>,
 }
 
-/// What the manifests of the operator grant.
+/// What the manifests of the operator of a whole cluster grant.
 pub fn granted() -> Vec<Right> {
-    let directory = workspace_root().join("deploy/rbac");
-    let texts = MANIFESTS.map(|file| std::fs::read_to_string(directory.join(file)).unwrap());
-    let roles = texts.iter().flat_map(|text| text.split("\n---\n")).map(|text| serde_saphyr::from_str(text).unwrap());
-    roles.flat_map(rights).collect()
+    MANIFESTS.iter().flat_map(|file| granted_by(file)).collect()
+}
+
+/// What one file below `deploy/` grants.
+fn granted_by(file: &str) -> Vec<Right> {
+    let text = std::fs::read_to_string(workspace_root().join("deploy").join(file)).unwrap();
+    text.split("\n---\n").flat_map(|text| rights(serde_saphyr::from_str(text).unwrap())).collect()
+}
+
+/// That each right of the cluster's roles is used is seen there (`cluster`); what is left without namespaces and cluster-wide connections
+/// is what the operator of one namespace needs.
+#[test]
+fn the_namespaced_role_grants_what_the_clusters_roles_do_within_a_namespace() {
+    let of = |files: &[&str]| -> BTreeSet<String> {
+        files.iter().flat_map(|file| granted_by(file)).map(|right| right.what).collect()
+    };
+    let mut expected = of(&["rbac/operator.yaml", "rbac/secrets.yaml"]);
+    let all = expected.len();
+    expected.retain(|what| !what.contains(" clustertaskconnections") && !what.ends_with(" namespaces"));
+    assert_eq!(all - expected.len(), 5, "two verbs of each, and the status");
+    assert_eq!(of(&["namespaced/role.yaml"]), expected);
 }
 
 fn rights(role: Role) -> Vec<Right> {
