@@ -42,6 +42,13 @@ test: tools tools-go tools-python ## Everything: formatting, clippy, and all tes
 	$(call say,Tests: about 7 minutes)
 	$(CARGO) test --locked --workspace --no-fail-fast
 
+.PHONY: test-many
+test-many: tools tools-go ## The tests that take minutes: one poisoned task among 10,000
+	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
+	$(CONTROLPLANE)
+	$(call say,Tests of many objects: about 4 minutes)
+	$(CARGO) test --locked --package taskwatch --test it -- --ignored
+
 # How long the faults go on, and what they are; a run of its own each time unless SEED is given.
 SECONDS ?= 600
 .PHONY: soak
