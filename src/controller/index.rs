@@ -9,7 +9,6 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    allowance::Allowance,
     census::Census,
     kept::Kept,
     look::Look,
@@ -17,6 +16,7 @@ use super::{
     quarantine::Quarantine,
     quotas::Quotas,
     unread::Unread,
+    write::allowance::Allowance,
 };
 use crate::{
     api::{ConnectionStatus, TaskWatch, TaskWatchStatus},
