@@ -93,15 +93,23 @@ pub struct ConnectionEntry {
 struct Outside {
     identity: Identity,
     created: Timestamp,
+    /// What the engine was asked for while it was served, until a worker calls that off.
+    polled: Option<Polled>,
+}
+
+/// What the engine was asked for.
+#[derive(Debug)]
+struct Polled {
+    connection: ConnectionId,
+    ticket: u64,
+    print: u64,
 }
 
 /// Who has passed the limit of a namespace.
 #[derive(Debug, Default)]
 pub struct Moved {
-    /// Who is not served any more; what the engine was asked for has to be called off.
-    pub displaced: Vec<Box<WatchEntry>>,
     /// Who is served from now on, or may use its connection from now on, or not any more.
-    pub affected: Vec<WatchKey>,
+    pub watches: Vec<WatchKey>,
     /// Which connections are served from now on, or not any more.
     pub connections: Vec<ConnectionId>,
 }
@@ -138,6 +146,15 @@ pub struct Index {
     unread: Unread,
     /// The labels of the namespaces; empty when the operator may not see them.
     pub namespaces: HashMap<Arc<str>, BTreeMap<String, String>>,
+}
+
+impl Outside {
+    /// A watch that was served until now.
+    fn displaced(entry: &WatchEntry) -> Self {
+        let polled =
+            entry.registered.map(|print| Polled { connection: entry.object.connection(), ticket: entry.ticket, print });
+        Self { identity: entry.object.identity.clone(), created: entry.object.created, polled }
+    }
 }
 
 impl WatchEntry {
@@ -261,9 +278,9 @@ impl Index {
         let (Some(census), Some(namespace)) = (&mut self.census, &object.identity.namespace) else { return true };
         let (is_within, displaced) = census.enter(namespace, object.created, &object.identity.uid);
         if let Some(entry) = displaced.and_then(|key| self.take_out(&key)) {
-            let outside = Outside { identity: entry.object.identity.clone(), created: entry.object.created };
-            self.outside.insert(entry.object.identity.uid.clone(), outside);
-            self.moved.displaced.push(entry);
+            let key = entry.object.identity.uid.clone();
+            self.moved.watches.push(key.clone());
+            self.outside.insert(key, Outside::displaced(&entry));
         }
         is_within
     }
@@ -304,14 +321,15 @@ impl Index {
         let version = version(&watch.metadata);
         if !self.admit(&object) {
             let is_told = watch.status.as_ref().is_some_and(|status| decide::tells_of_limit(status, object.generation));
-            let outside = Outside { identity: object.identity.clone(), created: object.created };
+            let polled = self.outside.remove(&key).and_then(|outside| outside.polled);
+            let outside = Outside { identity: object.identity.clone(), created: object.created, polled };
             self.outside.insert(key.clone(), outside);
             return Some((key, !is_told));
         }
-        self.outside.remove(&key);
+        let polled = self.outside.remove(&key).and_then(|outside| outside.polled);
         let status = watch.status.as_ref().and_then(Kept::pack);
         self.users.entry(object.connection()).or_default().insert(key.clone());
-        self.moved.affected.extend(self.quotas.enter_user(&object));
+        self.moved.watches.extend(self.quotas.enter_user(&object));
         let is_news = if let Some(entry) = self.watches.get_mut(&key) {
             // What is the same stays where it is: to replace all objects one by one, as the echoes of a cold start come, would leave
             // the heap full of holes.
@@ -338,9 +356,10 @@ impl Index {
                 version,
                 observation: None,
                 unread: false,
-                ticket: 1,
+                // Of what is polled still, the next plan says whether that is wanted. What was reported meanwhile went to nobody.
+                ticket: polled.as_ref().map_or(0, |polled| polled.ticket) + 1,
                 ticket_for: None,
-                registered: None,
+                registered: polled.map(|polled| polled.print),
                 unconfirmed: None,
                 asking_since: Timestamp::UNIX_EPOCH,
                 not_found_since: None,
@@ -357,22 +376,37 @@ impl Index {
         Some((key, is_news))
     }
 
-    /// Forgets a `TaskWatch`; what the engine was asked for is returned, to be called off.
-    pub fn remove_watch(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
-        let outside = self.outside.remove(key);
-        let entry = self.take_out(key);
-        let gone = entry.as_ref().map(|entry| (&entry.object.identity, entry.object.created));
-        let gone = gone.or(outside.as_ref().map(|outside| (&outside.identity, outside.created)));
-        if let (Some(census), Some((Identity { namespace: Some(namespace), .. }, created))) = (&mut self.census, gone) {
-            self.moved.affected.extend(census.leave(namespace, created, key));
+    /// Takes in a watch beyond the limit as it was read again. Returns whether it is still one: it may be served by now, or gone, and what is
+    /// gone is not brought back by what was read before.
+    pub fn put_outside(&mut self, watch: TaskWatch) -> bool {
+        let Some(key) = watch.metadata.uid.as_deref().map(|uid| WatchKey(Arc::from(uid))) else { return false };
+        if self.outside.contains_key(&key) {
+            self.put_watch(watch);
         }
-        entry
+        self.outside.contains_key(&key)
+    }
+
+    /// The connection through which a watch beyond the limit is polled still, which the caller calls off.
+    pub fn take_polled(&mut self, key: &WatchKey) -> Option<ConnectionId> {
+        Some(self.outside.get_mut(key)?.polled.take()?.connection)
+    }
+
+    /// Forgets a `TaskWatch`. Returns the connection through which it is polled, where it is: the caller calls that off.
+    pub fn remove_watch(&mut self, key: &WatchKey) -> Option<ConnectionId> {
+        let gone = match self.take_out(key) {
+            Some(entry) => Outside::displaced(&entry),
+            None => self.outside.remove(key)?,
+        };
+        if let (Some(census), Some(namespace)) = (&mut self.census, &gone.identity.namespace) {
+            self.moved.watches.extend(census.leave(namespace, gone.created, key));
+        }
+        gone.polled.map(|polled| polled.connection)
     }
 
     fn take_out(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
         let entry = self.watches.remove(key)?;
         let connection = entry.object.connection();
-        self.moved.affected.extend(self.quotas.leave_user(&entry.object));
+        self.moved.watches.extend(self.quotas.leave_user(&entry.object));
         if entry.unread {
             self.unread.remove(&entry.object.payer());
         }

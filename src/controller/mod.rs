@@ -124,15 +124,12 @@ impl Shared {
 }
 
 impl Shared {
-    /// Has those looked at that have passed a limit, in one way or the other.
-    fn rearrange(&self, engine: &Engine) {
+    /// Has those looked at that have passed a limit, in one way or the other. The engine is told nothing here: what is told of a watch keeps
+    /// its order because the worker tells it that has the watch.
+    fn rearrange(&self) {
         let moved = self.index().take_moved();
-        let displaced = moved.displaced.iter().map(|entry| entry.object.identity.uid.clone());
-        self.look_at(displaced.chain(moved.affected));
+        self.look_at(moved.watches);
         moved.connections.into_iter().for_each(|id| self.connections.add(id));
-        for entry in moved.displaced.iter().filter(|entry| entry.registered.is_some()) {
-            engine.forget(&entry.object.connection(), entry.object.identity.uid.clone());
-        }
     }
 }
 

@@ -74,7 +74,7 @@ impl Target<TaskWatch> for Source {
             return None;
         }
         let put = self.controller.shared.index().put_watch(object);
-        self.controller.shared.rearrange(&self.controller.engine);
+        self.controller.shared.rearrange();
         let (key, is_news) = put?;
         if is_news {
             self.controller.shared.look_at([key.clone()]);
@@ -83,17 +83,16 @@ impl Target<TaskWatch> for Source {
     }
 
     fn remove(&self, key: &WatchKey) {
-        let (look, removed) = {
+        let (look, polled) = {
             let mut index = self.controller.shared.index();
             (index.look(key.clone()), index.remove_watch(key))
         };
         if let Some(look) = look {
             self.controller.shared.watches.remove(&look);
         }
-        self.controller.shared.rearrange(&self.controller.engine);
-        let Some(entry) = removed else { return };
-        if entry.registered.is_some() {
-            self.controller.engine.forget(&entry.object.connection(), key.clone());
+        self.controller.shared.rearrange();
+        if let Some(connection) = polled {
+            self.controller.engine.forget(&connection, key.clone());
         }
     }
 
@@ -122,7 +121,7 @@ fn put_connection(
 ) -> ConnectionId {
     let id = object.id();
     let news = controller.shared.index().put_connection(&id, object, status, version);
-    controller.shared.rearrange(&controller.engine);
+    controller.shared.rearrange();
     if news != ConnectionNews::Nothing {
         controller.shared.connections.add(id.clone());
     }
@@ -136,7 +135,7 @@ fn put_connection(
 
 fn remove_connection(controller: &Controller, id: &ConnectionId) {
     controller.shared.index().remove_connection(id);
-    controller.shared.rearrange(&controller.engine);
+    controller.shared.rearrange();
     controller.shared.connections.add(id.clone());
 }
 

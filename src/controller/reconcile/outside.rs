@@ -24,21 +24,24 @@ use crate::{
 
 /// Brings a watch up to date that is beyond the limit, or was. Says when to look again.
 pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> Result<Option<Instant>, Error> {
+    let polled = controller.shared.index().take_polled(&identity.uid);
+    if let Some(connection) = polled {
+        controller.engine.forget(&connection, identity.uid.clone());
+    }
     if let Err(again) = controller.writer.take(&identity.tenant()) {
         return Ok(Some(again));
     }
     let found = read(controller, identity).await?;
-    let limit = {
+    if found.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let still_outside = {
         let mut index = controller.shared.index();
-        if index.put_watch(found.clone()).is_none() {
-            return Ok(None);
-        }
-        if index.outside(&identity.uid).is_none() {
-            // Others have gone: it is served from now on.
-            return Ok(Some(Instant::now()));
-        }
-        index.limit().unwrap_or_default()
+        index.put_outside(found.clone()).then(|| index.limit().unwrap_or_default())
     };
+    controller.shared.rearrange();
+    // Others have gone, and it is served from now on; or it has gone itself.
+    let Some(limit) = still_outside else { return Ok(Some(Instant::now())) };
     let Some(object) = WatchObject::of(&found.metadata, found.spec) else { return Ok(None) };
     let now = controller.clock.now();
     let namespace = identity.namespace.as_deref().unwrap_or_default();

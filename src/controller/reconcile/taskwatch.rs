@@ -135,9 +135,9 @@ fn planned(controller: &Controller, key: &WatchKey, read: Option<TaskWatchStatus
 }
 
 /// Tells the engine what was planned, without the index's lock. What is told of one watch keeps its order: only the worker that has its
-/// key tells of it, and the queue gives a key to one worker at a time, until that is [`Queue::done`](super::queue::Queue::done).
-/// Whoever takes the watch out of the index, or closes its connection, has it forgotten at once; if that comes before what is
-/// registered here, the index shows it, and it is forgotten again.
+/// key tells of it, and the queue gives a key to one worker at a time, until that is [`Queue::done`]. So it is with one that is displaced by
+/// its namespace's limit (`outside`). Whoever removes the watch from the index, or closes its connection, has it forgotten at once; if that
+/// comes before what is registered here, the index shows it, and it is forgotten again.
 fn register(controller: &Controller, key: &WatchKey, connection: &ConnectionId, polling: Polling) {
     match polling {
         Polling::Unchanged => {}
