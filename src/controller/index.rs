@@ -1,6 +1,9 @@
 //! What the controller knows: the watches and connections of the API server, what the engine said of them, what was written last.
 //! All of it can be rebuilt; nothing here waits.
 
+mod connections;
+mod entries;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -8,85 +11,21 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::entries::{ConnectionEntry, WatchEntry, Written};
 use super::{
     census::Census,
     kept::Kept,
     look::Look,
-    objects::{ConnectionObject, Identity, WatchObject, version},
-    quarantine::Quarantine,
+    objects::{Identity, WatchObject, version},
     quotas::Quotas,
     unread::Unread,
-    write::allowance::Allowance,
 };
 use crate::{
-    api::{ConnectionStatus, TaskWatch, TaskWatchStatus},
-    domain::{
-        availability::Availability,
-        decide::{self, Event, Pace},
-    },
-    engine::{ConnectionHealth, ConnectionId, Delivery, Report, WatchKey},
-    tenancy::pool::{Lease, Pool},
+    api::TaskWatch,
+    domain::decide,
+    engine::{ConnectionId, Delivery, WatchKey},
+    tenancy::pool::Pool,
 };
-
-/// A `TaskWatch` and all that is known of it.
-#[derive(Debug)]
-pub struct WatchEntry {
-    /// The object.
-    pub object: Arc<WatchObject>,
-    /// Its status as last acknowledged by the API server.
-    pub status: Option<Kept>,
-    /// The memory that this takes, of its namespace's share.
-    room: Lease,
-    /// The resource version of that.
-    pub version: u64,
-    /// What the engine said last; none when the status shows it.
-    pub observation: Option<Box<(u64, Report<Timestamp>)>>,
-    /// Whether no worker has looked at that yet.
-    pub unread: bool,
-    /// The ticket of the newest registration, and the refresh request that it stands for.
-    pub ticket: u64,
-    /// The refresh request that the ticket was made for.
-    pub ticket_for: Option<String>,
-    /// What the engine was asked for, to tell whether something else is wanted now.
-    pub registered: Option<u64>,
-    /// Events of a write that was not acknowledged, and the status that it would have made.
-    pub unconfirmed: Option<Box<(Kept, Vec<Event>)>>,
-    /// Since when the engine has been asked for it without a break.
-    pub asking_since: Timestamp,
-    /// A `status.notFoundSince` of before the clock was stepped, and what it is by the present one.
-    pub not_found_since: Option<Box<(Timestamp, Timestamp)>>,
-    /// Writes that failed in a row.
-    pub failures: u32,
-    /// When it was written lately.
-    pub pace: Pace,
-    /// What may still be told of it.
-    pub allowance: Allowance,
-    /// It is left alone, after a panic over it.
-    pub quarantine: Option<Quarantine>,
-    /// Its last write was put off, for want of a share.
-    pub put_off: bool,
-    /// Whether it is over with.
-    pub finished: bool,
-}
-
-/// A connection and all that is known of it.
-#[derive(Debug)]
-pub struct ConnectionEntry {
-    /// The object.
-    pub object: Arc<ConnectionObject>,
-    /// Its status as last acknowledged.
-    pub status: Option<ConnectionStatus>,
-    /// The resource version of that.
-    pub version: u64,
-    /// Whether watches may use it; none until its Secret has been looked for.
-    pub availability: Option<Availability>,
-    /// What the engine said last.
-    pub health: Option<ConnectionHealth>,
-    /// The identity and bounds that the engine was given, to tell whether they changed.
-    pub fingerprint: Option<u64>,
-    /// Reconciliations that failed in a row.
-    pub failures: u32,
-}
 
 /// A watch beyond the limit of its namespace.
 #[derive(Debug)]
@@ -155,70 +94,6 @@ impl Outside {
             entry.registered.map(|print| Polled { connection: entry.object.connection(), ticket: entry.ticket, print });
         Self { identity: entry.object.identity.clone(), created: entry.object.created, polled }
     }
-}
-
-impl WatchEntry {
-    /// When the task was seen, where that is the newest news of it.
-    #[must_use]
-    pub fn seen(&self) -> Option<Timestamp> {
-        match self.observation.as_deref() {
-            Some((_, Report::Seen { at, .. })) => Some(*at),
-            _ => None,
-        }
-    }
-
-    /// Since when the upstream has not known the task, by the present clock: what its status says, unless the clock was stepped since.
-    #[must_use]
-    pub fn not_found_since(&self, status: Option<&TaskWatchStatus>) -> Option<Timestamp> {
-        let told = status?.not_found_since.as_ref()?.0;
-        Some(match self.not_found_since.as_deref() {
-            Some((of, meant)) if *of == told => *meant,
-            _ => told,
-        })
-    }
-
-    /// It is not polled any more. That it cannot be asked for is no news from then on; what was seen of it is.
-    pub fn call_off(&mut self) {
-        self.registered = None;
-        self.observation = self.observation.take().filter(|seen| matches!(seen.1, Report::Seen { .. }));
-    }
-
-    /// Takes over a status that the API server shows.
-    fn take_status(&mut self, status: Option<Kept>) {
-        let is_ours = self.unconfirmed.as_deref().is_some_and(|(written, _)| status.as_ref() == Some(written));
-        if !is_ours && self.observation.is_none() {
-            // Written by somebody else, or by ourselves when the answer was lost. What it should say is not kept: a fresh look tells.
-            self.ticket += 1;
-        }
-        self.keep(status);
-    }
-
-    /// Keeps a status, as far as there is room for it.
-    pub fn keep(&mut self, status: Option<Kept>) {
-        self.room.shrink_to(0);
-        self.status = status.map(|status| status.within(&mut self.room));
-    }
-
-    /// The clock by which all of this was noted has been stepped so far.
-    fn step_clock(&mut self, step: SignedDuration) {
-        let status = self.status.as_ref().and_then(Kept::unpack);
-        let told = status.as_ref().and_then(|status| status.not_found_since.as_ref());
-        let meant = self.not_found_since(status.as_ref()).map(|since| stepped(since, step));
-        self.not_found_since = told.zip(meant).map(|(told, meant)| Box::new((told.0, meant)));
-        self.asking_since = stepped(self.asking_since, step);
-        self.pace.step_clock(step);
-        if let Some((_, report)) = self.observation.as_deref_mut() {
-            for time in report.times_mut() {
-                *time = stepped(*time, step);
-            }
-        }
-        // What was concluded by a wrong clock is mended by the next look, even if that shows nothing new.
-        self.ticket += 1;
-    }
-}
-
-fn stepped(time: Timestamp, step: SignedDuration) -> Timestamp {
-    time.checked_add(step).unwrap_or(time)
 }
 
 impl Default for Index {
@@ -348,28 +223,13 @@ impl Index {
             }
             is_news
         } else {
-            let mut room = self.room.lease(&object.tenant());
-            let entry = WatchEntry {
-                object,
-                status: status.map(|status| status.within(&mut room)),
-                room,
-                version,
-                observation: None,
-                unread: false,
-                // Of what is polled still, the next plan says whether that is wanted. What was reported meanwhile went to nobody.
-                ticket: polled.as_ref().map_or(0, |polled| polled.ticket) + 1,
-                ticket_for: None,
-                registered: polled.map(|polled| polled.print),
-                unconfirmed: None,
-                asking_since: Timestamp::UNIX_EPOCH,
-                not_found_since: None,
-                failures: 0,
-                pace: Pace::default(),
-                allowance: Allowance::default(),
-                quarantine: None,
-                put_off: false,
-                finished: false,
-            };
+            let room = self.room.lease(&object.tenant());
+            let mut entry = WatchEntry::new(object, version, room);
+            entry.keep(status);
+            if let Some(Polled { ticket, print, .. }) = polled {
+                // Whether that is still wanted, the next plan says. What was reported meanwhile went to nobody.
+                (entry.ticket, entry.registered) = (ticket + 1, Some(print));
+            }
             self.watches.insert(key.clone(), Box::new(entry));
             true
         };
@@ -477,6 +337,5 @@ impl Index {
     }
 }
 
-mod connections;
 #[cfg(test)]
 mod tests;

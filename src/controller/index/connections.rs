@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{ConnectionEntry, ConnectionNews, ConnectionObject, Index};
+use super::{super::objects::ConnectionObject, ConnectionEntry, ConnectionNews, Index};
 use crate::{
     api::ConnectionStatus,
     engine::{ConnectionId, WatchKey},
@@ -37,15 +37,7 @@ impl Index {
                 news
             }
             _ => {
-                let entry = ConnectionEntry {
-                    object,
-                    status,
-                    version,
-                    availability: None,
-                    health: None,
-                    fingerprint: None,
-                    failures: 0,
-                };
+                let entry = ConnectionEntry::new(object, status, version);
                 if let Some(predecessor) = self.connections.insert(id.clone(), entry) {
                     let promoted = self.quotas.leave_connection(&predecessor.object);
                     self.note_moved(promoted);

@@ -7,8 +7,10 @@ mod order;
 
 use super::*;
 use crate::{
-    api::TaskConnection,
+    api::{ConnectionStatus, TaskConnection, TaskWatchStatus},
+    controller::objects::ConnectionObject,
     domain::failure::{Failure, FailureClass},
+    engine::Report,
 };
 
 fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {

@@ -8,7 +8,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    super::{Controller, Error, Shared, objects::ConnectionObject, queue::Queue, resolve, write::Written},
+    super::{
+        Controller, Error, Shared, index::ConnectionEntry, objects::ConnectionObject, queue::Queue, resolve,
+        write::Written,
+    },
     Reconciler,
 };
 use crate::{
@@ -39,10 +42,7 @@ impl Reconciler for Connections {
     }
 
     fn failed(shared: &Shared, id: &ConnectionId) -> u32 {
-        shared.index().connections.get_mut(id).map_or(0, |entry| {
-            entry.failures += 1;
-            entry.failures
-        })
+        shared.index().connections.get_mut(id).map_or(0, ConnectionEntry::failed)
     }
 }
 
@@ -125,7 +125,7 @@ fn close(controller: &Controller, id: &ConnectionId) {
     let users = controller.shared.index().users(id);
     for key in &users {
         if let Some(entry) = controller.shared.index().watches.get_mut(key) {
-            entry.registered = None;
+            entry.disconnected();
         }
     }
     controller.shared.look_at(users);
@@ -136,14 +136,12 @@ fn settle(shared: &Shared, id: &ConnectionId, availability: Availability, finger
     let changed = {
         let mut index = shared.index();
         let Some(entry) = index.connections.get_mut(id) else { return };
-        entry.failures = 0;
-        entry.fingerprint = fingerprint;
-        let changed = entry.availability.as_ref() != Some(&availability);
-        if changed && let Err(unavailable) = &availability {
+        if entry.availability.as_ref() != Some(&availability)
+            && let Err(unavailable) = &availability
+        {
             warn!(connection = %id, "unusable: {}", unavailable.message);
         }
-        entry.availability = Some(availability);
-        changed
+        entry.is_settled(availability, fingerprint)
     };
     if changed {
         if fingerprint.is_some() {
@@ -186,9 +184,8 @@ async fn write(
     };
     if let Written::At(version) = written
         && let Some(entry) = controller.shared.index().connections.get_mut(id)
-        && version >= entry.version
     {
-        (entry.status, entry.version) = (Some(new), version);
+        entry.is_written(new, version);
     }
     Ok(())
 }

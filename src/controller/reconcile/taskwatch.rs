@@ -12,11 +12,10 @@ use self::plan::{Context, Plan, Planned, Polling, plan};
 use super::{
     super::{
         Controller, Error, Shared,
-        index::{Index, WatchEntry},
+        index::{self, Index, WatchEntry},
         kept::Kept,
         look::Look,
         objects::{Identity, WatchObject},
-        quarantine::Quarantine,
         queue::Queue,
         write::Written,
     },
@@ -48,10 +47,7 @@ impl Reconciler for TaskWatches {
     }
 
     fn failed(shared: &Shared, look: &Look) -> u32 {
-        shared.index().watches.get_mut(&look.key).map_or(0, |entry| {
-            entry.failures += 1;
-            entry.failures
-        })
+        shared.index().watches.get_mut(&look.key).map_or(0, |entry| entry.failed())
     }
 }
 
@@ -157,7 +153,7 @@ async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, new: &TaskW
     let namespace = identity.namespace.as_deref().unwrap_or_default();
     let kept = Kept::pack(new);
     if let (Some(entry), Some(kept)) = (controller.shared.index().watches.get_mut(key), &kept) {
-        entry.unconfirmed = Some(Box::new((kept.digest(), plan.decision.events.clone())));
+        entry.writes(kept, &plan.decision.events);
     }
     let written = controller.writer.status::<TaskWatch>(identity, new).await;
     let mut index = controller.shared.index();
@@ -168,24 +164,20 @@ async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, new: &TaskW
     match written {
         Ok(Written::At(version)) => {
             controller.metrics.status_write(StatusWrite::Patched);
-            if version >= entry.version {
-                entry.keep(kept);
-                entry.version = version;
-            }
-            entry.unconfirmed = None;
-            entry.failures = 0;
-            entry.pace = entry.pace.written(plan.decided);
-            entry.finished = decide::is_finished(new);
-            // What the status shows need not be kept.
-            if plan.seen.is_some() && plan.seen == entry.seen() {
-                entry.observation = None;
-            }
+            let finished = decide::is_finished(new);
+            entry.is_written(index::Written {
+                status: kept,
+                version,
+                decided: plan.decided,
+                seen: plan.seen,
+                finished,
+            });
             debug!(namespace, name = &*identity.name, state = new.state, "status written");
             Ok(())
         }
         Ok(Written::Gone) => {
             // Its end, or its successor, comes by the watch.
-            entry.unconfirmed = None;
+            entry.is_gone();
             controller.metrics.status_write(StatusWrite::Conflict);
             Err(Error::Gone)
         }
@@ -230,9 +222,7 @@ fn tell(controller: &Controller, object: &WatchObject, told: &[Event]) {
 
 /// Leaves an object alone over which there was a panic. Returns for how long.
 fn set_aside(entry: &mut WatchEntry, panicked: &Panicked, now: Instant) -> Duration {
-    let quarantine = Quarantine::after(entry.quarantine, now);
-    entry.quarantine = Some(quarantine);
-    let wait = quarantine.lasts(now).map_or(Duration::ZERO, |until| until - now);
+    let wait = entry.set_aside(now);
     let Identity { namespace, name, .. } = &entry.object.identity;
     error!(namespace = namespace.as_deref(), name = &**name, %panicked, "this TaskWatch is left alone for {} s; please report it", wait.as_secs());
     wait
