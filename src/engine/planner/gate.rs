@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     Job, JobKind, Settings, Step,
     access::Access,
-    hold::{Hold, Trouble},
+    hold::{Evidence, Hold, Trouble},
     wait::{Wait, Why},
 };
 use crate::domain::{failure::Failure, task::Task};
@@ -272,12 +272,12 @@ impl Gate {
         &mut self,
         failure: &Failure,
         asked: Instant,
-        (decisive, witness): (bool, bool),
+        evidence: Evidence,
         retry_after: Option<Duration>,
         now: Instant,
     ) -> bool {
         let was_probing = self.hold.is_probing();
-        let began = self.hold.failed(failure, asked, (decisive, witness), retry_after, now);
+        let began = self.hold.failed(failure, asked, evidence, retry_after, now);
         self.paused |= self.hold.until(now).is_some() || was_probing && !self.hold.is_probing();
         began
     }

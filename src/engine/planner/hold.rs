@@ -56,6 +56,15 @@ pub struct Trouble {
     pub since: Instant,
 }
 
+/// What is known of a failed request, beside the failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// It is believed at once, without a repetition: nothing can be polled without what was asked for.
+    pub decisive: bool,
+    /// It was of what had been good before, or nothing has been good yet: an outage is not believed without such a one.
+    pub witness: bool,
+}
+
 impl Hold {
     /// Nothing may be sent before this time.
     #[must_use]
@@ -96,24 +105,22 @@ impl Hold {
         self.absences >= OUTAGE_STREAK && !self.absence_witnessed
     }
 
-    /// A request failed; `asked` is when it was sent. Returns whether a hold began. A `decisive` failure needs no repetition to be
-    /// believed: nothing can be polled without what was asked for. An outage is believed only where one of the failures is that of a
-    /// `witness`: of what had been good before, or where nothing has been good yet.
+    /// A request failed; `asked` is when it was sent. Returns whether a hold began.
     ///
     /// A failure of a request that was sent before the present hold ended says nothing new, unless it asks for a longer wait.
     pub fn failed(
         &mut self,
         failure: &Failure,
         asked: Instant,
-        (decisive, witness): (bool, bool),
+        evidence: Evidence,
         retry_after: Option<Duration>,
         now: Instant,
     ) -> bool {
-        self.witnessed |= witness;
+        self.witnessed |= evidence.witness;
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
         self.trouble = Some(Trouble { failure: failure.clone(), since });
         let is_news = self.until.is_none_or(|until| asked >= until);
-        let wait = if is_news { self.wait_after(failure.class, (decisive, witness), retry_after, now) } else { None };
+        let wait = if is_news { self.wait_after(failure.class, evidence, retry_after, now) } else { None };
         if let Some((wait, why)) = wait {
             self.attempts += 1;
             self.extend(now + wait, why);
@@ -128,7 +135,7 @@ impl Hold {
     fn wait_after(
         &mut self,
         class: FailureClass,
-        (decisive, witness): (bool, bool),
+        Evidence { decisive, witness }: Evidence,
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Option<(Duration, Why)> {
@@ -200,6 +207,8 @@ mod tests {
     use super::*;
     use crate::domain::failure::RetryAfter;
 
+    const WITNESS: Evidence = Evidence { decisive: false, witness: true };
+
     fn failure(class: FailureClass) -> Failure {
         Failure::new(class, "x")
     }
@@ -210,7 +219,7 @@ mod tests {
         let mut hold = Hold::default();
         let mut waits = Vec::new();
         for _ in 0..6 {
-            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now));
+            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, WITNESS, None, now));
             let until = hold.until(now).unwrap();
             waits.push((until - now).as_secs());
             now = until;
@@ -228,7 +237,7 @@ mod tests {
         let now = Instant::now();
         let mut hold = Hold::default();
         for _ in 0..8 {
-            hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now);
+            hold.failed(&failure(FailureClass::AuthenticationFailed), now, WITNESS, None, now);
         }
         assert_eq!(hold.until(now), Some(now + Duration::from_mins(1)));
     }
@@ -238,14 +247,14 @@ mod tests {
         let now = Instant::now();
         let mut hold = Hold::default();
         for _ in 0..4 {
-            assert!(!hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now));
+            assert!(!hold.failed(&failure(FailureClass::UpstreamUnavailable), now, WITNESS, None, now));
         }
         assert!(hold.trouble().is_some(), "the connection shows it before it holds");
-        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now));
+        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), now, WITNESS, None, now));
         assert_eq!(hold.until(now), Some(now + Duration::from_secs(2)));
         let probe = now + Duration::from_secs(2);
         assert!(hold.until(probe).is_none() && hold.is_probing());
-        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), probe, (false, true), None, probe));
+        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), probe, WITNESS, None, probe));
         assert_eq!(hold.until(probe), Some(probe + Duration::from_secs(4)));
     }
 
@@ -257,8 +266,8 @@ mod tests {
             retry_after: Some(RetryAfter::After(Duration::from_secs(30))),
             ..failure(FailureClass::RateLimited)
         };
-        hold.failed(&limited, now, (false, true), Some(Duration::from_secs(30)), now);
-        hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now);
+        hold.failed(&limited, now, WITNESS, Some(Duration::from_secs(30)), now);
+        hold.failed(&failure(FailureClass::UpstreamUnavailable), now, WITNESS, None, now);
         hold.forgive();
         assert_eq!(hold.until(now), Some(now + Duration::from_secs(30)));
     }
@@ -270,7 +279,7 @@ mod tests {
         let mut refusals = Vec::new();
         for _ in 0..12 {
             refusals.push(now);
-            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now));
+            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, WITNESS, None, now));
             now = hold.until(now).unwrap();
             hold.succeeded(now);
         }
@@ -282,7 +291,7 @@ mod tests {
         let now = Instant::now();
         let mut hold = Hold::default();
         for _ in 0..100 {
-            assert!(!hold.failed(&failure(FailureClass::PermissionDenied), now, (false, true), None, now));
+            assert!(!hold.failed(&failure(FailureClass::PermissionDenied), now, WITNESS, None, now));
         }
         assert!(hold.trouble().is_some() && hold.until(now).is_none());
     }
