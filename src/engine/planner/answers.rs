@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     Planner, Step,
+    breaker::Evidence,
     entry::{Entry, Place},
     gate::Flight,
-    hold::Evidence,
     job::{JobKind, Outcome},
     refusals::Consequence,
     tasks::TaskId,
@@ -221,7 +221,7 @@ impl Planner {
             if failure.class == FailureClass::NotFound {
                 entry.missing(failure, poll, self.gate.next_job(), now, &mut self.out);
             } else {
-                // Whether an absent upstream is back is for the hold to find out: the task is not to blame, unless others are answered.
+                // Whether an absent upstream is back is for the breaker to find out: the task is not to blame, unless others are answered.
                 let is_others =
                     failure.class == FailureClass::UpstreamUnavailable && self.gate.last_success() < entry.asked();
                 if !is_others {

@@ -29,12 +29,12 @@
 
 mod access;
 mod answers;
+mod breaker;
 #[cfg(test)]
 mod checks;
 mod doubt;
 mod entry;
 mod gate;
-mod hold;
 mod job;
 mod lists;
 mod polled;
@@ -49,10 +49,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use self::{
+    breaker::Trouble,
     doubt::Doubt,
     entry::{Entry, Place},
     gate::{Asking, Gate},
-    hold::Trouble,
     lists::Scopes,
     schedule::{Demand, Item, Next, Schedule},
     tasks::{TaskId, Tasks},
@@ -289,7 +289,7 @@ impl Planner {
         Asking { is_shared: waiting > 1 || waiting == 1 && others.count() > 0, care: self.doubt.care() }
     }
 
-    /// When there is something to ask, but for budget and holds, and what it waits for.
+    /// When there is something to ask, but for budget and breaker, and what it waits for.
     fn work_at(&self, now: Instant) -> Option<(Instant, Why)> {
         if self.doubt.asks_first() {
             return Some((now, Why::Due));

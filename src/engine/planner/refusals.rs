@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     Planner, Step,
+    breaker::Evidence,
     doubt::{LONGEST, Refused, Subject},
     entry::{Entry, Place},
     gate::Flight,
-    hold::Evidence,
     job::JobKind,
     lists::Scope,
     tasks::TaskId,
