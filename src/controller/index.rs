@@ -1,6 +1,9 @@
 //! What the controller knows: the watches and connections of the API server, what the engine said of them, what was written last.
 //! All of it can be rebuilt; nothing here waits.
 
+mod connections;
+mod entries;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -8,103 +11,44 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::entries::{ConnectionEntry, WatchEntry, Written};
 use super::{
-    allowance::Allowance,
     census::Census,
     kept::Kept,
     look::Look,
-    objects::{ConnectionObject, Identity, WatchObject, version},
-    quarantine::Quarantine,
+    objects::{Identity, WatchObject, version},
     quotas::Quotas,
-    resolve::Compiled,
     unread::Unread,
 };
 use crate::{
-    api::{ConnectionStatus, TaskWatch, TaskWatchStatus},
-    domain::{
-        availability::Availability,
-        decide::{self, Event, Pace},
-    },
-    engine::{ConnectionHealth, ConnectionId, Delivery, Report, WatchKey},
-    tenancy::pool::{Lease, Pool},
+    api::TaskWatch,
+    domain::decide,
+    engine::{ConnectionId, Delivery, WatchKey},
+    tenancy::pool::Pool,
 };
-
-/// A `TaskWatch` and all that is known of it.
-#[derive(Debug)]
-pub struct WatchEntry {
-    /// The object.
-    pub object: Arc<WatchObject>,
-    /// Its status as last acknowledged by the API server.
-    pub status: Option<Kept>,
-    /// The memory that this takes, of its namespace's share.
-    room: Lease,
-    /// The resource version of that.
-    pub version: u64,
-    /// What the engine said last; none when the status shows it.
-    pub observation: Option<Box<(u64, Report<Timestamp>)>>,
-    /// Whether no worker has looked at that yet.
-    pub unread: bool,
-    /// The ticket of the newest registration, and the refresh request that it stands for.
-    pub ticket: u64,
-    /// The refresh request that the ticket was made for.
-    pub ticket_for: Option<String>,
-    /// What the engine was asked for, to tell whether something else is wanted now.
-    pub registered: Option<u64>,
-    /// Events of a write that was not acknowledged, and the status that it would have made.
-    pub unconfirmed: Option<Box<(Kept, Vec<Event>)>>,
-    /// Since when the engine has been asked for it without a break.
-    pub asking_since: Timestamp,
-    /// A `status.notFoundSince` of before the clock was stepped, and what it is by the present one.
-    pub not_found_since: Option<Box<(Timestamp, Timestamp)>>,
-    /// Writes that failed in a row.
-    pub failures: u32,
-    /// When it was written lately.
-    pub pace: Pace,
-    /// What may still be told of it.
-    pub allowance: Allowance,
-    /// It is left alone, after a panic over it.
-    pub quarantine: Option<Quarantine>,
-    /// Its last write was put off, for want of a share.
-    pub put_off: bool,
-    /// Whether it is over with.
-    pub finished: bool,
-}
-
-/// A connection and all that is known of it.
-#[derive(Debug)]
-pub struct ConnectionEntry {
-    /// The object.
-    pub object: Arc<ConnectionObject>,
-    /// Its status as last acknowledged.
-    pub status: Option<ConnectionStatus>,
-    /// The resource version of that.
-    pub version: u64,
-    /// Whether watches may use it; none until its Secret has been looked for.
-    pub availability: Option<Availability>,
-    /// What the engine said last.
-    pub health: Option<ConnectionHealth>,
-    /// What its specification comes to, since it was last asked for.
-    pub compiled: Option<Arc<Compiled>>,
-    /// The identity and bounds that the engine was given, to tell whether they changed.
-    pub fingerprint: Option<u64>,
-    /// Reconciliations that failed in a row.
-    pub failures: u32,
-}
 
 /// A watch beyond the limit of its namespace.
 #[derive(Debug)]
 struct Outside {
     identity: Identity,
     created: Timestamp,
+    /// What the engine was asked for while it was served, until a worker calls that off.
+    polled: Option<Polled>,
+}
+
+/// What the engine was asked for.
+#[derive(Debug)]
+struct Polled {
+    connection: ConnectionId,
+    ticket: u64,
+    print: u64,
 }
 
 /// Who has passed the limit of a namespace.
 #[derive(Debug, Default)]
 pub struct Moved {
-    /// Who is not served any more; what the engine was asked for has to be called off.
-    pub displaced: Vec<Box<WatchEntry>>,
     /// Who is served from now on, or may use its connection from now on, or not any more.
-    pub affected: Vec<WatchKey>,
+    pub watches: Vec<WatchKey>,
     /// Which connections are served from now on, or not any more.
     pub connections: Vec<ConnectionId>,
 }
@@ -143,68 +87,13 @@ pub struct Index {
     pub namespaces: HashMap<Arc<str>, BTreeMap<String, String>>,
 }
 
-impl WatchEntry {
-    /// When the task was seen, where that is the newest news of it.
-    #[must_use]
-    pub fn seen(&self) -> Option<Timestamp> {
-        match self.observation.as_deref() {
-            Some((_, Report::Seen { at, .. })) => Some(*at),
-            _ => None,
-        }
+impl Outside {
+    /// A watch that was served until now.
+    fn displaced(entry: &WatchEntry) -> Self {
+        let polled =
+            entry.registered.map(|print| Polled { connection: entry.object.connection(), ticket: entry.ticket, print });
+        Self { identity: entry.object.identity.clone(), created: entry.object.created, polled }
     }
-
-    /// Since when the upstream has not known the task, by the present clock: what its status says, unless the clock was stepped since.
-    #[must_use]
-    pub fn not_found_since(&self, status: Option<&TaskWatchStatus>) -> Option<Timestamp> {
-        let told = status?.not_found_since.as_ref()?.0;
-        Some(match self.not_found_since.as_deref() {
-            Some((of, meant)) if *of == told => *meant,
-            _ => told,
-        })
-    }
-
-    /// It is not polled any more. That it cannot be asked for is no news from then on; what was seen of it is.
-    pub fn call_off(&mut self) {
-        self.registered = None;
-        self.observation = self.observation.take().filter(|seen| matches!(seen.1, Report::Seen { .. }));
-    }
-
-    /// Takes over a status that the API server shows.
-    fn take_status(&mut self, status: Option<Kept>) {
-        let is_ours = self.unconfirmed.as_deref().is_some_and(|(written, _)| status.as_ref() == Some(written));
-        if !is_ours && self.observation.is_none() {
-            // Written by somebody else, or by ourselves when the answer was lost. What it should say is not kept: a fresh look tells.
-            self.ticket += 1;
-        }
-        self.keep(status);
-    }
-
-    /// Keeps a status, as far as there is room for it.
-    pub fn keep(&mut self, status: Option<Kept>) {
-        self.room.shrink_to(0);
-        self.status = status.map(|status| status.within(&mut self.room));
-    }
-
-    /// The clock by which all of this was noted has been stepped so far.
-    fn step_clock(&mut self, step: SignedDuration) {
-        let status = self.status.as_ref().and_then(Kept::unpack);
-        let told = status.as_ref().and_then(|status| status.not_found_since.as_ref());
-        let meant = self.not_found_since(status.as_ref()).map(|since| stepped(since, step));
-        self.not_found_since = told.zip(meant).map(|(told, meant)| Box::new((told.0, meant)));
-        self.asking_since = stepped(self.asking_since, step);
-        self.pace.step_clock(step);
-        if let Some((_, report)) = self.observation.as_deref_mut() {
-            for time in report.times_mut() {
-                *time = stepped(*time, step);
-            }
-        }
-        // What was concluded by a wrong clock is mended by the next look, even if that shows nothing new.
-        self.ticket += 1;
-    }
-}
-
-fn stepped(time: Timestamp, step: SignedDuration) -> Timestamp {
-    time.checked_add(step).unwrap_or(time)
 }
 
 impl Default for Index {
@@ -264,9 +153,9 @@ impl Index {
         let (Some(census), Some(namespace)) = (&mut self.census, &object.identity.namespace) else { return true };
         let (is_within, displaced) = census.enter(namespace, object.created, &object.identity.uid);
         if let Some(entry) = displaced.and_then(|key| self.take_out(&key)) {
-            let outside = Outside { identity: entry.object.identity.clone(), created: entry.object.created };
-            self.outside.insert(entry.object.identity.uid.clone(), outside);
-            self.moved.displaced.push(entry);
+            let key = entry.object.identity.uid.clone();
+            self.moved.watches.push(key.clone());
+            self.outside.insert(key, Outside::displaced(&entry));
         }
         is_within
     }
@@ -307,14 +196,15 @@ impl Index {
         let version = version(&watch.metadata);
         if !self.admit(&object) {
             let is_told = watch.status.as_ref().is_some_and(|status| decide::tells_of_limit(status, object.generation));
-            let outside = Outside { identity: object.identity.clone(), created: object.created };
+            let polled = self.outside.remove(&key).and_then(|outside| outside.polled);
+            let outside = Outside { identity: object.identity.clone(), created: object.created, polled };
             self.outside.insert(key.clone(), outside);
             return Some((key, !is_told));
         }
-        self.outside.remove(&key);
+        let polled = self.outside.remove(&key).and_then(|outside| outside.polled);
         let status = watch.status.as_ref().and_then(Kept::pack);
         self.users.entry(object.connection()).or_default().insert(key.clone());
-        self.moved.affected.extend(self.quotas.enter_user(&object));
+        self.moved.watches.extend(self.quotas.enter_user(&object));
         let is_news = if let Some(entry) = self.watches.get_mut(&key) {
             // What is the same stays where it is: to replace all objects one by one, as the echoes of a cold start come, would leave
             // the heap full of holes.
@@ -333,49 +223,50 @@ impl Index {
             }
             is_news
         } else {
-            let mut room = self.room.lease(&object.tenant());
-            let entry = WatchEntry {
-                object,
-                status: status.map(|status| status.within(&mut room)),
-                room,
-                version,
-                observation: None,
-                unread: false,
-                ticket: 1,
-                ticket_for: None,
-                registered: None,
-                unconfirmed: None,
-                asking_since: Timestamp::UNIX_EPOCH,
-                not_found_since: None,
-                failures: 0,
-                pace: Pace::default(),
-                allowance: Allowance::default(),
-                quarantine: None,
-                put_off: false,
-                finished: false,
-            };
+            let room = self.room.lease(&object.tenant());
+            let mut entry = WatchEntry::new(object, version, room);
+            entry.keep(status);
+            if let Some(Polled { ticket, print, .. }) = polled {
+                // Whether that is still wanted, the next plan says. What was reported meanwhile went to nobody.
+                (entry.ticket, entry.registered) = (ticket + 1, Some(print));
+            }
             self.watches.insert(key.clone(), Box::new(entry));
             true
         };
         Some((key, is_news))
     }
 
-    /// Forgets a `TaskWatch`; what the engine was asked for is returned, to be called off.
-    pub fn remove_watch(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
-        let outside = self.outside.remove(key);
-        let entry = self.take_out(key);
-        let gone = entry.as_ref().map(|entry| (&entry.object.identity, entry.object.created));
-        let gone = gone.or(outside.as_ref().map(|outside| (&outside.identity, outside.created)));
-        if let (Some(census), Some((Identity { namespace: Some(namespace), .. }, created))) = (&mut self.census, gone) {
-            self.moved.affected.extend(census.leave(namespace, created, key));
+    /// Takes in a watch beyond the limit as it was read again. Returns whether it is still one: it may be served by now, or gone, and what is
+    /// gone is not brought back by what was read before.
+    pub fn put_outside(&mut self, watch: TaskWatch) -> bool {
+        let Some(key) = watch.metadata.uid.as_deref().map(|uid| WatchKey(Arc::from(uid))) else { return false };
+        if self.outside.contains_key(&key) {
+            self.put_watch(watch);
         }
-        entry
+        self.outside.contains_key(&key)
+    }
+
+    /// The connection through which a watch beyond the limit is polled still, which the caller calls off.
+    pub fn take_polled(&mut self, key: &WatchKey) -> Option<ConnectionId> {
+        Some(self.outside.get_mut(key)?.polled.take()?.connection)
+    }
+
+    /// Forgets a `TaskWatch`. Returns the connection through which it is polled, where it is: the caller calls that off.
+    pub fn remove_watch(&mut self, key: &WatchKey) -> Option<ConnectionId> {
+        let gone = match self.take_out(key) {
+            Some(entry) => Outside::displaced(&entry),
+            None => self.outside.remove(key)?,
+        };
+        if let (Some(census), Some(namespace)) = (&mut self.census, &gone.identity.namespace) {
+            self.moved.watches.extend(census.leave(namespace, gone.created, key));
+        }
+        gone.polled.map(|polled| polled.connection)
     }
 
     fn take_out(&mut self, key: &WatchKey) -> Option<Box<WatchEntry>> {
         let entry = self.watches.remove(key)?;
         let connection = entry.object.connection();
-        self.moved.affected.extend(self.quotas.leave_user(&entry.object));
+        self.moved.watches.extend(self.quotas.leave_user(&entry.object));
         if entry.unread {
             self.unread.remove(&entry.object.payer());
         }
@@ -446,6 +337,5 @@ impl Index {
     }
 }
 
-mod connections;
 #[cfg(test)]
 mod tests;

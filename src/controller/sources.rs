@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::{
-    Controller,
+    Controller, Shared,
     follow::{Means, Target, follow},
     index::ConnectionNews,
     objects::{ConnectionObject, version},
@@ -35,73 +35,64 @@ pub(super) fn start(
         one_large: Arc::new(Semaphore::new(1)),
     };
     if namespaces.is_empty() {
-        begin(controller, &means, None, Watches(None), ready("taskwatches"));
-        begin(controller, &means, None, Connections(None), ready("taskconnections"));
+        begin::<TaskWatch>(controller, &means, None, ready("taskwatches"));
+        begin::<TaskConnection>(controller, &means, None, ready("taskconnections"));
     }
     if controller.sight.cluster {
-        begin(controller, &means, None, ClusterConnections, ready("clustertaskconnections"));
-        begin(controller, &means, None, Namespaces, ready("namespaces"));
+        begin::<ClusterTaskConnection>(controller, &means, None, ready("clustertaskconnections"));
+        begin::<NamespaceLabels>(controller, &means, None, ready("namespaces"));
     }
     for namespace in namespaces {
-        let own = Some(Arc::from(namespace.as_str()));
-        begin(controller, &means, Some(namespace), Watches(own.clone()), ready("taskwatches"));
-        begin(controller, &means, Some(namespace), Connections(own), ready("taskconnections"));
+        begin::<TaskWatch>(controller, &means, Some(namespace), ready("taskwatches"));
+        begin::<TaskConnection>(controller, &means, Some(namespace), ready("taskconnections"));
     }
 }
 
-fn begin<K: Kind, S>(
-    controller: &Arc<Controller>,
-    means: &Means,
-    namespace: Option<&String>,
-    source: S,
-    ready: Readiness,
-) where
-    (Arc<Controller>, S): Target<K>,
-    S: Send + Sync + 'static,
+fn begin<K: Kind>(controller: &Arc<Controller>, means: &Means, namespace: Option<&String>, ready: Readiness)
+where
+    Source: Target<K>,
 {
-    tokio::spawn(follow(means.clone(), namespace.cloned(), (Arc::clone(controller), source), ready));
+    let source =
+        Source { controller: Arc::clone(controller), namespace: namespace.map(|name| Arc::from(name.as_str())) };
+    tokio::spawn(follow::<K, Source>(means.clone(), namespace.cloned(), source, ready));
 }
 
-/// The `TaskWatch` objects of one namespace, or of all.
-struct Watches(Option<Arc<str>>);
-/// The `TaskConnection` objects of one namespace, or of all.
-struct Connections(Option<Arc<str>>);
-/// The `ClusterTaskConnection` objects.
-struct ClusterConnections;
-/// The labels of the namespaces, which say who may use a `ClusterTaskConnection`.
-struct Namespaces;
+/// Where the objects of one collection go; of namespaced kinds those of one namespace, or of all.
+struct Source {
+    controller: Arc<Controller>,
+    namespace: Option<Arc<str>>,
+}
 
-impl Target<TaskWatch> for (Arc<Controller>, Watches) {
+impl Target<TaskWatch> for Source {
     type Key = WatchKey;
 
     fn put(&self, object: TaskWatch) -> Option<WatchKey> {
         let going = object.metadata.deletion_timestamp.is_some();
-        let key = self.key(&object.metadata)?;
+        let key = Target::<TaskWatch>::key(self, &object.metadata)?;
         if going {
-            self.remove(&key);
+            Target::<TaskWatch>::remove(self, &key);
             return None;
         }
-        let put = self.0.shared.index().put_watch(object);
-        self.0.rearrange();
+        let put = self.controller.shared.index().put_watch(object);
+        self.controller.shared.rearrange();
         let (key, is_news) = put?;
         if is_news {
-            self.0.shared.look_at([key.clone()]);
+            self.controller.shared.look_at([key.clone()]);
         }
         Some(key)
     }
 
     fn remove(&self, key: &WatchKey) {
-        let (look, removed) = {
-            let mut index = self.0.shared.index();
+        let (look, polled) = {
+            let mut index = self.controller.shared.index();
             (index.look(key.clone()), index.remove_watch(key))
         };
         if let Some(look) = look {
-            self.0.shared.watches.remove(&look);
+            self.controller.shared.watches.remove(&look);
         }
-        self.0.rearrange();
-        let Some(entry) = removed else { return };
-        if entry.registered.is_some() {
-            self.0.engine.forget(&entry.object.connection(), key.clone());
+        self.controller.shared.rearrange();
+        if let Some(connection) = polled {
+            self.controller.engine.forget(&connection, key.clone());
         }
     }
 
@@ -110,55 +101,58 @@ impl Target<TaskWatch> for (Arc<Controller>, Watches) {
     }
 
     fn keys(&self) -> Vec<WatchKey> {
-        self.0.shared.index().keys(self.1.0.as_ref())
+        self.controller.shared.index().keys(self.namespace.as_ref())
     }
 
     fn known_version(&self, key: &WatchKey) -> Option<u64> {
-        self.0.shared.index().watches.get(key).map(|entry| entry.version)
+        self.controller.shared.index().watches.get(key).map(|entry| entry.version)
     }
 
     fn history_replaced(&self) {
-        self.0.shared.index().history_replaced();
+        self.controller.shared.index().history_replaced();
     }
 }
 
-impl Controller {
-    fn put_connection(&self, object: ConnectionObject, status: Option<ConnectionStatus>, version: u64) -> ConnectionId {
-        let id = object.id();
-        let news = self.shared.index().put_connection(&id, object, status, version);
-        self.rearrange();
-        if news != ConnectionNews::Nothing {
-            self.shared.connections.add(id.clone());
-        }
-        if news == ConnectionNews::Object {
-            // Who may use it, and for which scopes, may have changed.
-            let users = self.shared.index().users(&id);
-            self.shared.look_at(users);
-        }
-        id
+fn put_connection(
+    controller: &Controller,
+    object: ConnectionObject,
+    status: Option<ConnectionStatus>,
+    version: u64,
+) -> ConnectionId {
+    let id = object.id();
+    let news = controller.shared.index().put_connection(&id, object, status, version);
+    controller.shared.rearrange();
+    if news != ConnectionNews::Nothing {
+        controller.shared.connections.add(id.clone());
     }
-
-    fn remove_connection(&self, id: &ConnectionId) {
-        self.shared.index().remove_connection(id);
-        self.rearrange();
-        self.shared.connections.add(id.clone());
+    if news == ConnectionNews::Object {
+        // Who may use it, and for which scopes, may have changed.
+        let users = controller.shared.index().users(&id);
+        controller.shared.look_at(users);
     }
-
-    fn connection_ids(&self, ours: impl Fn(&ConnectionId) -> bool) -> Vec<ConnectionId> {
-        self.shared.index().connections.keys().filter(|id| ours(id)).cloned().collect()
-    }
+    id
 }
 
-impl Target<TaskConnection> for (Arc<Controller>, Connections) {
+fn remove_connection(controller: &Controller, id: &ConnectionId) {
+    controller.shared.index().remove_connection(id);
+    controller.shared.rearrange();
+    controller.shared.connections.add(id.clone());
+}
+
+fn connection_ids(shared: &Shared, ours: impl Fn(&ConnectionId) -> bool) -> Vec<ConnectionId> {
+    shared.index().connections.keys().filter(|id| ours(id)).cloned().collect()
+}
+
+impl Target<TaskConnection> for Source {
     type Key = ConnectionId;
 
     fn put(&self, object: TaskConnection) -> Option<ConnectionId> {
         let (status, version) = (object.status.clone(), version(&object.metadata));
-        Some(self.0.put_connection(object.into(), status, version))
+        Some(put_connection(&self.controller, object.into(), status, version))
     }
 
     fn remove(&self, key: &ConnectionId) {
-        self.0.remove_connection(key);
+        remove_connection(&self.controller, key);
     }
 
     fn key(&self, meta: &ObjectMeta) -> Option<ConnectionId> {
@@ -169,28 +163,30 @@ impl Target<TaskConnection> for (Arc<Controller>, Connections) {
     }
 
     fn keys(&self) -> Vec<ConnectionId> {
-        self.0.connection_ids(|id| id.namespace.is_some() && (self.1.0.is_none() || self.1.0 == id.namespace))
+        connection_ids(&self.controller.shared, |id| {
+            id.namespace.is_some() && (self.namespace.is_none() || self.namespace == id.namespace)
+        })
     }
 
     fn known_version(&self, key: &ConnectionId) -> Option<u64> {
-        self.0.shared.index().connections.get(key).map(|entry| entry.version)
+        self.controller.shared.index().connections.get(key).map(|entry| entry.version)
     }
 
     fn history_replaced(&self) {
-        self.0.shared.index().history_replaced();
+        self.controller.shared.index().history_replaced();
     }
 }
 
-impl Target<ClusterTaskConnection> for (Arc<Controller>, ClusterConnections) {
+impl Target<ClusterTaskConnection> for Source {
     type Key = ConnectionId;
 
     fn put(&self, object: ClusterTaskConnection) -> Option<ConnectionId> {
         let (status, version) = (object.status.clone(), version(&object.metadata));
-        Some(self.0.put_connection(object.into(), status, version))
+        Some(put_connection(&self.controller, object.into(), status, version))
     }
 
     fn remove(&self, key: &ConnectionId) {
-        self.0.remove_connection(key);
+        remove_connection(&self.controller, key);
     }
 
     fn key(&self, meta: &ObjectMeta) -> Option<ConnectionId> {
@@ -198,24 +194,24 @@ impl Target<ClusterTaskConnection> for (Arc<Controller>, ClusterConnections) {
     }
 
     fn keys(&self) -> Vec<ConnectionId> {
-        self.0.connection_ids(|id| id.namespace.is_none())
+        connection_ids(&self.controller.shared, |id| id.namespace.is_none())
     }
 
     fn known_version(&self, key: &ConnectionId) -> Option<u64> {
-        self.0.shared.index().connections.get(key).map(|entry| entry.version)
+        self.controller.shared.index().connections.get(key).map(|entry| entry.version)
     }
 
     fn history_replaced(&self) {
-        self.0.shared.index().history_replaced();
+        self.controller.shared.index().history_replaced();
     }
 }
 
-impl Target<NamespaceLabels> for (Arc<Controller>, Namespaces) {
+impl Target<NamespaceLabels> for Source {
     type Key = Arc<str>;
 
     fn put(&self, object: NamespaceLabels) -> Option<Arc<str>> {
         let name: Arc<str> = Arc::from(object.name);
-        let mut index = self.0.shared.index();
+        let mut index = self.controller.shared.index();
         let old = match object.labels {
             Some(labels) if index.namespaces.get(&name) == Some(&labels) => return Some(name),
             Some(labels) => index.namespaces.insert(Arc::clone(&name), labels),
@@ -228,12 +224,12 @@ impl Target<NamespaceLabels> for (Arc<Controller>, Namespaces) {
             }
         };
         drop((index, old));
-        self.0.access_changed(&name);
+        access_changed(&self.controller.shared, &name);
         Some(name)
     }
 
     fn remove(&self, key: &Arc<str>) {
-        self.0.shared.index().namespaces.remove(key);
+        self.controller.shared.index().namespaces.remove(key);
     }
 
     fn key(&self, meta: &ObjectMeta) -> Option<Arc<str>> {
@@ -241,7 +237,7 @@ impl Target<NamespaceLabels> for (Arc<Controller>, Namespaces) {
     }
 
     fn keys(&self) -> Vec<Arc<str>> {
-        self.0.shared.index().namespaces.keys().cloned().collect()
+        self.controller.shared.index().namespaces.keys().cloned().collect()
     }
 
     fn known_version(&self, _: &Arc<str>) -> Option<u64> {
@@ -251,17 +247,15 @@ impl Target<NamespaceLabels> for (Arc<Controller>, Namespaces) {
     fn history_replaced(&self) {}
 }
 
-impl Controller {
-    /// Has the watches of a namespace that use cluster-scoped connections decide anew.
-    fn access_changed(&self, namespace: &str) {
-        let concerned: Vec<_> = {
-            let index = self.shared.index();
-            let uses = index.watches.iter().filter(|(_, entry)| {
-                entry.object.identity.namespace.as_deref() == Some(namespace)
-                    && entry.object.connection().namespace.is_none()
-            });
-            uses.map(|(key, _)| key.clone()).collect()
-        };
-        self.shared.look_at(concerned);
-    }
+/// Has the watches of a namespace that use cluster-scoped connections decide anew.
+fn access_changed(shared: &Shared, namespace: &str) {
+    let concerned: Vec<_> = {
+        let index = shared.index();
+        let uses = index.watches.iter().filter(|(_, entry)| {
+            entry.object.identity.namespace.as_deref() == Some(namespace)
+                && entry.object.connection().namespace.is_none()
+        });
+        uses.map(|(key, _)| key.clone()).collect()
+    };
+    shared.look_at(concerned);
 }

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     availability::{Outlook, Reason, Unavailable},
     conditions::{self, FALSE, READY, Remark, TRUE, UNKNOWN, abnormal, find, reason},
     failure::{Failure, FailureClass},
+    stored,
 };
 use crate::api::{ConnectionStatus, WatchCounts};
 
@@ -103,7 +103,7 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
     if newer.is_none() && old == Some(&new) {
         return None;
     }
-    new.last_success_time = input.last_success.map(Time).or(new.last_success_time);
+    new.last_success_time = input.last_success.map(stored::time).or(new.last_success_time);
     Some(new)
 }
 
@@ -179,7 +179,24 @@ fn outlook(failure: &Failure) -> Outlook {
 
 #[cfg(test)]
 mod tests {
-    use super::working;
+    use super::*;
+
+    /// Else the status that the API server shows would look like somebody else's.
+    #[test]
+    fn what_is_written_comes_back_as_it_was() {
+        let input = Input {
+            generation: 1,
+            status: None,
+            upstream: Ok(Upstream::Answering { stretch: 1.0, throttled: false, insecure: false }),
+            active: 1,
+            finished: 0,
+            mode: Some("List"),
+            last_success: Some("2026-11-22T10:12:25.123456Z".parse().unwrap()),
+        };
+        let written = decide(&input, "2026-11-22T10:12:26.7Z".parse().unwrap()).unwrap();
+        let shown = serde_json::from_value(serde_json::to_value(&written).unwrap()).unwrap();
+        assert_eq!(written, shown);
+    }
 
     #[test]
     fn what_delays_a_connection_that_works_is_said() {

@@ -15,14 +15,14 @@ use super::{
     decoding::{Decoder, Workbench},
     inbox::Inbox,
     listing::Listing,
-    planner::{Job, JobKind, JobResult, Planner},
+    planner::{Job, JobKind, Outcome, Planner},
     quota::Quota,
     secrets::Secrets,
-    sending::{Errand, News, Said, Sent, Whole, carry_out, read_on, unsupported},
+    sending::{Errand, News, Sent, Whole, carry_out, read_on, unsupported},
     transport::Outgoing,
 };
 use crate::domain::{
-    failure::{Failure, FailureClass, RetryAfter},
+    failure::{Failure, FailureClass},
     task::TaskState,
 };
 use crate::ops::{
@@ -225,27 +225,19 @@ impl Actor {
     fn take(&mut self, sent: Sent) {
         let Sent { job, kind, started, news } = sent;
         match news {
-            News::Part(listing, part) => self.take_part((job, kind, started), listing, part),
+            News::Part(listing, part) => self.take_part(Sent { job, kind, started, news: part }, listing),
             News::Whole(whole) => {
-                let Whole { code, bytes, hint, said } = *whole;
-                let result = match said {
-                    Said::Token(token) => JobResult::Token(token.map(|token| self.take_token(token))),
-                    Said::Task(task) => JobResult::Task(task),
-                    Said::Page(page) => JobResult::Page(page),
-                };
-                self.take_result(job, &kind, started.elapsed(), (code, bytes, result), hint);
+                let Whole { code, bytes, hint, outcome } = *whole;
+                let outcome = outcome.map_token(|token| self.take_token(token));
+                self.take_outcome(job, &kind, started, Whole { code, bytes, hint, outcome });
             }
         }
     }
 
     /// Takes in a part of a list, and has it read on; none is its end.
-    fn take_part(
-        &mut self,
-        (job, kind, started): (u64, JobKind, SystemInstant),
-        mut listing: Box<Listing>,
-        part: Option<Bytes>,
-    ) {
-        let page = match part {
+    fn take_part(&mut self, sent: Sent<Option<Bytes>>, mut listing: Box<Listing>) {
+        let Sent { job, kind, started, news } = sent;
+        let page = match news {
             Some(part) => match self.read_part(job, &mut listing, &part) {
                 Ok(()) if listing.is_given_up() => self.finish(job, &mut listing),
                 Ok(()) => {
@@ -257,8 +249,8 @@ impl Actor {
             None => self.finish(job, &mut listing),
         };
         let page = page.map_err(|failure| listing.clean_failure(failure));
-        let result = (listing.code(), listing.bytes(), JobResult::Page(page));
-        self.take_result(job, &kind, started.elapsed(), result, None);
+        let whole = Whole { code: listing.code(), bytes: listing.bytes(), hint: None, outcome: Outcome::List(page) };
+        self.take_outcome(job, &kind, started, whole);
     }
 
     fn read_part(&mut self, job: u64, listing: &mut Listing, part: &[u8]) -> Result<(), Failure> {
@@ -292,16 +284,10 @@ impl Actor {
         listing.decode(scan, &wanted)
     }
 
-    fn take_result(
-        &mut self,
-        job: u64,
-        kind: &JobKind,
-        took: Duration,
-        (code, bytes, result): (String, usize, JobResult),
-        hint: Option<RetryAfter>,
-    ) {
-        let now = Instant::now();
-        let failure = result.failure();
+    fn take_outcome(&mut self, job: u64, kind: &JobKind, started: SystemInstant, whole: Whole<Option<Duration>>) {
+        let Whole { code, bytes, hint, outcome } = whole;
+        let (took, now) = (started.elapsed(), Instant::now());
+        let failure = outcome.failure();
         let operation = kind.operation();
         let provider = Arc::clone(self.figures.provider());
         self.usage.bytes(bytes);
@@ -316,7 +302,7 @@ impl Actor {
         }
         let retry_after =
             failure.map_or(hint, |failure| failure.retry_after).map(|after| after.wait(self.shared.clock.now()));
-        self.planner.done(job, result, bytes, retry_after, now);
+        self.planner.done(job, outcome, bytes, retry_after, now);
     }
 
     /// Uses a new token from now on. Returns how long it is good for where that is known.

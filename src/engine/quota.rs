@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use crate::domain::failure::{Failure, FailureClass};
     use crate::engine::{
-        planner::{JobResult, Settings},
+        planner::{Outcome, Settings},
         tests::rig::{Rig, SECOND, settings},
     };
 
@@ -83,7 +83,7 @@ mod tests {
         while let Some(job) = quota.next(planner, now) {
             sent += 1;
             let failure = Failure::new(FailureClass::NotFound, "no");
-            planner.done(job.id, JobResult::Task(Err(failure)), 100, None, now);
+            planner.done(job.id, Outcome::Task(Err(failure)), 100, None, now);
         }
         sent
     }

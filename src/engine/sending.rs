@@ -7,14 +7,11 @@ use bytes::Bytes;
 use super::{
     decoding::Decoder,
     listing::Listing,
-    planner::JobKind,
+    planner::{JobKind, Outcome},
     transport::{Channel, Outgoing},
 };
-use crate::domain::{
-    failure::{Failure, FailureClass, RetryAfter},
-    task::Task,
-};
-use crate::providers::{Answer, Page, auth::Token, wire::retry};
+use crate::domain::failure::{Failure, FailureClass, RetryAfter};
+use crate::providers::{Answer, auth::Token, wire::retry};
 use crate::tenancy::pool::Lease;
 
 /// A job that can be sent.
@@ -28,11 +25,11 @@ pub(super) struct Errand {
 }
 
 /// What came of a job, so far.
-pub(super) struct Sent {
+pub(super) struct Sent<N = News> {
     pub(super) job: u64,
     pub(super) kind: JobKind,
     pub(super) started: SystemInstant,
-    pub(super) news: News,
+    pub(super) news: N,
 }
 
 pub(super) enum News {
@@ -42,22 +39,15 @@ pub(super) enum News {
     Part(Box<Listing>, Option<Bytes>),
 }
 
-/// An answer, decoded.
-pub(super) struct Whole {
+/// An answer, decoded; of a token `T`.
+pub(super) struct Whole<T = Token> {
     /// The HTTP status, or why there is none: for the metrics.
     pub(super) code: String,
     /// The size of the body.
     pub(super) bytes: usize,
     /// How long it asks to wait, should it be a good one: a failure says so itself.
     pub(super) hint: Option<RetryAfter>,
-    pub(super) said: Said,
-}
-
-#[allow(clippy::large_enum_variant, reason = "one for each answer, at once taken apart")]
-pub(super) enum Said {
-    Token(Result<Token, Failure>),
-    Task(Result<Task, Failure>),
-    Page(Result<Page, Failure>),
+    pub(super) outcome: Outcome<T>,
 }
 
 /// Sends a job, and decodes its answer; of a list, reads the first part.
@@ -104,24 +94,18 @@ async fn whole(errand: Errand, kind: &JobKind) -> Whole {
     let Answer { status, headers, body, .. } = &answer;
     let (code, bytes, hint) = (status.as_str().to_owned(), body.len(), retry::retry_after(headers));
     let clean = |failure| decoder.clean_failure(failure);
-    let said = match kind {
-        JobKind::Authenticate => Said::Token(decoder.token(answer, now).await.map_err(clean)),
-        JobKind::Get(task) => Said::Task(decoder.task(task, answer).await.map_err(clean)),
-        JobKind::Subtasks(task) => Said::Page(decoder.subtasks(task, answer).await.map_err(clean)),
-        JobKind::List(..) => Said::Page(Err(unsupported("lists of one piece"))),
+    let outcome = match kind {
+        JobKind::Authenticate => Outcome::Token(decoder.token(answer, now).await.map_err(clean)),
+        JobKind::Get(task) => Outcome::Task(decoder.task(task, answer).await.map_err(clean)),
+        JobKind::Subtasks(task) => Outcome::Subtasks(decoder.subtasks(task, answer).await.map_err(clean)),
+        JobKind::List(..) => Outcome::List(Err(unsupported("lists of one piece"))),
     };
-    Whole { code, bytes, hint, said }
+    Whole { code, bytes, hint, outcome }
 }
 
 impl Whole {
     pub(super) fn failed(kind: &JobKind, failure: Failure) -> Self {
-        let code = failure.code.clone();
-        let said = match kind {
-            JobKind::Authenticate => Said::Token(Err(failure)),
-            JobKind::Get(_) => Said::Task(Err(failure)),
-            JobKind::Subtasks(_) | JobKind::List(..) => Said::Page(Err(failure)),
-        };
-        Self { code, bytes: 0, hint: None, said }
+        Self { code: failure.code.clone(), bytes: 0, hint: None, outcome: Outcome::failed(kind, failure) }
     }
 }
 

@@ -163,12 +163,13 @@ async fn identities_are_no_credentials(named: &Stage, operator: &Operator) {
 
 /// One connection too many, and one watch too many of a shared connection. Which is the newest, if all are of one second, is open.
 async fn what_is_too_much_says_so(stage: &Stage) {
-    for name in ["first", "second", "third", "fourth"] {
+    const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
+    for name in NAMES {
         stage.upstream(ASTRA, name).await;
     }
     let reasons = || async {
         let mut reasons = Vec::new();
-        for name in ["first", "second", "third", "fourth"] {
+        for name in NAMES {
             let api: Api<TaskConnection> = Api::namespaced(stage.client.clone(), &stage.namespace);
             let conditions = api.get(name).await?.status.map(|status| status.conditions).unwrap_or_default();
             let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
@@ -178,28 +179,21 @@ async fn what_is_too_much_says_so(stage: &Stage) {
     };
     let refused = eventually(SOON, "one of four connections is one too many", || async {
         let reasons = reasons().await?;
-        let refused: Vec<_> = (0..4).filter(|at| reasons[*at] == "LimitExceeded").collect();
+        let refused: Vec<_> = (0..NAMES.len()).filter(|at| reasons[*at] == "LimitExceeded").collect();
         ensure!(refused.len() == 1 && !reasons.contains(&String::new()), "{reasons:?}");
         Ok(refused[0])
     })
     .await
     .unwrap();
-    let gone = ["second", "first"][usize::from(refused != 0)];
+    let gone = NAMES[usize::from(refused == 0)];
     stage.delete("TaskConnection", gone).await;
-    let left = ["first", "second", "third", "fourth"][refused];
+    let left = NAMES[refused];
     stage.until_connection(left, "Idle").await;
 
     let limited = |limit: Value| json!({"spec": {"allowedNamespaces": {"names": ["labelled"]}, "limits": {"watchesPerNamespace": limit}}});
     stage.change("ClusterTaskConnection", "shared", limited(json!(1))).await;
     stage.watch("w2", "shared", "task", json!({"connectionRef": {"kind": "ClusterTaskConnection"}})).await;
-    let words = "shared serves 1 TaskWatches of each namespace";
-    stage
-        .until("w2", words, |status| {
-            let said = message(status, "Synced");
-            ensure!(said.contains(words), "{said}");
-            Ok(())
-        })
-        .await;
+    stage.until_synced_says("w2", "shared serves 1 TaskWatches of each namespace").await;
     stage.until_row("w", RUNNING).await;
     stage.change("ClusterTaskConnection", "shared", limited(json!(2))).await;
     stage.until_row("w2", RUNNING).await;
@@ -211,14 +205,7 @@ async fn kinds_can_be_denied(plane: &ControlPlane, named: &Stage) {
     let _operator = Operator::start(options).await.unwrap();
     let why = named.until_connection("own", "InvalidSpec").await;
     assert!(why.contains("spec.auth.token (--deny-auth)"), "{why}");
-    let words = "this operator serves no ClusterTaskConnections";
-    named
-        .until("w", words, |status| {
-            let said = message(status, "Synced");
-            ensure!(said.contains(words), "{said}");
-            Ok(())
-        })
-        .await;
+    named.until_synced_says("w", "this operator serves no ClusterTaskConnections").await;
 }
 
 async fn shared(stage: &Stage, allowed: Value) {

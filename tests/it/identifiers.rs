@@ -4,7 +4,7 @@ use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use taskwatch::api::TaskWatch;
 
-use crate::stage::{ASTRA, CLOUD_RU, HUAWEI, SECRET, Stage, all, lay_over, message, watch_object};
+use crate::stage::{ASTRA, CLOUD_RU, HUAWEI, SECRET, Stage, all, assert_refused, lay_over, message, watch_object};
 
 const SIGNS: &str = "it has no blanks, no control or invisible characters, and none of ? # \\";
 const PARTS: &str = "it has no / at its beginning or end, no //, and no . or .. by itself between slashes";
@@ -98,13 +98,7 @@ async fn the_api_refuses_what_no_upstream_has() {
         let stage = &stage;
         async move {
             let told = object.to_string();
-            match stage.try_create(object).await {
-                Err(kube::Error::Api(status)) => {
-                    assert_eq!(status.code, 422, "{told}: {}", status.message);
-                    assert!(status.message.contains(sentence), "{told}\nwanted: {sentence}\ngot: {}", status.message);
-                }
-                other => panic!("{told} was taken: {other:?}"),
-            }
+            assert_refused(stage.try_create(object).await, &told, sentence);
         }
     }))
     .await;

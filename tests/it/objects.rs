@@ -4,7 +4,7 @@ use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use taskwatch::api::TaskWatch;
 
-use crate::stage::{HUAWEI, Stage, all, lay_over, watch_object};
+use crate::stage::{HUAWEI, Stage, all, assert_refused, lay_over, watch_object};
 
 const ID: &str = "give the identifier alone, not a URL";
 const URL: &str = "give an absolute URL that begins with https://";
@@ -94,13 +94,7 @@ async fn refusals_say_what_to_do() {
         let stage = &stage;
         async move {
             let told = object.to_string();
-            match stage.try_put(object).await {
-                Err(kube::Error::Api(status)) => {
-                    assert_eq!(status.code, 422, "{told}: {}", status.message);
-                    assert!(status.message.contains(sentence), "{told}\nwanted: {sentence}\ngot: {}", status.message);
-                }
-                other => panic!("{told} was taken: {other:?}"),
-            }
+            assert_refused(stage.try_put(object).await, &told, sentence);
         }
     }))
     .await;

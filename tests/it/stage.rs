@@ -196,6 +196,16 @@ impl Stage {
         .await
     }
 
+    /// Waits until the message of the condition Synced of a `TaskWatch` says this.
+    pub async fn until_synced_says(&self, name: &str, words: &str) {
+        self.until(name, words, |status| {
+            let said = message(status, "Synced");
+            ensure!(said.contains(words), "{said}");
+            Ok(())
+        })
+        .await;
+    }
+
     /// The status of a `TaskWatch`.
     pub async fn status(&self, name: &str) -> Result<TaskWatchStatus> {
         self.get(name).await?.status.context("it has no status")
@@ -310,6 +320,17 @@ pub fn row(status: &TaskWatchStatus) -> String {
         row.push_str(if word(kind) == "True" { letter } else { "" });
     }
     row
+}
+
+/// The API server refused an object, and said so in this sentence.
+pub fn assert_refused(answer: kube::Result<DynamicObject>, object: &str, sentence: &str) {
+    match answer {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!(status.code, 422, "{object}: {}", status.message);
+            assert!(status.message.contains(sentence), "{object}\nwanted: {sentence}\ngot: {}", status.message);
+        }
+        other => panic!("{object} was taken: {other:?}"),
+    }
 }
 
 /// The message of a condition.

@@ -9,9 +9,10 @@ use super::{
     history::{Change, Comparison, History},
     pages::Pages,
 };
+use crate::domain::backoff::Backoff;
 
 /// The shortest and the longest wait after a failure.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(30));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(800), Duration::from_secs(30));
 /// A watch that ends sooner without having told anything has failed, in whatever manner it ends.
 const STEADY: Duration = Duration::from_secs(5);
 
@@ -214,7 +215,7 @@ impl Course {
     /// How long to wait before the next request; none without a failure. `random` from 0 to 1 spreads the waits.
     pub(super) fn wait(&self, random: f64) -> Option<Duration> {
         let doublings = self.failures.checked_sub(1)?;
-        let wait = BACKOFF.0.saturating_mul(1 << doublings.min(10)).min(BACKOFF.1);
+        let wait = BACKOFF.doubled(doublings);
         Some(wait.mul_f64(0.75 + 0.25 * random.clamp(0.0, 1.0)))
     }
 }

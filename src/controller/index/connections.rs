@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Compiled, ConnectionEntry, ConnectionNews, ConnectionObject, Index};
+use super::{
+    super::{objects::ConnectionObject, resolve::Compiled},
+    ConnectionEntry, ConnectionNews, Index,
+};
 use crate::{
     api::ConnectionStatus,
     domain::availability::Unavailable,
@@ -38,16 +41,7 @@ impl Index {
                 news
             }
             _ => {
-                let entry = ConnectionEntry {
-                    object,
-                    status,
-                    version,
-                    availability: None,
-                    health: None,
-                    compiled: None,
-                    fingerprint: None,
-                    failures: 0,
-                };
+                let entry = ConnectionEntry::new(object, status, version);
                 if let Some(predecessor) = self.connections.insert(id.clone(), entry) {
                     let promoted = self.quotas.leave_connection(&predecessor.object);
                     self.note_moved(promoted);

@@ -3,10 +3,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
+mod order;
+
 use super::*;
 use crate::{
-    api::TaskConnection,
+    api::{ConnectionStatus, TaskConnection, TaskWatchStatus},
+    controller::objects::ConnectionObject,
     domain::failure::{Failure, FailureClass},
+    engine::Report,
 };
 
 fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
@@ -147,13 +151,18 @@ fn beyond_the_limit_only_the_identity_is_kept_and_the_older_ones_are_served() {
     index.watches.get_mut(&key("u3")).unwrap().registered = Some(1);
     index.put_watch(watch("u1", 5, &born(10))).unwrap();
     let moved = index.take_moved();
-    assert_eq!(moved.displaced.len(), 1);
-    assert_eq!((moved.displaced[0].object.identity.uid.clone(), moved.displaced[0].registered), (key("u3"), Some(1)));
+    assert_eq!(moved.watches, [key("u3")]);
     assert!(index.outside(&key("u3")).is_some());
+    let connection = index.watches[&key("u1")].object.connection();
+    assert_eq!(
+        (index.take_polled(&key("u3")), index.take_polled(&key("u3"))),
+        (Some(connection), None),
+        "called off once"
+    );
     assert_eq!(index.keys(None).len(), 4);
     // And comes back when there is room; then it is read again.
     index.remove_watch(&key("u2"));
-    assert_eq!(index.take_moved().affected, [key("u3")]);
+    assert_eq!(index.take_moved().watches, [key("u3")]);
     index.put_watch(watch("u3", 7, &born(30))).unwrap();
     assert!(index.outside(&key("u3")).is_none() && index.watches.contains_key(&key("u3")));
     for uid in ["u1", "u3", "u4"] {

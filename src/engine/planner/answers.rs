@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     Planner, Step,
+    breaker::Evidence,
     entry::{Entry, Place},
     gate::Flight,
-    job::{JobKind, JobResult},
+    job::{JobKind, Outcome},
     refusals::Consequence,
     tasks::TaskId,
 };
@@ -22,9 +23,9 @@ impl Planner {
     /// Takes in what a job brought; `body` is the size of the answer in bytes. `retry_after` is how long it asks to wait: of a failure,
     /// with everything on this connection; of a good answer, with the next look at the one task that it is about. A list is about no one
     /// task: what it asks is not heeded, since whoever waits for the list, of whichever tenant, would wait with it.
-    pub fn done(&mut self, id: u64, result: JobResult, body: usize, retry_after: Option<Duration>, now: Instant) {
+    pub fn done(&mut self, id: u64, outcome: Outcome, body: usize, retry_after: Option<Duration>, now: Instant) {
         let Some(job) = self.gate.land(id) else { return };
-        let (retry_after, hint) = match result.failure() {
+        let (retry_after, hint) = match outcome.failure() {
             Some(_) => (retry_after, None),
             None => (None, retry_after.map(|wait| now + wait)),
         };
@@ -33,7 +34,7 @@ impl Planner {
             self.gate.silence(retry_after, now);
             return self.ask_again(job.kind, now);
         }
-        let consequence = match result.failure() {
+        let consequence = match outcome.failure() {
             Some(failure) => self.refused(id, &job, failure, retry_after, now),
             None if job.kind == JobKind::Authenticate => Consequence::Told,
             None => {
@@ -45,13 +46,13 @@ impl Planner {
             return;
         }
         let again = consequence == Consequence::AskAgain;
-        match (job.kind, result) {
-            (JobKind::Authenticate, JobResult::Token(Ok(life))) => self.gate.token_came(life, now),
-            (JobKind::Authenticate, _) => self.gate.no_token_came(),
-            (JobKind::Get(task), JobResult::Task(result)) => {
+        match (job.kind, outcome) {
+            (JobKind::Authenticate, Outcome::Token(Ok(life))) => self.gate.token_came(life, now),
+            (JobKind::Authenticate, Outcome::Token(Err(_))) => self.gate.no_token_came(),
+            (JobKind::Get(task), Outcome::Task(result)) => {
                 let Some(id) = self.tasks.id(&task) else { return };
                 if let Some(entry) = self.tasks.get_mut(id) {
-                    entry.hint = hint;
+                    entry.set_hint(hint);
                 }
                 match result {
                     Ok(found) => self.found(id, found, job.poll, body, now),
@@ -63,20 +64,24 @@ impl Planner {
                     }
                 }
             }
-            (JobKind::Subtasks(task), JobResult::Page(page)) => {
+            (JobKind::Subtasks(task), Outcome::Subtasks(page)) => {
                 let Some(id) = self.tasks.id(&task) else { return };
                 if let Some(entry) = self.tasks.get_mut(id) {
-                    // Two answers make one look: it is over when both may be asked for again.
-                    entry.hint = entry.hint.max(hint);
+                    entry.add_hint(hint);
                 }
                 self.subtasks_came(id, job.partial, page, again, job.poll, now);
             }
-            (JobKind::List(scope, _), JobResult::Page(Ok(page))) => self.page_came(&scope, page, body, job.poll, now),
-            (JobKind::List(scope, cursor), JobResult::Page(Err(failure))) => {
+            (JobKind::List(scope, _), Outcome::List(Ok(page))) => self.page_came(&scope, page, body, job.poll, now),
+            (JobKind::List(scope, cursor), Outcome::List(Err(failure))) => {
                 self.page_failed(&scope, cursor.is_none(), &failure, again, job.poll, now);
             }
-            // The actor answers each kind of job with its kind of result.
-            (kind, _) => self.ask_again(kind, now),
+            (kind, outcome) => {
+                debug_assert!(false, "{kind:?} has no {outcome:?}");
+                if kind == JobKind::Authenticate {
+                    self.gate.no_token_came();
+                }
+                self.ask_again(kind, now);
+            }
         }
     }
 
@@ -129,7 +134,8 @@ impl Planner {
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Consequence {
-        if self.gate.failed(failure, job.asked, (true, true), retry_after, now) {
+        let evidence = Evidence { decisive: true, witness: true };
+        if self.gate.failed(failure, job.asked, evidence, retry_after, now) {
             self.spread_trouble(failure, now);
         }
         Consequence::AskAgain
@@ -145,7 +151,7 @@ impl Planner {
     /// Tells every watcher of a trouble of the connection: while it lasts, hardly anything is polled.
     pub(super) fn spread_trouble(&mut self, failure: &Failure, now: Instant) {
         let failure = Arc::new(failure.clone());
-        for entry in self.tasks.values_mut().filter(|entry| entry.place != Place::Done) {
+        for entry in self.tasks.values_mut().filter(|entry| entry.is_polled()) {
             entry.troubled(&failure, self.gate.next_job(), now, &mut self.out);
         }
     }
@@ -153,12 +159,12 @@ impl Planner {
     fn found(&mut self, id: TaskId, found: Task, poll: u64, body: usize, now: Instant) {
         let asks_subtasks = self.settings.subtasks && !self.subtasks_refused && found.parent_id.is_none();
         let Some(entry) = self.tasks.get(id) else { return };
-        if let Some(scope) = self.scopes.get_mut(entry.task.scope.as_str()) {
+        if let Some(scope) = self.scopes.get_mut(&entry.task().scope) {
             scope.get_took(1 + u32::from(asks_subtasks), body);
         }
-        if asks_subtasks && !entry.watchers.is_empty() {
-            let kind = JobKind::Subtasks(Arc::clone(&entry.task));
-            self.schedule.put_step(&entry.lane.clone(), Step { kind, partial: Some(found), poll });
+        if asks_subtasks && entry.is_watched() {
+            let kind = JobKind::Subtasks(Arc::clone(entry.task()));
+            self.schedule.put_step(entry.lane(), Step { kind, partial: Some(found), poll });
         } else {
             self.observe(id, Arc::new(found), poll, now);
         }
@@ -199,7 +205,7 @@ impl Planner {
     /// Applies an observation, unless it may be older than what has been applied; says where the task waits next.
     pub(super) fn observe(&mut self, id: TaskId, found: Arc<Task>, poll: u64, now: Instant) {
         let Some(entry) = self.tasks.get_mut(id) else { return };
-        if poll >= entry.applied {
+        if entry.is_news(poll) {
             entry.seen(found, poll, self.gate.next_job(), now, &mut self.out);
         }
         self.settle(id, false, now);
@@ -211,14 +217,16 @@ impl Planner {
             return self.settle(id, true, now);
         }
         let Some(entry) = self.tasks.get_mut(id) else { return };
-        if poll >= entry.applied {
+        if entry.is_news(poll) {
             if failure.class == FailureClass::NotFound {
                 entry.missing(failure, poll, self.gate.next_job(), now, &mut self.out);
             } else {
-                // Whether an absent upstream is back is for the hold to find out: the task is not to blame, unless others are answered.
+                // Whether an absent upstream is back is for the breaker to find out: the task is not to blame, unless others are answered.
                 let is_others =
-                    failure.class == FailureClass::UpstreamUnavailable && self.gate.last_success() < entry.asked;
-                entry.failures += u32::from(!is_others);
+                    failure.class == FailureClass::UpstreamUnavailable && self.gate.last_success() < entry.asked();
+                if !is_others {
+                    entry.failed();
+                }
                 entry.troubled(&Arc::new(failure.clone()), poll, now, &mut self.out);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Item, JobKind, Place, Planner, Scope};
+use super::{Item, JobKind, Place, Planner, lists::Scope};
 use crate::engine::coalesce::Mode;
 use crate::tenancy::Tenant;
 
@@ -42,7 +42,8 @@ impl Planner {
 
     /// What has been good with the present credential is no news to the gate.
     fn assert_the_gate_knows_what_was_good(&self) {
-        let goods = self.tasks.values().map(|entry| entry.good).chain(self.scopes.values().map(Scope::good));
+        let goods =
+            self.tasks.values().map(|entry| entry.good()).chain(self.scopes.iter().map(|(_, scope)| scope.good()));
         for good in goods {
             assert!(!self.gate.is_current(good) || self.gate.has_been_good(), "good by {good}");
         }
@@ -52,19 +53,19 @@ impl Planner {
     fn assert_entries_have_their_places(&self) {
         let (mut due, mut new) = (0, 0);
         for (id, entry) in self.tasks.iter() {
-            match entry.place {
+            match entry.place() {
                 Place::Due(at) => {
                     due += 1;
-                    assert!(self.schedule.has_due(&entry.lane, at, &Item::Task(id)), "not in the queue: {entry:?}");
+                    assert!(self.schedule.has_due(entry.lane(), at, &Item::Task(id)), "not in the queue: {entry:?}");
                 }
                 Place::Fresh(arrival) => {
                     new += 1;
-                    assert!(self.schedule.has_new(&entry.lane, arrival, id), "not among the new ones: {entry:?}");
+                    assert!(self.schedule.has_new(entry.lane(), arrival, id), "not among the new ones: {entry:?}");
                 }
                 Place::Listed | Place::InFlight | Place::Done => {}
             }
         }
-        for (name, scope) in &self.scopes {
+        for (name, scope) in self.scopes.iter() {
             if let Some(at) = scope.due() {
                 due += 1;
                 let item = Item::Scope(name.clone());
@@ -81,14 +82,14 @@ impl Planner {
     fn assert_scopes_know_their_tasks(&self) {
         let mut members: HashMap<&str, HashMap<Tenant, usize>> = HashMap::new();
         let mut listed: HashMap<&str, HashSet<_>> = HashMap::new();
-        for (id, entry) in self.tasks.iter().filter(|(_, entry)| entry.place != Place::Done) {
-            let scope = entry.task.scope.as_str();
-            *members.entry(scope).or_default().entry(entry.lane.clone()).or_default() += 1;
-            if entry.place == Place::Listed {
+        for (id, entry) in self.tasks.iter().filter(|(_, entry)| entry.is_polled()) {
+            let scope = entry.task().scope.as_str();
+            *members.entry(scope).or_default().entry(entry.lane().clone()).or_default() += 1;
+            if entry.place() == Place::Listed {
                 listed.entry(scope).or_default().insert(id);
             }
         }
-        for (name, scope) in &self.scopes {
+        for (name, scope) in self.scopes.iter() {
             let tenants = members.remove(&**name).unwrap_or_default();
             assert_eq!(scope.members(), tenants.values().sum::<usize>(), "members of {name}");
             assert_eq!(*scope.tenants(), tenants, "tenants of {name}");
@@ -121,17 +122,17 @@ impl Planner {
     }
 
     fn assert_watches_have_their_tasks(&self) {
-        let watchers = self.tasks.values().map(|entry| entry.watchers.len()).sum::<usize>();
+        let watchers = self.tasks.values().map(|entry| entry.keys().count()).sum::<usize>();
         assert_eq!(watchers, self.keys.len());
         for (key, id) in &self.keys {
             let entry = self.tasks.get(*id);
-            assert!(entry.is_some_and(|entry| entry.watchers.iter().any(|watcher| watcher.key == *key)), "{key}");
+            assert!(entry.is_some_and(|entry| entry.keys().any(|watcher| watcher == key)), "{key}");
         }
     }
 
     fn assert_demand_is_the_sum(&self) {
-        let tasks = self.tasks.values().map(|entry| (&entry.lane, entry.demand));
-        let scopes = self.scopes.values().map(|scope| (scope.lane(), scope.demand()));
+        let tasks = self.tasks.values().map(|entry| (entry.lane(), entry.demand()));
+        let scopes = self.scopes.iter().map(|(_, scope)| (scope.lane(), scope.demand()));
         let mut sums: HashMap<&Tenant, f64> = HashMap::new();
         tasks.chain(scopes).for_each(|(tenant, demand)| *sums.entry(tenant).or_default() += demand);
         for (tenant, sum) in &sums {

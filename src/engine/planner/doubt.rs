@@ -50,7 +50,7 @@ pub(super) struct Doubt {
     noted: u64,
     /// What is asked for before all else, to find out whether a failure is the connection's.
     ask_first: Option<Subject>,
-    /// What the connection's present hold comes from: it is not what is asked first afterwards.
+    /// What the connection's present silence comes from: it is not what is asked first afterwards.
     held_for: Option<Subject>,
     /// Whose refusal alone it comes from, where nothing of another tenant could be asked for.
     unconfirmed: Option<Tenant>,
@@ -162,17 +162,17 @@ impl Doubt {
         self.ask_first.take()
     }
 
-    /// The connection's hold comes from this.
+    /// The connection's silence comes from this.
     pub(super) fn blame(&mut self, subject: &Subject) {
         self.held_for = Some(subject.clone());
     }
 
-    /// The hold is over.
+    /// The silence is over.
     pub(super) fn absolve(&mut self) {
         self.held_for = None;
     }
 
-    /// What the hold comes from.
+    /// What the silence comes from.
     pub(super) fn blamed(&self) -> Option<&Subject> {
         self.held_for.as_ref()
     }

@@ -8,10 +8,11 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::watcher::Watcher;
 use crate::engine::{Delivery, Report, Watch, WatchKey};
 use crate::{
     domain::{
-        cadence::{self, Bounds},
+        cadence,
         failure::{Failure, FailureClass},
         task::{Task, TaskRef, TaskState},
     },
@@ -33,27 +34,6 @@ pub enum Place {
     Done,
 }
 
-/// One watcher of an entry.
-#[derive(Debug)]
-pub struct Watcher {
-    /// Who.
-    pub key: WatchKey,
-    /// On whose account.
-    pub tenant: Tenant,
-    /// What to echo.
-    pub ticket: u64,
-    /// Answers to jobs with a smaller number were asked for before this watch existed.
-    pub from_job: u64,
-    /// Whether the next report is due to it even if it says nothing new.
-    pub owed: bool,
-    /// Whether it has been told that the task is finished: nothing follows that but for a new ticket.
-    pub settled: bool,
-    /// The period at the start.
-    pub period: Duration,
-    /// The longest period.
-    pub max_period: Duration,
-}
-
 /// What a list shows of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -70,37 +50,36 @@ pub enum Reading {
 /// One polled task.
 #[derive(Debug)]
 pub struct Entry {
-    /// Which.
-    pub task: Arc<TaskRef>,
+    task: Arc<TaskRef>,
     /// Empty only until the first comes, and while an answer is awaited after the last has gone.
-    pub watchers: Vec<Watcher>,
+    watchers: Vec<Watcher>,
     /// Where it waits.
-    pub place: Place,
+    place: Place,
     /// In whose turn.
-    pub lane: Tenant,
+    lane: Tenant,
     /// When it was last asked for by itself.
-    pub asked: Option<Instant>,
+    asked: Option<Instant>,
     /// The job whose answer last showed that the credential is good for it; 0 for none.
-    pub good: u64,
+    good: u64,
     /// Refusals of the credential in a row that were its own.
-    pub refusals: u32,
+    refusals: u32,
     /// Missing from its scope's list: asked for by itself until a list shows it again.
-    pub solo: bool,
+    solo: bool,
     /// The first job that was asked after the last applied answer had come. An answer to an older one may show an older state, in
     /// whichever order they were sent: it is not applied.
-    pub applied: u64,
+    applied: u64,
     /// Failures of its own in a row.
-    pub failures: u32,
+    failures: u32,
     /// The poll's share of the demand, in requests per second.
-    pub demand: f64,
+    demand: f64,
     /// Lists have shown sub-tasks of it.
-    pub parts: bool,
+    parts: bool,
     /// The print of what the list last showed and was applied; an entry of the same print need not be decoded.
-    pub print: Option<u64>,
+    print: Option<u64>,
     /// What the newest list shows that has an entry of it, by the list's first job.
-    pub reading: Option<(u64, Reading)>,
+    reading: Option<(u64, Reading)>,
     /// When the upstream would be asked again, by the last answer to a request for this task alone: for its next look only.
-    pub hint: Option<Instant>,
+    hint: Option<Instant>,
     changed: Instant,
     fingerprint: Option<u64>,
     state: Option<TaskState>,
@@ -140,22 +119,201 @@ impl Entry {
 
     /// Adds or replaces a watcher. Returns whether something is owed to it that it has not had yet.
     pub fn watch(&mut self, key: WatchKey, watch: &Watch, next_job: u64, now: Instant) -> bool {
-        let (period, max_period) = (watch.period, watch.max_period);
-        if let Some(old) = self.watchers.iter_mut().find(|watcher| watcher.key == key) {
-            (old.period, old.max_period) = (period, max_period);
-            if old.ticket == watch.ticket {
-                return false;
+        if let Some(old) = self.watchers.iter_mut().find(|watcher| watcher.is(&key)) {
+            let is_new = old.change(watch, next_job);
+            if is_new {
+                self.changed = now;
             }
-            (old.ticket, old.from_job, old.owed, old.settled) = (watch.ticket, next_job, true, false);
-            self.changed = now;
-            return true;
+            return is_new;
         }
-        let (ticket, from_job) = (watch.ticket, next_job);
         // Nearly always the only one.
         self.watchers.reserve_exact(1);
-        let tenant = watch.tenant.clone();
-        self.watchers.push(Watcher { key, tenant, ticket, from_job, owed: true, settled: false, period, max_period });
+        self.watchers.push(Watcher::new(key, watch, next_job));
         true
+    }
+
+    /// Removes a watcher.
+    pub fn forget(&mut self, key: &WatchKey) {
+        self.watchers.retain(|watcher| !watcher.is(key));
+    }
+
+    /// Which task it is.
+    #[must_use]
+    pub fn task(&self) -> &Arc<TaskRef> {
+        &self.task
+    }
+
+    /// Whether anybody watches it.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        !self.watchers.is_empty()
+    }
+
+    /// Where it waits.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// In whose turn it waits.
+    #[must_use]
+    pub fn lane(&self) -> &Tenant {
+        &self.lane
+    }
+
+    /// Whether it costs requests.
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        self.place != Place::Done
+    }
+
+    /// Whether it waits for its turn, by itself or for a list.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.place, Place::Due(_) | Place::Fresh(_) | Place::Listed)
+    }
+
+    /// Has it wait elsewhere, in the turn of `lane`. Returns where and in whose turn it waited. (Called by [`super::Planner::put`] alone, which
+    /// keeps the schedule, the scope and the demand in step.)
+    pub fn moved(&mut self, place: Place, lane: Tenant) -> (Place, Tenant) {
+        debug_assert!(self.place != place || self.lane != lane || place != Place::Listed, "a move that is none");
+        (std::mem::replace(&mut self.place, place), std::mem::replace(&mut self.lane, lane))
+    }
+
+    /// The poll's share of the demand is so large from now on, in requests per second. Returns by how much it grew.
+    pub fn want(&mut self, demand: f64) -> f64 {
+        demand - std::mem::replace(&mut self.demand, demand)
+    }
+
+    /// It is asked for by itself.
+    pub fn is_asked(&mut self, now: Instant) {
+        self.asked = Some(now);
+    }
+
+    /// When it was last asked for by itself.
+    #[must_use]
+    pub fn asked(&self) -> Option<Instant> {
+        self.asked
+    }
+
+    /// When it was last asked for by itself, where an answer has shown it.
+    #[must_use]
+    pub fn seen_by(&self) -> Option<Instant> {
+        self.asked.filter(|_| self.is_seen())
+    }
+
+    /// The job whose answer last showed that the credential is good for it; 0 for none.
+    #[must_use]
+    pub fn good(&self) -> u64 {
+        self.good
+    }
+
+    /// The answer to this job showed that the credential is good for it.
+    pub fn is_proven(&mut self, job: u64) {
+        (self.good, self.refusals) = (job, 0);
+    }
+
+    /// The credential was refused for it alone. Returns how often it had been before, in a row.
+    pub fn refused(&mut self) -> u32 {
+        self.refusals += 1;
+        self.refusals - 1
+    }
+
+    /// Whether the last answer refused it alone.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refusals > 0
+    }
+
+    /// One more failure of its own.
+    pub fn failed(&mut self) {
+        self.failures += 1;
+    }
+
+    /// Its failures were those of another credential.
+    pub fn forgive(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Whether an answer to the poll that began with this job is not older than what has been applied.
+    #[must_use]
+    pub fn is_news(&self, poll: u64) -> bool {
+        poll >= self.applied
+    }
+
+    /// The upstream would be asked again then, by an answer to a request for this task alone.
+    pub fn set_hint(&mut self, hint: Option<Instant>) {
+        self.hint = hint;
+    }
+
+    /// The same by the second answer of one look: it is over when both may be asked for again.
+    pub fn add_hint(&mut self, hint: Option<Instant>) {
+        self.hint = self.hint.max(hint);
+    }
+
+    /// How long the upstream said to wait, where it has: for the next look only.
+    pub fn take_hint(&mut self, now: Instant) -> Option<Duration> {
+        self.hint.take().map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Whether it is asked for by itself, since its scope's list did not show it.
+    #[must_use]
+    pub fn is_solo(&self) -> bool {
+        self.solo
+    }
+
+    /// Its scope's list did not show it.
+    pub fn is_missing_from_list(&mut self) {
+        self.solo = true;
+    }
+
+    /// Whether a list that it waits for may pass over an entry of this print: it would show nothing new.
+    #[must_use]
+    pub fn is_as_shown(&self, print: u64) -> bool {
+        self.is_of(print) && self.place == Place::Listed && self.is_quiet() && !self.parts
+    }
+
+    /// Whether it was last applied from an entry of this print.
+    #[must_use]
+    pub fn is_of(&self, print: u64) -> bool {
+        self.print == Some(print)
+    }
+
+    /// The list whose first job was `poll` has an entry of it.
+    pub fn is_shown(&mut self, poll: u64, reading: Reading) {
+        self.reading = Some((poll, reading));
+    }
+
+    /// The list whose first job was `poll` has a sub-task of it.
+    pub fn has_part(&mut self, poll: u64) {
+        self.parts = true;
+        if self.reading == Some((poll, Reading::Unchanged)) {
+            // Passed over as unchanged before its first sub-task came: as if missing, so that it is asked for by itself.
+            (self.reading, self.print) = (None, None);
+        }
+    }
+
+    /// What the list shows is about to be applied. Returns the print to be kept with it, where a later entry of that print need not be
+    /// decoded.
+    pub fn is_listed_again(&mut self, has_parts: bool, poll: u64) -> Option<u64> {
+        self.solo = false;
+        self.parts |= has_parts;
+        match self.reading {
+            Some((_, Reading::Print(print))) if self.is_news(poll) => Some(print),
+            _ => None,
+        }
+    }
+
+    /// What was applied came from an entry of this print.
+    pub fn keep_print(&mut self, print: Option<u64>) {
+        self.print = print;
+    }
+
+    /// Whether the list whose first job was `poll` should have shown it, and did not.
+    #[must_use]
+    pub fn is_missed_by(&self, poll: u64) -> bool {
+        let shown = matches!(self.reading, Some((list, Reading::Unchanged | Reading::Later)) if list == poll);
+        self.applied <= poll && !shown && self.watchers.iter().all(|watcher| watcher.may_have(poll))
     }
 
     /// Whether the list whose first job was `poll` has shown it.
@@ -167,7 +325,7 @@ impl Entry {
     /// On whose account it is asked for: that of its first watcher.
     #[must_use]
     pub fn tenant(&self) -> Option<&Tenant> {
-        self.watchers.first().map(|watcher| &watcher.tenant)
+        self.watchers.first().map(Watcher::tenant)
     }
 
     /// Whether it has been seen at all.
@@ -185,13 +343,13 @@ impl Entry {
     /// Whether a watcher waits for a report that it has been promised.
     #[must_use]
     pub fn is_owing(&self) -> bool {
-        self.watchers.iter().any(|watcher| watcher.owed)
+        self.watchers.iter().any(Watcher::is_owed)
     }
 
     /// Whether all its watchers know that the task is finished.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.watchers.iter().all(|watcher| watcher.settled)
+        self.watchers.iter().all(Watcher::is_settled)
     }
 
     /// Whether nothing would be told of it that was told before.
@@ -206,7 +364,7 @@ impl Entry {
     pub fn period(&self, floor: Duration, ceiling: Duration, hint: Option<Duration>, now: Instant) -> Duration {
         let age = now.saturating_duration_since(self.changed);
         let periods = self.watchers.iter().map(|watcher| {
-            let bounds = Bounds { start: watcher.period, max: watcher.max_period, floor, ceiling };
+            let bounds = watcher.bounds(floor, ceiling);
             hint.map_or_else(|| cadence::period(bounds, age), |hint| cadence::hinted(bounds, hint))
         });
         cadence::after_failures(periods.min().unwrap_or(ceiling), self.failures, ceiling)
@@ -215,7 +373,7 @@ impl Entry {
     /// What its jitter comes from: a number of its own, and that of its poll.
     pub fn next_turn(&mut self) -> (u64, u64) {
         self.polls += 1;
-        (cadence::seed(self.watchers.first().map_or("", |watcher| &watcher.key.0)), self.polls)
+        (cadence::seed(self.watchers.first().map_or("", |watcher| &watcher.key().0)), self.polls)
     }
 
     /// The answer to the job `poll` shows the task; `next_job` is the next that will be asked.
@@ -267,19 +425,15 @@ impl Entry {
         out: &mut Vec<Delivery<Instant>>,
         report: impl FnOnce() -> Report<Instant>,
     ) {
-        for watcher in &mut self.watchers {
-            watcher.owed |= news && !watcher.settled;
+        if news {
+            self.watchers.iter_mut().for_each(Watcher::owe);
         }
-        let concerned = |watcher: &Watcher| watcher.owed && watcher.from_job <= poll;
-        if !self.watchers.iter().any(concerned) {
+        let mut concerned = self.watchers.iter_mut().filter(|watcher| watcher.awaits(poll)).peekable();
+        if concerned.peek().is_none() {
             return;
         }
         let report = report();
-        let finished = matches!(&report, Report::Seen { task, .. } if task.state.is_finished());
-        for watcher in self.watchers.iter_mut().filter(|watcher| concerned(watcher)) {
-            (watcher.owed, watcher.settled) = (false, finished);
-            out.push(Delivery { key: watcher.key.clone(), ticket: watcher.ticket, report: report.clone() });
-        }
+        out.extend(concerned.map(|watcher| watcher.tell(report.clone())));
     }
 }
 
@@ -288,4 +442,17 @@ fn fingerprint(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+impl Entry {
+    /// Who watches it.
+    pub fn keys(&self) -> impl Iterator<Item = &WatchKey> {
+        self.watchers.iter().map(Watcher::key)
+    }
+
+    /// The poll's share of the demand.
+    pub fn demand(&self) -> f64 {
+        self.demand
+    }
 }

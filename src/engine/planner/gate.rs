@@ -1,4 +1,4 @@
-//! May a request be sent now, and if not, when and why: the budget, the hold, the token, what is in flight, and the numbers of the jobs.
+//! May a request be sent now, and if not, when and why: the budget, the breaker, the token, what is in flight, and the numbers of the jobs.
 //! Invariants 2, 3 and 6 of design §3 are kept here.
 
 use std::{
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     Job, JobKind, Settings, Step,
     access::Access,
-    hold::{Hold, Trouble},
+    breaker::{Breaker, Evidence, Trouble},
     wait::{Wait, Why},
 };
 use crate::domain::{failure::Failure, task::Task};
@@ -42,7 +42,7 @@ pub(super) struct Gate {
     /// How fast requests may follow each other.
     budget: Budget,
     /// Whether the connection must be silent, or try with one request at a time.
-    hold: Hold,
+    breaker: Breaker,
     /// Whether there is a token, and whether the upstream has taken the credential.
     access: Access,
     /// What is in flight, by its number.
@@ -106,7 +106,7 @@ impl Gate {
     pub(super) fn new(settings: &Settings, now: Instant) -> Self {
         Self {
             budget: Budget::new(settings.requests_per_second, settings.burst, now),
-            hold: Hold::default(),
+            breaker: Breaker::default(),
             access: Access::new(settings.exchanges, 1),
             flights: HashMap::new(),
             most: settings.max_in_flight.max(1),
@@ -127,7 +127,7 @@ impl Gate {
 
     /// The credential or what it is sent to is another one: what was held against the old one is void.
     pub(super) fn renew(&mut self, exchanges: bool) {
-        self.hold.forgive();
+        self.breaker.forgive();
         self.access = Access::new(exchanges, self.next_job);
         self.renewed = self.next_job;
     }
@@ -154,7 +154,7 @@ impl Gate {
 
     /// What is wrong with the whole connection.
     pub(super) fn trouble(&self) -> Option<&Trouble> {
-        self.hold.trouble()
+        self.breaker.trouble()
     }
 
     /// When an answer last was of use.
@@ -164,17 +164,17 @@ impl Gate {
 
     /// Whether nothing may be sent at all.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        self.hold.until(now).is_some()
+        self.breaker.until(now).is_some()
     }
 
     /// Whether the connection tries whether its upstream is back.
     pub(super) fn is_probing(&self) -> bool {
-        self.hold.is_probing()
+        self.breaker.is_probing()
     }
 
     /// Whether it looks as if nobody were there, but only what has never been good was asked for.
     pub(super) fn wants_witness(&self) -> bool {
-        self.hold.wants_witness()
+        self.breaker.wants_witness()
     }
 
     /// What is in flight.
@@ -191,7 +191,7 @@ impl Gate {
         let is_careful = match asking.care {
             Care::AtOnce => return self.most,
             Care::Few => true,
-            Care::Usual => self.hold.is_probing() || !self.access.is_proven(),
+            Care::Usual => self.breaker.is_probing() || !self.access.is_proven(),
         };
         // Of two tenants each may try: one whose request is not answered does not hold up the other.
         if is_careful { self.most.min(if asking.is_shared { 2 } else { 1 }) } else { self.most }
@@ -227,7 +227,7 @@ impl Gate {
     /// Pays for a request, and has it in flight.
     pub(super) fn send(&mut self, step: Step, tenant: Option<Tenant>, lag: Duration, now: Instant) -> Job {
         let is_paid = self.budget.take(now);
-        debug_assert!(is_paid && self.hold.until(now).is_none(), "the gate was asked before");
+        debug_assert!(is_paid && self.breaker.until(now).is_none(), "the gate was asked before");
         let (id, Step { kind, partial, poll }) = (self.next_job, step);
         self.next_job += 1;
         self.sent = Some(now);
@@ -254,12 +254,12 @@ impl Gate {
 
     /// An answer to the job `id` came that was of use. Returns whether all is well again.
     pub(super) fn succeeded(&mut self, id: u64, asked: Instant, now: Instant) -> bool {
-        let was_probing = self.hold.is_probing();
-        self.hold.succeeded(asked);
-        self.paused |= was_probing && !self.hold.is_probing();
+        let was_probing = self.breaker.is_probing();
+        self.breaker.succeeded(asked);
+        self.paused |= was_probing && !self.breaker.is_probing();
         (self.last_success, self.useful) = (Some(now), self.useful.max(id));
         self.access.took(id);
-        !self.hold.is_probing() && self.hold.until(now).is_none()
+        !self.breaker.is_probing() && self.breaker.until(now).is_none()
     }
 
     /// The upstream took the credential of the job `id`.
@@ -267,37 +267,37 @@ impl Gate {
         self.access.took(id);
     }
 
-    /// A request that was sent at `asked` failed; see [`Hold::failed`]. Returns whether a silence began.
+    /// A request that was sent at `asked` failed; see [`Breaker::failed`]. Returns whether a silence began.
     pub(super) fn failed(
         &mut self,
         failure: &Failure,
         asked: Instant,
-        (decisive, witness): (bool, bool),
+        evidence: Evidence,
         retry_after: Option<Duration>,
         now: Instant,
     ) -> bool {
-        let was_probing = self.hold.is_probing();
-        let began = self.hold.failed(failure, asked, (decisive, witness), retry_after, now);
-        self.paused |= self.hold.until(now).is_some() || was_probing && !self.hold.is_probing();
+        let was_probing = self.breaker.is_probing();
+        let began = self.breaker.failed(failure, asked, evidence, retry_after, now);
+        self.paused |= self.breaker.until(now).is_some() || was_probing && !self.breaker.is_probing();
         began
     }
 
     /// The upstream asks to be left alone for so long, if it does.
     pub(super) fn silence(&mut self, wait: Option<Duration>, now: Instant) {
         if let Some(wait) = wait {
-            self.hold.silence(now + wait);
+            self.breaker.silence(now + wait);
             self.paused = true;
         }
     }
 
     /// One more refusal of the credential may not be risked before then.
     pub(super) fn spare_credential(&mut self, until: Instant) {
-        self.hold.extend(until, Why::Credential);
+        self.breaker.extend(until, Why::Credential);
     }
 
     /// One request may be sent at once, unless the upstream itself asked for silence.
     pub(super) fn probe_now(&mut self) {
-        self.hold.probe_now();
+        self.breaker.probe_now();
     }
 
     /// The token came that was asked for, good for `life`.
@@ -340,7 +340,7 @@ impl Gate {
         {
             at_least(sent + GATHER.min(self.budget.slack()), Why::Gathering);
         }
-        if let Some((end, reason)) = self.hold.silence_at(now) {
+        if let Some((end, reason)) = self.breaker.silence_at(now) {
             at_least(end, reason);
         }
         Wait { until: Some(until), why }

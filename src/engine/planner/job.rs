@@ -56,25 +56,50 @@ pub enum JobKind {
     List(Arc<str>, Option<Cursor>),
 }
 
-/// What a job brought.
+/// What became of a job: of each kind of job, what it brought or why it brought nothing. Of a token `T` the planner wants to know only how
+/// long it is good for, where that is known.
 #[allow(clippy::large_enum_variant, reason = "one for each answer, at once taken apart")]
 #[derive(Debug)]
-pub enum JobResult {
-    /// A token, and how long it is good for where that is known.
-    Token(Result<Option<Duration>, Failure>),
-    /// A task.
+pub enum Outcome<T = Option<Duration>> {
+    /// Of [`JobKind::Authenticate`].
+    Token(Result<T, Failure>),
+    /// Of [`JobKind::Get`].
     Task(Result<Task, Failure>),
-    /// A page of a list, or the sub-tasks of a task.
-    Page(Result<Page, Failure>),
+    /// Of [`JobKind::Subtasks`].
+    Subtasks(Result<Page, Failure>),
+    /// Of [`JobKind::List`]: the rest of a page, whose slices came before.
+    List(Result<Page, Failure>),
 }
 
-impl JobResult {
+impl<T> Outcome<T> {
+    /// A job of this kind brought nothing.
+    #[must_use]
+    pub fn failed(kind: &JobKind, failure: Failure) -> Self {
+        match kind {
+            JobKind::Authenticate => Self::Token(Err(failure)),
+            JobKind::Get(_) => Self::Task(Err(failure)),
+            JobKind::Subtasks(_) => Self::Subtasks(Err(failure)),
+            JobKind::List(..) => Self::List(Err(failure)),
+        }
+    }
+
     /// Why it brought nothing.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Token(Err(failure)) | Self::Task(Err(failure)) | Self::Page(Err(failure)) => Some(failure),
-            _ => None,
+            Self::Token(result) => result.as_ref().err(),
+            Self::Task(result) => result.as_ref().err(),
+            Self::Subtasks(result) | Self::List(result) => result.as_ref().err(),
+        }
+    }
+
+    /// The same, with something else of the token.
+    pub fn map_token<U>(self, map: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Self::Token(result) => Outcome::Token(result.map(map)),
+            Self::Task(result) => Outcome::Task(result),
+            Self::Subtasks(result) => Outcome::Subtasks(result),
+            Self::List(result) => Outcome::List(result),
         }
     }
 }

@@ -29,12 +29,12 @@
 
 mod access;
 mod answers;
+mod breaker;
 #[cfg(test)]
 mod checks;
 mod doubt;
 mod entry;
 mod gate;
-mod hold;
 mod job;
 mod lists;
 mod polled;
@@ -42,22 +42,23 @@ mod refusals;
 mod schedule;
 mod tasks;
 mod wait;
+mod watcher;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use self::{
+    breaker::Trouble,
     doubt::Doubt,
     entry::{Entry, Place},
     gate::{Asking, Gate},
-    hold::Trouble,
-    lists::Scope,
+    lists::Scopes,
     schedule::{Demand, Item, Next, Schedule},
     tasks::{TaskId, Tasks},
 };
 pub use self::{
-    job::{Job, JobKind, JobResult, Settings},
+    job::{Job, JobKind, Outcome, Settings},
     wait::{Wait, Why},
 };
 use crate::domain::task::{Task, TaskState};
@@ -88,7 +89,7 @@ pub struct Planner {
     keys: HashMap<WatchKey, TaskId>,
     /// The scopes with a task that is polled, or with a list that is being read. Where an entry is and what its scope counts of it are
     /// changed together, by [`Planner::put`].
-    scopes: HashMap<Arc<str>, Scope>,
+    scopes: Scopes,
     /// What waits, by tenant: each task whose place says so, each scope whose list is due. Changed by [`Planner::put`] and
     /// [`Planner::list_at`], never beside them.
     schedule: Schedule,
@@ -111,7 +112,7 @@ impl Planner {
             settings,
             tasks: Tasks::default(),
             keys: HashMap::new(),
-            scopes: HashMap::new(),
+            scopes: Scopes::default(),
             schedule: Schedule::default(),
             demand: Demand::default(),
             doubt: Doubt::default(),
@@ -147,7 +148,7 @@ impl Planner {
         let id = self.tasks.id_or_insert(&watch.task, |task| Entry::new(task, &watch.tenant, watch.age, now));
         let next_job = self.gate.next_job();
         let Some(entry) = self.tasks.get_mut(id) else { return };
-        let is_first = entry.watchers.is_empty();
+        let is_first = !entry.is_watched();
         let owed = entry.watch(key.clone(), watch, next_job, now);
         if owed {
             self.newcomer_bears_witness(id, now);
@@ -176,9 +177,9 @@ impl Planner {
     pub fn forget(&mut self, key: &WatchKey) {
         let Some(id) = self.keys.remove(key) else { return };
         let Some(entry) = self.tasks.get_mut(id) else { return };
-        entry.watchers.retain(|watcher| watcher.key != *key);
+        entry.forget(key);
         // While its answer is awaited an entry stays, so that nobody asks for the task a second time meanwhile.
-        if entry.place != Place::InFlight && !self.sweep(id) && self.is_settled(id) {
+        if entry.place() != Place::InFlight && !self.sweep(id) && self.is_settled(id) {
             self.put(id, Place::Done);
         }
     }
@@ -253,14 +254,13 @@ impl Planner {
     /// How most tasks are polled; none without tasks to poll.
     #[must_use]
     pub fn mode(&self) -> Option<Mode> {
-        let largest = self.scopes.values().max_by_key(|scope| scope.members())?;
-        Some(largest.mode())
+        self.scopes.mode_of_most()
     }
 
     /// How many of the polled tasks were last seen in this state; none: not seen yet.
     #[must_use]
     pub fn count(&self, state: Option<TaskState>) -> usize {
-        self.tasks.values().filter(|entry| entry.place != Place::Done && entry.state() == state).count()
+        self.tasks.values().filter(|entry| entry.is_polled() && entry.state() == state).count()
     }
 
     /// What continues a poll that nobody wants any more is not asked.
@@ -273,7 +273,7 @@ impl Planner {
             JobKind::Subtasks(task) => {
                 tasks.id(task).and_then(|id| tasks.get(id)).is_some_and(|entry| !entry.is_settled())
             }
-            JobKind::List(scope, _) => scopes.get(scope).is_some_and(Scope::is_awaited),
+            JobKind::List(scope, _) => scopes.is_awaited(scope),
             JobKind::Authenticate | JobKind::Get(_) => true,
         };
         for step in self.schedule.take_steps(is_needed) {
@@ -289,7 +289,7 @@ impl Planner {
         Asking { is_shared: waiting > 1 || waiting == 1 && others.count() > 0, care: self.doubt.care() }
     }
 
-    /// When there is something to ask, but for budget and holds, and what it waits for.
+    /// When there is something to ask, but for budget and breaker, and what it waits for.
     fn work_at(&self, now: Instant) -> Option<(Instant, Why)> {
         if self.doubt.asks_first() {
             return Some((now, Why::Due));

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Planner, Step,
+    breaker::Evidence,
     doubt::{LONGEST, Refused, Subject},
     entry::{Entry, Place},
     gate::Flight,
@@ -52,8 +53,8 @@ impl Planner {
     /// Whether the present credential has been good for it.
     pub(super) fn is_good(&self, subject: &Subject) -> bool {
         let good = match subject {
-            Subject::Task(id) => self.tasks.get(*id).map_or(0, |entry| entry.good),
-            Subject::Scope(name) => self.scopes.get(name).map_or(0, Scope::good),
+            Subject::Task(id) => self.tasks.get(*id).map_or(0, Entry::good),
+            Subject::Scope(name) => self.scopes.good(name),
         };
         self.gate.is_current(good)
     }
@@ -65,7 +66,7 @@ impl Planner {
             return false;
         }
         let task = |(id, entry): (TaskId, &Entry)| {
-            entry.place != Place::Done && self.gate.is_current(entry.good) && *subject != Subject::Task(id)
+            entry.is_polled() && self.gate.is_current(entry.good()) && *subject != Subject::Task(id)
         };
         let scope = |(name, scope): (&Arc<str>, &Scope)| {
             scope.is_awaited() && self.gate.is_current(scope.good()) && *subject != Subject::Scope(Arc::clone(name))
@@ -79,14 +80,10 @@ impl Planner {
         match &subject {
             Subject::Task(id) => {
                 if let Some(entry) = self.tasks.get_mut(*id) {
-                    (entry.good, entry.refusals) = (job, 0);
+                    entry.is_proven(job);
                 }
             }
-            Subject::Scope(name) => {
-                if let Some(scope) = self.scopes.get_mut(name) {
-                    scope.set_good(job);
-                }
-            }
+            Subject::Scope(name) => self.scopes.set_good(name, job),
         }
         for refused in self.doubt.is_settled_by(job, &subject) {
             self.settle_refused(&refused, false, now);
@@ -148,7 +145,7 @@ impl Planner {
     /// A watch of another tenant comes while the connection is silent only because nothing but one tenant's could be asked for: it
     /// bears witness.
     pub(super) fn newcomer_bears_witness(&mut self, id: TaskId, now: Instant) {
-        let Some(lane) = self.tasks.get(id).map(|entry| entry.lane.clone()) else { return };
+        let Some(lane) = self.tasks.get(id).map(|entry| entry.lane().clone()) else { return };
         let is_others = self.doubt.may_be_settled_by(&lane);
         if is_others && self.gate.is_silent(now) && self.doubt.doubtful_ready_at(&lane, now).is_none() {
             self.doubt.rests_upon(None);
@@ -168,8 +165,8 @@ impl Planner {
     ) {
         // What the administrator does not let out will not be let out at the next try.
         let decisive = failure.by_policy().is_some();
-        let is_witness = self.is_good(subject) || !self.has_good_beside(subject);
-        if self.gate.failed(failure, job.asked, (decisive, is_witness), retry_after, now) {
+        let witness = self.is_good(subject) || !self.has_good_beside(subject);
+        if self.gate.failed(failure, job.asked, Evidence { decisive, witness }, retry_after, now) {
             self.doubt.blame(subject);
             self.spread_trouble(failure, now);
         } else if self.gate.wants_witness() && !self.doubt.asks_first() {
@@ -188,17 +185,14 @@ impl Planner {
         match subject {
             Subject::Scope(name) => {
                 let failure = if again { failure } else { &own };
-                if let Some(scope) = self.scopes.get_mut(name).filter(|_| !again) {
-                    scope.set_good(0);
+                if !again {
+                    self.scopes.set_good(name, 0);
                 }
                 self.page_failed(name, *is_first, failure, again, *poll, now);
             }
             Subject::Task(id) if again => self.failed(*id, failure, true, *poll, now),
             Subject::Task(id) => {
-                let times = self.tasks.get_mut(*id).map_or(0, |entry| {
-                    entry.refusals += 1;
-                    entry.refusals - 1
-                });
+                let times = self.tasks.get_mut(*id).map_or(0, Entry::refused);
                 self.failed(*id, &own, false, *poll, now);
                 self.not_before(*id, now + OWN_REFUSAL.doubled(times));
             }
@@ -235,10 +229,10 @@ impl Planner {
     /// watchers are told.
     pub(super) fn put_off(&mut self, id: TaskId, now: Instant) -> bool {
         let Some(entry) = self.tasks.get(id) else { return false };
-        if self.gate.is_current(entry.good) && entry.refusals == 0 {
+        if self.gate.is_current(entry.good()) && !entry.is_refused() {
             return false;
         }
-        let Some(at) = self.doubt.doubtful_ready_at(&entry.lane, now) else { return false };
+        let Some(at) = self.doubt.doubtful_ready_at(entry.lane(), now) else { return false };
         let reason = self.doubt.last().cloned();
         self.put(id, Place::Due(at));
         if let (Some(reason), Some(entry)) = (reason, self.tasks.get_mut(id)) {
@@ -265,10 +259,8 @@ impl Planner {
             let (was_good, is_others) = (self.gate.is_current(good), lane != tenant);
             (was_good || is_others || any).then_some((was_good, is_others, good))
         };
-        let tasks = self.tasks.iter().filter(|(_, entry)| {
-            matches!(entry.place, Place::Due(_) | Place::Fresh(_) | Place::Listed) && entry.refusals == 0
-        });
-        let tasks = tasks.filter_map(|(id, entry)| Some((rank(entry.good, &entry.lane)?, Subject::Task(id))));
+        let tasks = self.tasks.iter().filter(|(_, entry)| entry.is_waiting() && !entry.is_refused());
+        let tasks = tasks.filter_map(|(id, entry)| Some((rank(entry.good(), entry.lane())?, Subject::Task(id))));
         let scopes = self.scopes.iter().filter(|(_, scope)| scope.may_be_listed());
         let scopes = scopes
             .filter_map(|(name, scope)| Some((rank(scope.good(), scope.lane())?, Subject::Scope(Arc::clone(name)))));
@@ -285,9 +277,8 @@ impl Planner {
         };
         match asked.or_else(probe)? {
             Subject::Task(id) => {
-                let lane = self.tasks.get(id)?.lane.clone();
-                let is_waiting = matches!(self.place(id), Place::Due(_) | Place::Fresh(_) | Place::Listed);
-                if is_waiting { Some((self.get(id, now)?, lane)) } else { None }
+                let lane = self.tasks.get(id).filter(|entry| entry.is_waiting())?.lane().clone();
+                Some((self.get(id, now)?, lane))
             }
             Subject::Scope(name) => {
                 let lane = self.scopes.get(&name).filter(|scope| scope.may_be_listed())?.lane().clone();

@@ -52,7 +52,7 @@ impl Tasks {
     /// Empties a slot.
     pub fn remove(&mut self, id: TaskId) {
         if let Some(entry) = self.slots.try_remove(id.0) {
-            self.ids.remove(&entry.task);
+            self.ids.remove(entry.task());
         }
         if self.slots.is_empty() {
             *self = Self::default();

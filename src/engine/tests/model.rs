@@ -8,7 +8,7 @@ use crate::domain::{
     failure::{BODY_TOO_LARGE, Failure, FailureClass},
     task::{Task, TaskRef, TaskState},
 };
-use crate::engine::planner::{JobKind, JobResult};
+use crate::engine::planner::{JobKind, Outcome};
 use crate::providers::{Cursor, Page};
 
 /// What may be wrong.
@@ -70,7 +70,7 @@ pub struct Upstream {
 
 /// An answer, as the actor hands it to the planner.
 pub struct Answer {
-    pub result: JobResult,
+    pub result: Outcome,
     pub retry_after: Option<Duration>,
     pub stamp: u64,
 }
@@ -144,11 +144,7 @@ impl Upstream {
             if fault == Some(Fault::HugeList) {
                 failure.code = BODY_TOO_LARGE.into();
             }
-            let result = match kind {
-                JobKind::Authenticate => JobResult::Token(Err(failure)),
-                JobKind::Get(_) => JobResult::Task(Err(failure)),
-                JobKind::Subtasks(_) | JobKind::List(..) => JobResult::Page(Err(failure)),
-            };
+            let result = Outcome::failed(kind, failure);
             (result, wait)
         } else {
             let result = self.good(kind, fault, now);
@@ -160,22 +156,22 @@ impl Upstream {
         Answer { result, retry_after, stamp: self.stamp }
     }
 
-    fn good(&mut self, kind: &JobKind, fault: Option<Fault>, now: Instant) -> JobResult {
+    fn good(&mut self, kind: &JobKind, fault: Option<Fault>, now: Instant) -> Outcome {
         match kind {
             JobKind::Authenticate => {
                 self.token_until = Some(now + self.token_life.1);
-                JobResult::Token(Ok(self.token_life.0))
+                Outcome::Token(Ok(self.token_life.0))
             }
             JobKind::Get(task) => match self.rows.get(task) {
-                Some(row) => JobResult::Task(Ok(self.show(&task.id, *row))),
-                None => JobResult::Task(Err(Failure::new(FailureClass::NotFound, self.stamp.to_string()))),
+                Some(row) => Outcome::Task(Ok(self.show(&task.id, *row))),
+                None => Outcome::Task(Err(Failure::new(FailureClass::NotFound, self.stamp.to_string()))),
             },
             JobKind::Subtasks(task) => {
                 let mut tasks = vec![Arc::new(part(&task.id))];
                 if fault == Some(Fault::FilterIgnored) {
                     tasks.push(Arc::new(Task::new("stranger", TaskState::Failed, "failed")));
                 }
-                JobResult::Page(Ok(Page { total: tasks.len(), tasks, next: None }))
+                Outcome::Subtasks(Ok(Page { total: tasks.len(), tasks, next: None }))
             }
             JobKind::List(scope, cursor) => {
                 let from = cursor.as_ref().map_or(0, |cursor| cursor.0.parse().unwrap());
@@ -201,7 +197,7 @@ impl Upstream {
                     Some(Fault::RepeatedCursor) => Some(0),
                     _ => (from + self.page_size < all.len()).then_some(from + self.page_size),
                 };
-                JobResult::Page(Ok(Page { total: tasks.len(), tasks, next: next.map(|next| Cursor(next.to_string())) }))
+                Outcome::List(Ok(Page { total: tasks.len(), tasks, next: next.map(|next| Cursor(next.to_string())) }))
             }
         }
     }

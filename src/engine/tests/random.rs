@@ -143,7 +143,7 @@ fn mend(rig: &mut Rig) {
         let task = number_to_task(number);
         rig.upstream.rows.entry(task).or_insert(Row { state: TaskState::Running, hidden_from_list: false });
     }
-    // The longest hold: a quarter of an hour for a credential, then one more for a token that dies at once.
+    // The longest silence: a quarter of an hour for a credential, then one more for a token that dies at once.
     rig.run(35 * MINUTE);
     // Without anything to poll, what was wrong last stays the last that is known.
     let is_polling = rig.watches.values().any(|watched| !watched.finished);

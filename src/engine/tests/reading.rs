@@ -12,7 +12,7 @@ use crate::domain::{
 use crate::engine::{
     Delivery, Report, Watch,
     coalesce::ModeChoice,
-    planner::{JobKind, JobResult, Planner, Settings},
+    planner::{JobKind, Outcome, Planner, Settings},
 };
 use crate::providers::Page;
 use crate::tenancy::Tenant;
@@ -70,7 +70,7 @@ impl Stage {
         }
     }
 
-    fn answer(&mut self, job: u64, kind: &JobKind) -> JobResult {
+    fn answer(&mut self, job: u64, kind: &JobKind) -> Outcome {
         let show = |id: &str, parent: &Option<String>, print: u64| {
             let mut task = Task::new(id, TaskState::Running, "running");
             (task.parent_id, task.order) = (parent.clone(), i64::try_from(print).unwrap());
@@ -91,11 +91,11 @@ impl Stage {
                         tasks.push(Arc::new(show(id, parent, *print)));
                     }
                 }
-                JobResult::Page(Ok(Page { tasks, total: self.shown.len(), next: None }))
+                Outcome::List(Ok(Page { tasks, total: self.shown.len(), next: None }))
             }
             JobKind::Get(task) => {
                 let (parent, print) = &self.shown[&task.id];
-                JobResult::Task(Ok(show(&task.id, parent, *print)))
+                Outcome::Task(Ok(show(&task.id, parent, *print)))
             }
             other => unreachable!("{other:?}"),
         }

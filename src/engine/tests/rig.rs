@@ -171,7 +171,7 @@ impl Rig {
             Watch { tenant: tenant(task), task: task.clone(), period, max_period, age, known, ticket: self.ticket };
         self.planner.watch(key(number), &watch, self.now);
         self.check_inside();
-        // A newcomer to a hold is told of it at once.
+        // A newcomer to a silence is told of it at once.
         self.collect();
     }
 

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Planner,
-        entry::{Entry, Place, Reading},
+        entry::{Entry, Reading},
     },
     scope::Scope,
 };
@@ -33,17 +33,17 @@ impl ListReader<'_> {
     /// Whether an entry of this print is as it was when it was last applied, so that it need not be decoded.
     pub fn knows(&mut self, print: u64) -> bool {
         let Planner { scopes, tasks, .. } = &mut *self.planner;
-        let id = scopes.get(self.sought.scope.as_str()).and_then(|scope| scope.shown_with(print));
-        let Some(entry) = id.and_then(|id| tasks.get_mut(id)).filter(|entry| entry.print == Some(print)) else {
+        let id = scopes.get(&self.sought.scope).and_then(|scope| scope.shown_with(print));
+        let Some(entry) = id.and_then(|id| tasks.get_mut(id)).filter(|entry| entry.is_of(print)) else {
             return false;
         };
         if entry.is_read_by(self.poll) {
             // An upstream that shows a task twice is believed the first time.
             return true;
         }
-        let unchanged = entry.place == Place::Listed && entry.is_quiet() && !entry.parts;
+        let unchanged = entry.is_as_shown(print);
         if unchanged {
-            entry.reading = Some((self.poll, Reading::Unchanged));
+            entry.is_shown(self.poll, Reading::Unchanged);
             self.served += 1;
         }
         unchanged
@@ -66,11 +66,7 @@ impl ListReader<'_> {
     pub fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
         let (poll, has_room) = (self.poll, self.room > 0);
         let is_part = parent.and_then(|parent| self.find(parent)).is_some_and(|parent| {
-            parent.parts = true;
-            if parent.reading == Some((poll, Reading::Unchanged)) {
-                // Passed over as unchanged before its first sub-task came: as if missing, so that it is asked for by itself.
-                (parent.reading, parent.print) = (None, None);
-            }
+            parent.has_part(poll);
             true
         });
         let Some(entry) = self.find(id) else { return is_part };
@@ -80,11 +76,11 @@ impl ListReader<'_> {
         }
         // A part is decoded each time: somebody may come to watch the whole.
         let read = if parent.is_none() { Reading::Print(print) } else { Reading::Part };
-        entry.reading = Some((poll, if has_room { read } else { Reading::Later }));
+        entry.is_shown(poll, if has_room { read } else { Reading::Later });
         self.served += 1;
         if has_room {
             self.room -= 1;
-        } else if let Some(run) = self.planner.scopes.get_mut(self.sought.scope.as_str()).and_then(Scope::run) {
+        } else if let Some(run) = self.planner.scopes.run(&self.sought.scope) {
             run.leave_one();
         }
         is_part || has_room

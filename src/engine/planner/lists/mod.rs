@@ -8,13 +8,14 @@ mod known;
 mod pages;
 mod run;
 mod scope;
+mod scopes;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub(super) use self::scope::Scope;
 use self::scope::{After, Move};
+pub(super) use self::{scope::Scope, scopes::Scopes};
 use super::{
     Planner,
     entry::{Entry, Place},
@@ -35,12 +36,9 @@ const LIST_TURN: Duration = Duration::from_millis(250);
 impl Planner {
     /// Keeps the scope's counts in step with a move of one of its tasks, from a place in a tenant's turn to another.
     pub(super) fn placed(&mut self, id: TaskId, task: &TaskRef, from: (Place, Tenant), to: Place) {
-        let lane = self.tasks.get(id).map_or_else(|| from.1.clone(), |entry| entry.lane.clone());
-        if !self.scopes.contains_key(task.scope.as_str()) {
-            let requests_per_get = 1 + u32::from(self.settings.subtasks);
-            self.scopes.insert(Arc::from(task.scope.as_str()), Scope::new(requests_per_get, lane.clone()));
-        }
-        let Some(scope) = self.scopes.get_mut(task.scope.as_str()) else { return };
+        let lane = self.tasks.get(id).map_or_else(|| from.1.clone(), |entry| entry.lane().clone());
+        let requests_per_get = 1 + u32::from(self.settings.subtasks);
+        let scope = self.scopes.get_or_insert(&task.scope, || Scope::new(requests_per_get, lane.clone()));
         match scope.moved(id, &Move { from, to: (to, lane) }) {
             After::Nothing => {}
             After::Unlist => self.list_never(&task.scope),
@@ -56,8 +54,7 @@ impl Planner {
 
     /// Chooses anew how a scope is polled, and carries the change out.
     pub(super) fn review(&mut self, scope: &str, now: Instant) {
-        let Some((name, state)) = self.scopes.get_key_value(scope) else { return };
-        let name = Arc::clone(name);
+        let Some((name, state)) = self.scopes.named(scope) else { return };
         let mode = match self.settings.mode {
             _ if !self.settings.lists => Mode::Get,
             ModeChoice::Get => Mode::Get,
@@ -69,8 +66,8 @@ impl Planner {
         }
         let moved: Vec<_> = match mode {
             Mode::List => {
-                let is_due = |entry: &Entry| matches!(entry.place, Place::Due(_)) && entry.task.scope == *name;
-                self.tasks.iter().filter(|(_, entry)| is_due(entry) && !entry.solo).map(|(id, _)| id).collect()
+                let is_due = |entry: &Entry| matches!(entry.place(), Place::Due(_)) && entry.task().scope == *name;
+                self.tasks.iter().filter(|(_, entry)| is_due(entry) && !entry.is_solo()).map(|(id, _)| id).collect()
             }
             Mode::Get => state.listed().collect(),
         };
@@ -92,16 +89,15 @@ impl Planner {
     /// Whether a new watch is better served by its scope's list than by a request of its own; if so, leaves it to that.
     pub(super) fn leave_to_list(&mut self, id: TaskId, now: Instant) -> bool {
         let Some(entry) = self.tasks.get(id) else { return false };
-        let Some((name, scope)) = self.scopes.get_key_value(entry.task.scope.as_str()) else { return false };
+        let Some((name, scope)) = self.scopes.named(&entry.task().scope) else { return false };
         if scope.mode() != Mode::List
             || !scope.lists_work()
-            || entry.solo
-            || self.schedule.new_len(&entry.lane) < FRESH_BY_GET
+            || entry.is_solo()
+            || self.schedule.new_len(entry.lane()) < FRESH_BY_GET
         {
             return false;
         }
         let soonest = scope.soonest(now);
-        let name = Arc::clone(name);
         self.put(id, Place::Listed);
         self.list_at(&name, soonest);
         true
@@ -131,15 +127,14 @@ impl Planner {
     }
 
     fn unschedule_list(&mut self, scope: &str) {
-        let Some(name) = self.scopes.get_key_value(scope).map(|(name, _)| Arc::clone(name)) else { return };
-        if let Some((due, lane)) = self.scopes.get_mut(scope).and_then(Scope::unschedule) {
+        if let Some((name, due, lane)) = self.scopes.unschedule(scope) {
             self.schedule.remove_due(lane, due, Item::Scope(name));
         }
     }
 
     /// Whether the scope's list has to wait for others that are being read; it is looked at again soon.
     pub(super) fn put_off_list(&mut self, scope: &Arc<str>, now: Instant) -> bool {
-        let waits = self.scopes.values().filter(|state| state.is_running()).count() >= LISTS_AT_A_TIME;
+        let waits = self.scopes.running() >= LISTS_AT_A_TIME;
         if waits {
             self.put_off_list_until(scope, now + LIST_TURN);
         }

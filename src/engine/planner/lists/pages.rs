@@ -5,11 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    super::{
-        Planner, Step,
-        entry::{Place, Reading},
-        tasks::TaskId,
-    },
+    super::{Planner, Step, entry::Place, tasks::TaskId},
     scope::{Failed, Scope},
 };
 use crate::domain::{
@@ -23,7 +19,7 @@ use crate::providers::Page;
 impl Planner {
     /// A slice of a page came, of which there is more.
     pub fn slice_came(&mut self, scope: &str, slice: Page) {
-        if let Some(run) = self.scopes.get_mut(scope).and_then(Scope::run) {
+        if let Some(run) = self.scopes.run(scope) {
             run.take(slice.tasks);
         }
     }
@@ -81,7 +77,7 @@ impl Planner {
         let reason = Arc::new(failure.clone());
         let mut first = None;
         for id in self.scopes.get(scope)?.listed() {
-            let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.applied <= poll) else { continue };
+            let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.is_news(poll)) else { continue };
             entry.troubled(&reason, poll, now, &mut self.out);
             first = first.or(Some(id));
         }
@@ -91,7 +87,7 @@ impl Planner {
     /// Drops the list in progress, and has it asked for anew.
     pub(in super::super) fn restart_run(&mut self, scope: &Arc<str>, now: Instant) {
         self.end_run(scope, now);
-        if self.scopes.get(scope).is_some_and(Scope::is_awaited) {
+        if self.scopes.is_awaited(scope) {
             self.list_at(scope, now);
         }
     }
@@ -104,21 +100,16 @@ impl Planner {
             sought.id.clone_from(&found.id);
             let Some(id) = self.tasks.id(&sought) else { continue };
             let Some(entry) = self.tasks.get_mut(id) else { continue };
-            if matches!(entry.place, Place::InFlight | Place::Done) {
+            if !entry.is_waiting() {
                 continue;
             }
             if let Some(children) = children.remove(&found.id) {
                 Arc::make_mut(&mut found).adopt(children.into_iter().map(Arc::unwrap_or_clone).collect());
             }
-            entry.solo = false;
-            entry.parts |= !found.subtasks.is_empty();
-            let print = match entry.reading {
-                Some((_, Reading::Print(print))) if poll >= entry.applied => Some(print),
-                _ => None,
-            };
+            let print = entry.is_listed_again(!found.subtasks.is_empty(), poll);
             self.observe(id, found, poll, now);
             if let Some(entry) = self.tasks.get_mut(id) {
-                entry.print = print;
+                entry.keep_print(print);
             }
             if let (Some(print), Some(state)) = (print, self.scopes.get_mut(scope)) {
                 state.remember(print, id);
@@ -129,16 +120,11 @@ impl Planner {
     /// What a list should have shown and did not is asked for once by itself, before it counts as not found.
     fn confirm_missing(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
         let Some(state) = self.scopes.get(scope) else { return };
-        let is_missing = |id: &TaskId| {
-            self.tasks.get(*id).is_some_and(|entry| {
-                let shown = matches!(entry.reading, Some((list, Reading::Unchanged | Reading::Later)) if list == poll);
-                entry.applied <= poll && !shown && entry.watchers.iter().all(|watcher| watcher.from_job <= poll)
-            })
-        };
+        let is_missing = |id: &TaskId| self.tasks.get(*id).is_some_and(|entry| entry.is_missed_by(poll));
         let missing: Vec<_> = state.listed().filter(is_missing).collect();
         for id in missing {
             if let Some(entry) = self.tasks.get_mut(id) {
-                entry.solo = true;
+                entry.is_missing_from_list();
             }
             self.put(id, Place::Due(now));
         }
@@ -167,7 +153,7 @@ impl Planner {
         let stretch = self.demand.stretch_of(lane, self.gate.rate());
         let next = cadence::stretched(period, stretch, cadence::seed(scope), state.next_turn());
         let at = state.not_before(run.spacing(next, awaited, requested, floor), now);
-        state.forget_prints(|print, id| self.tasks.get(id).is_some_and(|entry| entry.print == Some(print)));
+        state.forget_prints(|print, id| self.tasks.get(id).is_some_and(|entry| entry.is_of(print)));
         self.list_at(scope, at);
     }
 }

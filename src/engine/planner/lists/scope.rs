@@ -321,7 +321,7 @@ impl Scope {
             self.paging_refused_until = Some(now + PAGING_REFUSED);
             return Failed::Enough;
         }
-        // An upstream that is not there is the hold's business; one that gives a first page and no second is there.
+        // An upstream that is not there is the breaker's business; one that gives a first page and no second is there.
         // So is one that answers single requests meanwhile.
         let absent = is_first && class == FailureClass::UpstreamUnavailable && !self.gets_work;
         self.failures += u32::from(!absent);

@@ -4,7 +4,10 @@
 //! and nothing to remember. Tenants take turns, each may have as many waiting as there is room left, and all writes count towards the
 //! ceiling.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -20,9 +23,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    call,
-    objects::{Identity, WatchObject},
-    writes::Writes,
+    super::{call, objects::Identity},
+    limit::WriteLimit,
 };
 use crate::{
     api::TaskWatch,
@@ -59,6 +61,8 @@ pub struct Events {
 /// An event and what it is about.
 struct Told {
     event: Event,
+    /// The kind of what it is about.
+    kind: Cow<'static, str>,
     about: Identity,
     at: Timestamp,
     /// Its place among those that wait; free again when this is dropped.
@@ -69,7 +73,7 @@ struct Told {
 struct Waiting {
     state: Mutex<State>,
     places: Pool,
-    writes: Writes,
+    limit: WriteLimit,
     news: Notify,
 }
 
@@ -80,8 +84,8 @@ struct State {
 }
 
 impl Waiting {
-    fn new(writes: Writes) -> Self {
-        Self { state: Mutex::default(), places: Pool::new(WAITING, WAITING_FLOOR), writes, news: Notify::new() }
+    fn new(limit: WriteLimit) -> Self {
+        Self { state: Mutex::default(), places: Pool::new(WAITING, WAITING_FLOOR), limit, news: Notify::new() }
     }
 
     /// Queues an event. Returns whether there was room for it.
@@ -105,7 +109,7 @@ impl Waiting {
                 let mut state = self.lock();
                 let now = Instant::now();
                 let mut again: Option<Instant> = None;
-                let may = |tenant: &Tenant| match self.writes.take(tenant, now) {
+                let may = |tenant: &Tenant| match self.limit.take(tenant, now) {
                     Ok(()) => true,
                     Err(at) => {
                         again = Some(again.map_or(at, |again| again.min(at)));
@@ -148,8 +152,8 @@ impl Waiting {
 impl Events {
     /// Starts publishing in the name of `instance`, the pod.
     #[must_use]
-    pub fn start(client: &Client, instance: Option<String>, writes: Writes, metrics: &Metrics) -> Self {
-        let waiting = Arc::new(Waiting::new(writes));
+    pub fn start(client: &Client, instance: Option<String>, limit: WriteLimit, metrics: &Metrics) -> Self {
+        let waiting = Arc::new(Waiting::new(limit));
         let instance: Arc<str> = instance.filter(|name| !name.is_empty()).map_or_else(|| REPORTER.into(), Arc::from);
         let mut publishers = JoinSet::new();
         for _ in 0..AT_A_TIME {
@@ -172,10 +176,10 @@ impl Events {
     }
 
     /// Has an event published, unless too many wait.
-    pub fn publish(&self, event: &Event, about: &WatchObject, at: Timestamp) {
+    pub fn publish(&self, event: &Event, kind: Cow<'static, str>, about: &Identity, at: Timestamp) {
         let reason = event.reason.as_str();
         let may = reason != TASK_OBSERVED || lock(&self.first_observations).take(Instant::now());
-        let told = Told { event: event.clone(), about: about.identity.clone(), at, _place: None };
+        let told = Told { event: event.clone(), kind, about: about.clone(), at, _place: None };
         if may && self.waiting.push(&about.tenant(), told) {
             return;
         }
@@ -198,7 +202,7 @@ impl Events {
 }
 
 async fn send(client: &Client, instance: &str, told: Told) -> EventResult {
-    let Told { event, about, at, .. } = told;
+    let Told { event, kind, about, at, .. } = told;
     let namespace = about.namespace.as_deref().unwrap_or_default().to_owned();
     let reason = event.reason.clone();
     // As client-go names them. The name keeps the one of the object within the limit of 253.
@@ -214,8 +218,9 @@ async fn send(client: &Client, instance: &str, told: Told) -> EventResult {
         note: Some(event.note),
         reason: Some(event.reason),
         regarding: Some(ObjectReference {
+            // All our kinds are of one version.
             api_version: Some(TaskWatch::api_version(&()).into_owned()),
-            kind: Some(TaskWatch::kind(&()).into_owned()),
+            kind: Some(kind.into_owned()),
             namespace: Some(namespace.clone()),
             name: Some(about.name.to_string()),
             uid: Some(about.uid.0.to_string()),
@@ -264,11 +269,11 @@ mod tests {
             is_end: false,
         };
         let identity = Identity { namespace: None, name: Arc::from(name), uid: WatchKey(Arc::from(name)) };
-        Told { event, about: identity, at: Timestamp::UNIX_EPOCH, _place: None }
+        Told { event, kind: "TaskWatch".into(), about: identity, at: Timestamp::UNIX_EPOCH, _place: None }
     }
 
     fn waiting(per_second: u32) -> Waiting {
-        Waiting::new(Writes::new(per_second, Usage::default(), Instant::now()))
+        Waiting::new(WriteLimit::new(per_second, Usage::default(), Instant::now()))
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! When a connection must be silent: `Retry-After`, an outage, a refused credential. One hold at a time, the longest.
+//! When a connection must be silent: `Retry-After`, an outage, a refused credential. One silence at a time, the longest.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ const REFUSAL_MEMORY: Duration = Duration::from_mins(5);
 
 /// What a connection knows of its upstream's health, and what follows for sending.
 #[derive(Debug, Default)]
-pub struct Hold {
+pub struct Breaker {
     /// Nothing is sent before then.
     until: Option<Instant>,
-    /// What `until` comes from; none until there was a hold.
+    /// What `until` comes from; none until there was a silence.
     why: Option<Why>,
     /// The part of `until` that the upstream itself asked for.
     retry_at: Option<Instant>,
@@ -43,7 +43,7 @@ pub struct Hold {
     /// Whether one of the failures in a row was of what had been good; and one of those that look as if nobody were there.
     witnessed: bool,
     absence_witnessed: bool,
-    /// Holds in a row without a success between.
+    /// Silences in a row without a success between.
     attempts: u32,
     /// Refusals of the credential, and when the last one came.
     refusals: Option<(u32, Instant)>,
@@ -59,7 +59,16 @@ pub struct Trouble {
     pub since: Instant,
 }
 
-impl Hold {
+/// What is known of a failed request, beside the failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// It is believed at once, without a repetition: nothing can be polled without what was asked for.
+    pub decisive: bool,
+    /// It was of what had been good before, or nothing has been good yet: an outage is not believed without such a one.
+    pub witness: bool,
+}
+
+impl Breaker {
     /// Nothing may be sent before this time.
     #[must_use]
     pub fn until(&self, now: Instant) -> Option<Instant> {
@@ -69,7 +78,7 @@ impl Hold {
     /// The same, and why.
     #[must_use]
     pub fn silence_at(&self, now: Instant) -> Option<(Instant, Why)> {
-        debug_assert_eq!(self.until.is_some(), self.why.is_some(), "a hold has its reason");
+        debug_assert_eq!(self.until.is_some(), self.why.is_some(), "a silence has its reason");
         self.until(now).zip(self.why)
     }
 
@@ -85,7 +94,7 @@ impl Hold {
         self.trouble.as_ref().filter(|_| self.attempts > 0 || self.witnessed && self.streak >= FAILING_STREAK)
     }
 
-    /// An answer came that was of use; `asked` is when it was asked for. One that was asked for before a hold does not end it.
+    /// An answer came that was of use; `asked` is when it was asked for. One that was asked for before a silence does not end it.
     pub fn succeeded(&mut self, asked: Instant) {
         if self.until.is_none_or(|until| asked >= until) {
             let refusals = self.refusals.filter(|(_, last)| asked < *last + REFUSAL_MEMORY);
@@ -99,24 +108,22 @@ impl Hold {
         self.absences >= OUTAGE_STREAK && !self.absence_witnessed
     }
 
-    /// A request failed; `asked` is when it was sent. Returns whether a hold began. A `decisive` failure needs no repetition to be
-    /// believed: nothing can be polled without what was asked for. An outage is believed only where one of the failures is that of a
-    /// `witness`: of what had been good before, or where nothing has been good yet.
+    /// A request failed; `asked` is when it was sent. Returns whether a silence began.
     ///
-    /// A failure of a request that was sent before the present hold ended says nothing new, unless it asks for a longer wait.
+    /// A failure of a request that was sent before the present silence ended says nothing new, unless it asks for a longer wait.
     pub fn failed(
         &mut self,
         failure: &Failure,
         asked: Instant,
-        (decisive, witness): (bool, bool),
+        evidence: Evidence,
         retry_after: Option<Duration>,
         now: Instant,
     ) -> bool {
-        self.witnessed |= witness;
+        self.witnessed |= evidence.witness;
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
         self.trouble = Some(Trouble { failure: failure.clone(), since });
         let is_news = self.until.is_none_or(|until| asked >= until);
-        let wait = if is_news { self.wait_after(failure.class, (decisive, witness), retry_after, now) } else { None };
+        let wait = if is_news { self.wait_after(failure.class, evidence, retry_after, now) } else { None };
         if let Some((wait, why)) = wait {
             self.attempts += 1;
             self.extend(now + wait, why);
@@ -131,7 +138,7 @@ impl Hold {
     fn wait_after(
         &mut self,
         class: FailureClass,
-        (decisive, witness): (bool, bool),
+        Evidence { decisive, witness }: Evidence,
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Option<(Duration, Why)> {
@@ -201,6 +208,8 @@ mod tests {
     use super::*;
     use crate::domain::failure::RetryAfter;
 
+    const WITNESS: Evidence = Evidence { decisive: false, witness: true };
+
     fn failure(class: FailureClass) -> Failure {
         Failure::new(class, "x")
     }
@@ -208,72 +217,72 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refused_credential_waits_a_minute_and_then_longer() {
         let mut now = Instant::now();
-        let mut hold = Hold::default();
+        let mut breaker = Breaker::default();
         let mut waits = Vec::new();
         for _ in 0..6 {
-            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now));
-            let until = hold.until(now).unwrap();
+            assert!(breaker.failed(&failure(FailureClass::AuthenticationFailed), now, WITNESS, None, now));
+            let until = breaker.until(now).unwrap();
             waits.push((until - now).as_secs());
             now = until;
         }
         assert_eq!(waits, [60, 120, 240, 480, 900, 900]);
-        assert!(hold.is_probing());
-        hold.succeeded(now - Duration::from_secs(1));
-        assert!(hold.is_probing(), "an answer from before the hold does not end it");
-        hold.succeeded(now);
-        assert!(!hold.is_probing());
+        assert!(breaker.is_probing());
+        breaker.succeeded(now - Duration::from_secs(1));
+        assert!(breaker.is_probing(), "an answer from before the silence does not end it");
+        breaker.succeeded(now);
+        assert!(!breaker.is_probing());
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_answers_of_one_refusal_count_once() {
         let now = Instant::now();
-        let mut hold = Hold::default();
+        let mut breaker = Breaker::default();
         for _ in 0..8 {
-            hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now);
+            breaker.failed(&failure(FailureClass::AuthenticationFailed), now, WITNESS, None, now);
         }
-        assert_eq!(hold.until(now), Some(now + Duration::from_mins(1)));
+        assert_eq!(breaker.until(now), Some(now + Duration::from_mins(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_is_believed_after_five_failures_in_a_row() {
         let now = Instant::now();
-        let mut hold = Hold::default();
+        let mut breaker = Breaker::default();
         for _ in 0..4 {
-            assert!(!hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now));
+            assert!(!breaker.failed(&failure(FailureClass::UpstreamUnavailable), now, WITNESS, None, now));
         }
-        assert!(hold.trouble().is_some(), "the connection shows it before it holds");
-        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now));
-        assert_eq!(hold.until(now), Some(now + Duration::from_secs(2)));
+        assert!(breaker.trouble().is_some(), "the connection shows it before it is silent");
+        assert!(breaker.failed(&failure(FailureClass::UpstreamUnavailable), now, WITNESS, None, now));
+        assert_eq!(breaker.until(now), Some(now + Duration::from_secs(2)));
         let probe = now + Duration::from_secs(2);
-        assert!(hold.until(probe).is_none() && hold.is_probing());
-        assert!(hold.failed(&failure(FailureClass::UpstreamUnavailable), probe, (false, true), None, probe));
-        assert_eq!(hold.until(probe), Some(probe + Duration::from_secs(4)));
+        assert!(breaker.until(probe).is_none() && breaker.is_probing());
+        assert!(breaker.failed(&failure(FailureClass::UpstreamUnavailable), probe, WITNESS, None, probe));
+        assert_eq!(breaker.until(probe), Some(probe + Duration::from_secs(4)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn retry_after_stands_even_when_the_credential_changes() {
         let now = Instant::now();
-        let mut hold = Hold::default();
+        let mut breaker = Breaker::default();
         let limited = Failure {
             retry_after: Some(RetryAfter::After(Duration::from_secs(30))),
             ..failure(FailureClass::RateLimited)
         };
-        hold.failed(&limited, now, (false, true), Some(Duration::from_secs(30)), now);
-        hold.failed(&failure(FailureClass::UpstreamUnavailable), now, (false, true), None, now);
-        hold.forgive();
-        assert_eq!(hold.until(now), Some(now + Duration::from_secs(30)));
+        breaker.failed(&limited, now, WITNESS, Some(Duration::from_secs(30)), now);
+        breaker.failed(&failure(FailureClass::UpstreamUnavailable), now, WITNESS, None, now);
+        breaker.forgive();
+        assert_eq!(breaker.until(now), Some(now + Duration::from_secs(30)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn successes_between_do_not_bring_an_access_key_near_its_lock() {
         let mut now = Instant::now();
-        let mut hold = Hold::default();
+        let mut breaker = Breaker::default();
         let mut refusals = Vec::new();
         for _ in 0..12 {
             refusals.push(now);
-            assert!(hold.failed(&failure(FailureClass::AuthenticationFailed), now, (false, true), None, now));
-            now = hold.until(now).unwrap();
-            hold.succeeded(now);
+            assert!(breaker.failed(&failure(FailureClass::AuthenticationFailed), now, WITNESS, None, now));
+            now = breaker.until(now).unwrap();
+            breaker.succeeded(now);
         }
         assert!(refusals.windows(5).all(|five| five[4] - five[0] > Duration::from_mins(5)));
     }
@@ -281,10 +290,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_forbidden_is_no_outage() {
         let now = Instant::now();
-        let mut hold = Hold::default();
+        let mut breaker = Breaker::default();
         for _ in 0..100 {
-            assert!(!hold.failed(&failure(FailureClass::PermissionDenied), now, (false, true), None, now));
+            assert!(!breaker.failed(&failure(FailureClass::PermissionDenied), now, WITNESS, None, now));
         }
-        assert!(hold.trouble().is_some() && hold.until(now).is_none());
+        assert!(breaker.trouble().is_some() && breaker.until(now).is_none());
     }
 }

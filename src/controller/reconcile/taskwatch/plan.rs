@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{check::ConnectionCheck, index::WatchEntry, kept::Kept, objects::WatchObject};
+use super::super::super::{check::ConnectionCheck, index::WatchEntry, kept::Kept, objects::WatchObject};
 use crate::{
     api::TaskWatchStatus,
     domain::{

@@ -1,4 +1,4 @@
-//! What is written to the API server: one ceiling over statuses, events and deletions, divided fairly among the tenants.
+//! How much is written to the API server: one ceiling over statuses, events and deletions, divided fairly among the tenants.
 
 use std::{
     collections::HashMap,
@@ -17,16 +17,16 @@ use crate::tenancy::{
 /// The figures of more tenants than these are looked up again.
 const TENANTS: usize = 1024;
 
-/// The account of writes. Clones are the same one.
+/// The limit of all writes. Clones are the same one.
 #[derive(Clone, Debug)]
-pub struct Writes {
+pub struct WriteLimit {
     ceiling: Ceiling,
     usage: Usage,
     /// Holds the figures of those who write: the account itself forgets whom nobody works for.
     writers: Arc<Mutex<HashMap<Tenant, Arc<TenantUsage>>>>,
 }
 
-impl Writes {
+impl WriteLimit {
     /// At most `per_second` writes over all tenants; zero for no bound.
     #[must_use]
     pub fn new(per_second: u32, usage: Usage, now: Instant) -> Self {
@@ -62,7 +62,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn writes_are_bounded_over_all_and_counted_by_tenant() {
         let usage = Usage::default();
-        let writes = Writes::new(10, usage.clone(), Instant::now());
+        let writes = WriteLimit::new(10, usage.clone(), Instant::now());
         let [greedy, modest] = ["greedy", "modest"].map(|name| Tenant::namespace(&Arc::from(name)));
         let mut got = [0, 0];
         for _ in 0..5 {
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn zero_is_no_bound() {
-        let writes = Writes::new(0, Usage::default(), Instant::now());
+        let writes = WriteLimit::new(0, Usage::default(), Instant::now());
         let tenant = Tenant::namespace(&Arc::from("any"));
         assert!((0..10_000).all(|_| writes.take(&tenant, Instant::now()).is_ok()));
     }

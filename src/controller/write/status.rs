@@ -7,7 +7,7 @@ use kube::{Client, Resource, api::PartialObjectMeta};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
+use super::super::{
     Error, call,
     objects::{Identity, version},
 };
@@ -19,7 +19,7 @@ const FIELD_MANAGER: &str = "taskwatch";
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// What became of a write.
-pub(super) enum Written {
+pub(in super::super) enum Written {
     /// Acknowledged with this resource version.
     At(u64),
     /// There is no such object any more.

@@ -1,0 +1,88 @@
+//! `TaskWatch` objects beyond the limit of their namespace: told so once, and not served. Nothing is kept of them but who they are; what
+//! else is needed is read again.
+
+use std::time::Duration;
+
+use kube::Api;
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        Controller, Error, call,
+        objects::{Identity, WatchObject},
+    },
+    taskwatch,
+};
+use crate::{
+    api::TaskWatch,
+    domain::{
+        availability::{Reason, Unavailable},
+        decide::{Input, Observation, Pace, decide},
+    },
+    ops::guard::Stage,
+};
+
+/// Brings a watch up to date that is beyond the limit, or was. Says when to look again.
+pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> Result<Option<Instant>, Error> {
+    let polled = controller.shared.index().take_polled(&identity.uid);
+    if let Some(connection) = polled {
+        controller.engine.forget(&connection, identity.uid.clone());
+    }
+    if let Err(again) = controller.writer.take(&identity.tenant()) {
+        return Ok(Some(again));
+    }
+    let found = read(controller, identity).await?;
+    if found.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let still_outside = {
+        let mut index = controller.shared.index();
+        index.put_outside(found.clone()).then(|| index.limit().unwrap_or_default())
+    };
+    controller.shared.rearrange();
+    // Others have gone, and it is served from now on; or it has gone itself.
+    let Some(limit) = still_outside else { return Ok(Some(Instant::now())) };
+    let Some(object) = WatchObject::of(&found.metadata, found.spec) else { return Ok(None) };
+    let now = controller.clock.now();
+    let namespace = identity.namespace.as_deref().unwrap_or_default();
+    let message = format!(
+        "namespace {namespace} has more than {limit} TaskWatches, and this is one of the newest: delete some of them, or ask the \
+         administrator of the operator to raise --max-watches-per-namespace"
+    );
+    let unavailable = Unavailable::new(Reason::LimitExceeded, message);
+    let input = Input {
+        meta: object.meta(),
+        spec: &object.spec,
+        status: found.status.as_ref(),
+        connection: Err(&unavailable),
+        observation: Observation::None,
+        refreshed: false,
+        asking_since: now,
+        not_found_since: None,
+        period: object.spec.period(),
+        pace: Pace::default(),
+        settings: controller.settings,
+    };
+    let decision = controller.guard.run(Stage::Decide, &identity.uid, || decide(&input, now));
+    // One that cannot be decided is not served either.
+    let Ok(decision) = decision else { return Ok(None) };
+    if let Some(new) = &decision.status {
+        controller.writer.status::<TaskWatch>(identity, new).await?;
+    }
+    if decision.delete {
+        taskwatch::delete(controller, &object).await?;
+    }
+    let wait = |at: jiff::Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+    Ok(decision.wake_at.map(|at| Instant::now() + wait(at)))
+}
+
+/// Reads a watch from the API server.
+///
+/// # Errors
+/// [`Error::Gone`] where there is another one of its name, or none.
+pub(super) async fn read(controller: &Controller, identity: &Identity) -> Result<TaskWatch, Error> {
+    let namespace = identity.namespace.as_deref().unwrap_or_default();
+    let api: Api<TaskWatch> = Api::namespaced(controller.client.clone(), namespace);
+    let found = call(api.get_opt(&identity.name)).await?;
+    found.filter(|found| found.metadata.uid.as_deref() == Some(&*identity.uid.0)).ok_or(Error::Gone)
+}

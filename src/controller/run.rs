@@ -1,0 +1,167 @@
+//! The life of the controller: the caches are filled, then workers reconcile until the end.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::Client;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Controller, Shared, apiserver,
+    check::Sight,
+    index::Index,
+    permits::{Destinations, Permits},
+    queue::Queue,
+    quotas::Quotas,
+    reconcile::{self, connection::Connections, taskwatch::TaskWatches},
+    sources,
+    write::{WriteLimit, Writer},
+};
+use crate::{
+    domain::decide,
+    engine::{
+        Engine, Sink,
+        egress::EgressPolicy,
+        transport::{SettingsError, Transport},
+    },
+    ops::{
+        args::RunArgs,
+        clock::Clock,
+        guard::Guard,
+        health::Health,
+        metrics::Metrics,
+        shutdown::{DrainTimeout, drain},
+    },
+    tenancy::{
+        memory::{self, Parts},
+        pool::Pool,
+        shares::Shares,
+    },
+};
+
+/// Why the controller cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No HTTP client can be made.
+    #[error(transparent)]
+    Transport(#[from] SettingsError),
+    /// The work in progress did not end in time.
+    #[error(transparent)]
+    Drain(#[from] DrainTimeout),
+}
+
+/// Connections are reconciled so many at a time.
+const CONNECTION_WORKERS: u16 = 4;
+/// So much memory is any namespace's for its statuses, in bytes: that of some thousand ordinary ones.
+const STATUSES_FLOOR: usize = 2 << 20;
+/// What a watch takes, its status and its place in the engine included, in bytes: the default limit goes by that.
+const WATCH_BYTES: usize = 4096;
+/// How often the work loop says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Runs until `stop`; then ends what is in progress, within the limit.
+///
+/// # Errors
+/// When it cannot begin, or the end takes too long.
+pub async fn run(
+    args: &RunArgs,
+    client: Client,
+    api_server: Vec<SocketAddr>,
+    metrics: Metrics,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), StartError> {
+    let parts = Parts::of(memory::limit());
+    let limit = args.max_watches_per_namespace.unwrap_or(parts.objects / WATCH_BYTES);
+    let quotas = Quotas::new(Some(args.max_connections_per_namespace).filter(|limit| *limit > 0));
+    let room = Pool::new(parts.objects, STATUSES_FLOOR);
+    let shared = Arc::new(Shared {
+        index: Mutex::new(Index::new(room, Some(limit).filter(|limit| *limit > 0), quotas)),
+        watches: Queue::new(metrics.queue("taskwatch")),
+        connections: Queue::new(metrics.queue("connection")),
+    });
+    let clock = Clock::at(Timestamp::now());
+    let guard = Guard::new(metrics.clone());
+    let requests = (args.max_requests_per_second, args.max_requests_per_second_per_namespace);
+    let tenancy = Shares::new(parts, requests, metrics.usage().clone(), Instant::now());
+    let limit_of_writes = WriteLimit::new(args.api_writes_per_second, metrics.usage().clone(), Instant::now());
+    let policy = EgressPolicy::new(args.allow_egress.clone(), api_server);
+    let policy = policy.with(args.deny_egress.clone(), args.allow_http);
+    tokio::spawn(apiserver::follow(client.clone(), policy.clone(), stop.clone()));
+    let proxy = args.upstream_proxy.clone().map(|proxy| proxy.except(args.upstream_no_proxy.clone()));
+    let transport = Transport::new(policy, proxy, tenancy.clone())?;
+    let sink = Arc::clone(&shared) as Arc<dyn Sink>;
+    let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard.clone(), tenancy);
+    let controller = Arc::new(Controller {
+        writer: Writer::start(&client, limit_of_writes, &metrics),
+        guard: guard.clone(),
+        client: client.clone(),
+        shared: Arc::clone(&shared),
+        engine,
+        metrics: metrics.clone(),
+        clock,
+        settings: decide::Settings {
+            progress_every: args.progress_min_seconds,
+            progress_step: i32::from(args.progress_min_points),
+            ..decide::Settings::default()
+        },
+        secret_refresh: args.secret_refresh_seconds,
+        permits: Permits::new(args),
+        destinations: Destinations::default(),
+        sight: Sight {
+            cluster: args.namespaces.is_empty() && !args.no_cluster_connections,
+            own_namespace: args.cluster_resource_namespace(),
+        },
+    });
+    sources::start(&controller, &client, &guard, &args.namespaces, |name| health.readiness(name));
+    health.all_named();
+    tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone()));
+    // Before all lists are in, a connection that is only late would look like one that is missing.
+    let mut listed = tokio::time::interval(Duration::from_millis(50));
+    while health.ready().is_err() && !stop.is_cancelled() {
+        listed.tick().await;
+    }
+    info!("caches are in sync: at work");
+    let mut workers = JoinSet::new();
+    reconcile::start::<TaskWatches>(&controller, args.workers, &mut workers);
+    reconcile::start::<Connections>(&controller, CONNECTION_WORKERS, &mut workers);
+    stop.cancelled().await;
+    info!("stopping: finishing what is in progress");
+    controller.engine.close();
+    shared.watches.close();
+    shared.connections.close();
+    let deadline = Instant::now() + args.drain_timeout_seconds;
+    drain(&stop, args.drain_timeout_seconds, async { while workers.join_next().await.is_some() {} }).await?;
+    if timeout_at(deadline, controller.writer.finish()).await.is_err() {
+        warn!("some events were not published: the API server takes them too slowly");
+    }
+    Ok(())
+}
+
+/// Tells the liveness probe that the runtime turns and the index can be had. Sets the clock; where that was stepped, has all looked at
+/// again: what waits for a time of day waits by a clock that was wrong.
+async fn beat(shared: Arc<Shared>, health: Health, clock: Clock) {
+    let mut interval = tokio::time::interval(HEARTBEAT);
+    loop {
+        interval.tick().await;
+        // With the index in hand: nobody decides between the step and what is done about it.
+        let mut index = shared.index();
+        let step = clock.set(Timestamp::now());
+        let keys = step.map(|step| index.step_clock(step)).unwrap_or_default();
+        drop(index);
+        if let Some(step) = step {
+            warn!("the clock of this machine was stepped by {step:#}");
+        }
+        shared.look_at(keys);
+        health.beat();
+    }
+}

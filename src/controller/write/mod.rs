@@ -1,0 +1,65 @@
+//! All that is written to the API server: statuses, events, deletions.
+
+pub mod allowance;
+mod delete;
+mod events;
+mod limit;
+mod status;
+
+use jiff::Timestamp;
+use kube::{Client, Resource};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use self::events::Events;
+pub(super) use self::{limit::WriteLimit, status::Written};
+use super::{Error, objects::Identity};
+use crate::{api::TaskWatch, domain::decide::Event, ops::metrics::Metrics, tenancy::Tenant};
+
+/// Writes to the API server.
+pub(super) struct Writer {
+    client: Client,
+    limit: WriteLimit,
+    events: Events,
+}
+
+impl Writer {
+    /// A writer that keeps to `limit`. Publishes events in the name of the pod.
+    pub(super) fn start(client: &Client, limit: WriteLimit, metrics: &Metrics) -> Self {
+        let events = Events::start(client, std::env::var("POD_NAME").ok(), limit.clone(), metrics);
+        Self { client: client.clone(), limit, events }
+    }
+
+    /// Whether one more status, deletion or read of a whole object may be had on the account of `tenant`, now. Events are counted when
+    /// they are sent.
+    ///
+    /// # Errors
+    /// When to come again, where the tenant has had its share.
+    pub(super) fn take(&self, tenant: &Tenant) -> Result<(), Instant> {
+        self.limit.take(tenant, Instant::now())
+    }
+
+    /// Replaces the status of an object.
+    pub(super) async fn status<K: Resource<DynamicType = ()>>(
+        &self,
+        identity: &Identity,
+        status: &impl Serialize,
+    ) -> Result<Written, Error> {
+        status::write(&self.client, &K::url_path(&(), identity.namespace.as_deref()), identity, status).await
+    }
+
+    /// Deletes a `TaskWatch`, unless it is gone or has been made anew. Returns whether it did.
+    pub(super) async fn delete(&self, identity: &Identity) -> Result<bool, Error> {
+        delete::delete::<TaskWatch>(&self.client, identity).await
+    }
+
+    /// Has an event about an object of the kind `K` published, unless too many wait.
+    pub(super) fn event<K: Resource<DynamicType = ()>>(&self, event: &Event, about: &Identity, at: Timestamp) {
+        self.events.publish(event, K::kind(&()), about, at);
+    }
+
+    /// Waits until all events so far have been published; takes no more.
+    pub(super) async fn finish(&self) {
+        self.events.finish().await;
+    }
+}
