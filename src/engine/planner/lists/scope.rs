@@ -11,7 +11,7 @@ use super::run::{LIST_SPACING, Run, Shown};
 use crate::domain::failure::{BODY_TOO_LARGE, Failure, FailureClass};
 use crate::engine::{
     coalesce::{Costs, Mode},
-    planner::{entry::Place, tasks::TaskId},
+    planner::{polled_task::Place, tasks::TaskId},
 };
 use crate::providers::Page;
 use crate::tenancy::Tenant;
