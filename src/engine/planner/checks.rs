@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Item, JobKind, Place, Planner, lists::Scope};
+use super::{Item, JobKind, Place, Planner, PolledTask, lists::Scope};
 use crate::engine::coalesce::Mode;
 use crate::tenancy::Tenant;
 
@@ -42,8 +42,7 @@ impl Planner {
 
     /// What has been good with the present credential is no news to the gate.
     fn assert_the_gate_knows_what_was_good(&self) {
-        let goods =
-            self.tasks.values().map(|polled| polled.good()).chain(self.scopes.iter().map(|(_, scope)| scope.good()));
+        let goods = self.tasks.values().map(PolledTask::good).chain(self.scopes.iter().map(|(_, scope)| scope.good()));
         for good in goods {
             assert!(!self.gate.is_current(good) || self.gate.has_been_good(), "good by {good}");
         }

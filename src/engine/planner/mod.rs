@@ -27,7 +27,6 @@
 //! beside this one: `places` (where each task waits), `answers` (what each means for its task), `refusals` (whose fault a failure is),
 //! `lists` (a scope from one list).
 
-mod access;
 mod answers;
 mod breaker;
 #[cfg(test)]
@@ -42,6 +41,7 @@ mod refusals;
 mod schedule;
 mod subscriber;
 mod tasks;
+mod token;
 mod wait;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
