@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Open, Watch, WatchKey};
+use super::{Open, Subscription, WatchKey};
 
 use crate::sync::lock;
 
@@ -22,7 +22,7 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// Those that are none have ended.
-    pub(super) watches: HashMap<WatchKey, Option<Watch>>,
+    pub(super) watches: HashMap<WatchKey, Option<Subscription>>,
     pub(super) connection: Option<Arc<Open>>,
     /// The actor is to end.
     pub(super) closed: bool,
@@ -30,8 +30,8 @@ pub(super) struct Wanted {
 
 impl Inbox {
     /// Sets a watch, or ends it.
-    pub(super) fn watch(&self, key: WatchKey, watch: Option<Watch>) {
-        self.change(|wanted| drop(wanted.watches.insert(key, watch)));
+    pub(super) fn watch(&self, key: WatchKey, subscription: Option<Subscription>) {
+        self.change(|wanted| drop(wanted.watches.insert(key, subscription)));
     }
 
     /// Replaces the connection's configuration.

@@ -68,9 +68,9 @@ impl fmt::Display for WatchKey {
     }
 }
 
-/// What a watcher asks of the engine.
+/// What a subscriber asks of the engine: to have a task polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watch {
+pub struct Subscription {
     /// On whose account.
     pub tenant: Tenant,
     /// What to poll.
@@ -81,13 +81,13 @@ pub struct Watch {
     pub max_period: Duration,
     /// How long the task has been watched without a change.
     pub age: Duration,
-    /// Whether the watcher already has an observation: then its next poll takes its turn, else it comes first.
+    /// Whether the subscriber already has an observation: then its next poll takes its turn, else it comes first.
     pub known: bool,
     /// Echoed by each delivery. Answers to what was asked before the watch was registered with this ticket are not delivered.
     pub ticket: u64,
 }
 
-impl Watch {
+impl Subscription {
     /// A number that differs where the engine would do something else.
     #[must_use]
     pub fn print(&self) -> u64 {
@@ -146,7 +146,7 @@ impl<T> Report<T> {
     }
 }
 
-/// A report for one watcher.
+/// A report for one subscriber.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery<T> {
     /// For whom.
@@ -234,7 +234,7 @@ impl Connection {
 
 /// Where reports go. Called by the actors: must not block.
 pub trait Sink: Send + Sync + 'static {
-    /// A report for a watcher.
+    /// A report for a subscriber.
     fn deliver(&self, delivery: Delivery<Timestamp>);
     /// How many more reports may be delivered on a tenant's account before those that were are taken up: lists are not read faster than
     /// that.
@@ -321,8 +321,8 @@ impl Engine {
     }
 
     /// Registers a watch, or changes it. Returns false where there is no such connection.
-    pub fn watch(&self, id: &ConnectionId, key: WatchKey, watch: Watch) -> bool {
-        self.opened().get(id).map(|opened| opened.inbox.watch(key, Some(watch))).is_some()
+    pub fn watch(&self, id: &ConnectionId, key: WatchKey, wanted: Subscription) -> bool {
+        self.opened().get(id).map(|opened| opened.inbox.watch(key, Some(wanted))).is_some()
     }
 
     /// Forgets a watch.

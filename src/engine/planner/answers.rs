@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use super::{
     Planner, Step,
     breaker::Evidence,
-    entry::{Entry, Place},
     gate::Flight,
     job::{JobKind, Outcome},
+    polled_task::{Place, PolledTask},
     refusals::Consequence,
     tasks::TaskId,
 };
@@ -51,8 +51,8 @@ impl Planner {
             (JobKind::Authenticate, Outcome::Token(Err(_))) => self.gate.no_token_came(),
             (JobKind::Get(task), Outcome::Task(result)) => {
                 let Some(id) = self.tasks.id(&task) else { return };
-                if let Some(entry) = self.tasks.get_mut(id) {
-                    entry.set_hint(hint);
+                if let Some(polled) = self.tasks.get_mut(id) {
+                    polled.set_hint(hint);
                 }
                 match result {
                     Ok(found) => self.found(id, found, job.poll, body, now),
@@ -66,8 +66,8 @@ impl Planner {
             }
             (JobKind::Subtasks(task), Outcome::Subtasks(page)) => {
                 let Some(id) = self.tasks.id(&task) else { return };
-                if let Some(entry) = self.tasks.get_mut(id) {
-                    entry.add_hint(hint);
+                if let Some(polled) = self.tasks.get_mut(id) {
+                    polled.add_hint(hint);
                 }
                 self.subtasks_came(id, job.partial, page, again, job.poll, now);
             }
@@ -148,23 +148,23 @@ impl Planner {
         self.is_proven(id, &job.kind, now);
     }
 
-    /// Tells every watcher of a trouble of the connection: while it lasts, hardly anything is polled.
+    /// Tells every subscriber of a trouble of the connection: while it lasts, hardly anything is polled.
     pub(super) fn spread_trouble(&mut self, failure: &Failure, now: Instant) {
         let failure = Arc::new(failure.clone());
-        for entry in self.tasks.values_mut().filter(|entry| entry.is_polled()) {
-            entry.troubled(&failure, self.gate.next_job(), now, &mut self.out);
+        for polled in self.tasks.values_mut().filter(|polled| polled.is_polled()) {
+            polled.troubled(&failure, self.gate.next_job(), now, &mut self.out);
         }
     }
 
     fn found(&mut self, id: TaskId, found: Task, poll: u64, body: usize, now: Instant) {
         let asks_subtasks = self.settings.subtasks && !self.subtasks_refused && found.parent_id.is_none();
-        let Some(entry) = self.tasks.get(id) else { return };
-        if let Some(scope) = self.scopes.get_mut(&entry.task().scope) {
+        let Some(polled) = self.tasks.get(id) else { return };
+        if let Some(scope) = self.scopes.get_mut(&polled.task().scope) {
             scope.get_took(1 + u32::from(asks_subtasks), body);
         }
-        if asks_subtasks && entry.is_watched() {
-            let kind = JobKind::Subtasks(Arc::clone(entry.task()));
-            self.schedule.put_step(entry.lane(), Step { kind, partial: Some(found), poll });
+        if asks_subtasks && polled.is_watched() {
+            let kind = JobKind::Subtasks(Arc::clone(polled.task()));
+            self.schedule.put_step(polled.lane(), Step { kind, partial: Some(found), poll });
         } else {
             self.observe(id, Arc::new(found), poll, now);
         }
@@ -204,9 +204,9 @@ impl Planner {
 
     /// Applies an observation, unless it may be older than what has been applied; says where the task waits next.
     pub(super) fn observe(&mut self, id: TaskId, found: Arc<Task>, poll: u64, now: Instant) {
-        let Some(entry) = self.tasks.get_mut(id) else { return };
-        if entry.is_news(poll) {
-            entry.seen(found, poll, self.gate.next_job(), now, &mut self.out);
+        let Some(polled) = self.tasks.get_mut(id) else { return };
+        if polled.is_news(poll) {
+            polled.seen(found, poll, self.gate.next_job(), now, &mut self.out);
         }
         self.settle(id, false, now);
     }
@@ -216,18 +216,18 @@ impl Planner {
         if again {
             return self.settle(id, true, now);
         }
-        let Some(entry) = self.tasks.get_mut(id) else { return };
-        if entry.is_news(poll) {
+        let Some(polled) = self.tasks.get_mut(id) else { return };
+        if polled.is_news(poll) {
             if failure.class == FailureClass::NotFound {
-                entry.missing(failure, poll, self.gate.next_job(), now, &mut self.out);
+                polled.missing(failure, poll, self.gate.next_job(), now, &mut self.out);
             } else {
                 // Whether an absent upstream is back is for the breaker to find out: the task is not to blame, unless others are answered.
                 let is_others =
-                    failure.class == FailureClass::UpstreamUnavailable && self.gate.last_success() < entry.asked();
+                    failure.class == FailureClass::UpstreamUnavailable && self.gate.last_success() < polled.asked();
                 if !is_others {
-                    entry.failed();
+                    polled.failed();
                 }
-                entry.troubled(&Arc::new(failure.clone()), poll, now, &mut self.out);
+                polled.troubled(&Arc::new(failure.clone()), poll, now, &mut self.out);
             }
         }
         self.settle(id, false, now);
@@ -265,10 +265,10 @@ impl Planner {
     }
 
     pub(super) fn is_settled(&self, id: TaskId) -> bool {
-        self.tasks.get(id).is_some_and(Entry::is_settled)
+        self.tasks.get(id).is_some_and(PolledTask::is_settled)
     }
 
     fn is_owing(&self, id: TaskId) -> bool {
-        self.tasks.get(id).is_some_and(Entry::is_owing)
+        self.tasks.get(id).is_some_and(PolledTask::is_owing)
     }
 }

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::{
     Job, JobKind, Settings, Step,
-    access::Access,
     breaker::{Breaker, Evidence, Trouble},
+    token::TokenState,
     wait::{Wait, Why},
 };
 use crate::domain::{failure::Failure, task::Task};
@@ -44,7 +44,7 @@ pub(super) struct Gate {
     /// Whether the connection must be silent, or try with one request at a time.
     breaker: Breaker,
     /// Whether there is a token, and whether the upstream has taken the credential.
-    access: Access,
+    token: TokenState,
     /// What is in flight, by its number.
     flights: HashMap<u64, Flight>,
     /// Most requests in flight at a time.
@@ -107,7 +107,7 @@ impl Gate {
         Self {
             budget: Budget::new(settings.requests_per_second, settings.burst, now),
             breaker: Breaker::default(),
-            access: Access::new(settings.exchanges, 1),
+            token: TokenState::new(settings.exchanges, 1),
             flights: HashMap::new(),
             most: settings.max_in_flight.max(1),
             next_job: 1,
@@ -128,7 +128,7 @@ impl Gate {
     /// The credential or what it is sent to is another one: what was held against the old one is void.
     pub(super) fn renew(&mut self, exchanges: bool) {
         self.breaker.forgive();
-        self.access = Access::new(exchanges, self.next_job);
+        self.token = TokenState::new(exchanges, self.next_job);
         self.renewed = self.next_job;
     }
 
@@ -191,7 +191,7 @@ impl Gate {
         let is_careful = match asking.care {
             Care::AtOnce => return self.most,
             Care::Few => true,
-            Care::Usual => self.breaker.is_probing() || !self.access.is_proven(),
+            Care::Usual => self.breaker.is_probing() || !self.token.is_proven(),
         };
         // Of two tenants each may try: one whose request is not answered does not hold up the other.
         if is_careful { self.most.min(if asking.is_shared { 2 } else { 1 }) } else { self.most }
@@ -204,7 +204,7 @@ impl Gate {
 
     /// Why nothing more can be sent before an answer comes.
     pub(super) fn occupied(&self, asking: Asking) -> Option<Why> {
-        if self.access.is_waiting() {
+        if self.token.is_waiting() {
             Some(Why::Token)
         } else {
             (self.flights.len() >= self.limit(asking)).then_some(Why::InFlight)
@@ -221,7 +221,7 @@ impl Gate {
 
     /// Whether a token must be had before anything else can be asked.
     pub(super) fn needs_token(&self, now: Instant) -> bool {
-        self.access.needs_token(now)
+        self.token.needs_token(now)
     }
 
     /// Pays for a request, and has it in flight.
@@ -232,7 +232,7 @@ impl Gate {
         self.next_job += 1;
         self.sent = Some(now);
         if kind == JobKind::Authenticate {
-            self.access.asks(id);
+            self.token.asks(id);
         }
         let poll = if poll == 0 { id } else { poll };
         self.flights.insert(id, Flight { kind: kind.clone(), asked: now, partial, poll, tenant });
@@ -247,7 +247,7 @@ impl Gate {
     /// No answers will come to what is in flight.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Flight> + use<> {
         if self.flights.values().any(|flight| flight.kind == JobKind::Authenticate) {
-            self.access.denied();
+            self.token.failed();
         }
         std::mem::take(&mut self.flights).into_values()
     }
@@ -258,13 +258,13 @@ impl Gate {
         self.breaker.succeeded(asked);
         self.paused |= was_probing && !self.breaker.is_probing();
         (self.last_success, self.useful) = (Some(now), self.useful.max(id));
-        self.access.took(id);
+        self.token.accepted(id);
         !self.breaker.is_probing() && self.breaker.until(now).is_none()
     }
 
     /// The upstream took the credential of the job `id`.
     pub(super) fn took(&mut self, id: u64) {
-        self.access.took(id);
+        self.token.accepted(id);
     }
 
     /// A request that was sent at `asked` failed; see [`Breaker::failed`]. Returns whether a silence began.
@@ -302,22 +302,22 @@ impl Gate {
 
     /// The token came that was asked for, good for `life`.
     pub(super) fn token_came(&mut self, life: Option<Duration>, now: Instant) {
-        self.access.opened(life, self.next_job, now);
+        self.token.received(life, self.next_job, now);
     }
 
     /// No token came.
     pub(super) fn no_token_came(&mut self) {
-        self.access.denied();
+        self.token.failed();
     }
 
     /// Whether the job `id` was sent with another token than the present one: its refusal says nothing of that.
     pub(super) fn is_of_old_token(&self, id: u64) -> bool {
-        self.access.is_outdated(id)
+        self.token.is_outdated(id)
     }
 
     /// The upstream refused what the job `id` was sent with. Returns whether a new token may cure it.
     pub(super) fn refused(&mut self, id: u64, now: Instant) -> bool {
-        self.access.refused(id, now)
+        self.token.rejected(id, now)
     }
 
     /// When to ask again, where nothing is to be asked but what waits for an answer.
@@ -355,6 +355,6 @@ impl Gate {
     /// Whether a token is being waited for.
     #[cfg(test)]
     pub(super) fn awaits_token(&self) -> bool {
-        self.access.is_waiting()
+        self.token.is_waiting()
     }
 }

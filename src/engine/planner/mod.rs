@@ -24,25 +24,25 @@
 //! # Who decides what
 //!
 //! The planner holds its parts together; each decides one thing and keeps what it needs for that to itself. The rooms of `impl Planner`
-//! beside this one: `polled` (where each task waits), `answers` (what each means for its task), `refusals` (whose fault a failure is),
+//! beside this one: `places` (where each task waits), `answers` (what each means for its task), `refusals` (whose fault a failure is),
 //! `lists` (a scope from one list).
 
-mod access;
 mod answers;
 mod breaker;
 #[cfg(test)]
 mod checks;
 mod doubt;
-mod entry;
 mod gate;
 mod job;
 mod lists;
-mod polled;
+mod places;
+mod polled_task;
 mod refusals;
 mod schedule;
+mod subscriber;
 mod tasks;
+mod token;
 mod wait;
-mod watcher;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -51,9 +51,9 @@ use tokio::time::Instant;
 use self::{
     breaker::Trouble,
     doubt::Doubt,
-    entry::{Entry, Place},
     gate::{Asking, Gate},
     lists::Scopes,
+    polled_task::{Place, PolledTask},
     schedule::{Demand, Item, Next, Schedule},
     tasks::{TaskId, Tasks},
 };
@@ -62,7 +62,7 @@ pub use self::{
     wait::{Wait, Why},
 };
 use crate::domain::task::{Task, TaskState};
-use crate::engine::{Delivery, Watch, WatchKey, coalesce::Mode};
+use crate::engine::{Delivery, Subscription, WatchKey, coalesce::Mode};
 use crate::providers::Cursor;
 use crate::tenancy::Tenant;
 
@@ -83,17 +83,17 @@ pub struct Planner {
     settings: Settings,
     /// Whether a request may be sent now; what is in flight. A task in flight has the place that says so, a scope in flight has a run.
     gate: Gate,
-    /// One entry for each task, however many watch it: while somebody does, or its answer is awaited.
+    /// Each task once, however many watch it: while somebody does, or its answer is awaited.
     tasks: Tasks,
-    /// Which task each watch is of: `tasks` has it, with a watcher of this key.
+    /// Which task each watch is of: `tasks` has it, with a subscriber of this key.
     keys: HashMap<WatchKey, TaskId>,
-    /// The scopes with a task that is polled, or with a list that is being read. Where an entry is and what its scope counts of it are
+    /// The scopes with a task that is polled, or with a list that is being read. Where a task waits and what its scope counts of it are
     /// changed together, by [`Planner::put`].
     scopes: Scopes,
     /// What waits, by tenant: each task whose place says so, each scope whose list is due. Changed by [`Planner::put`] and
     /// [`Planner::list_at`], never beside them.
     schedule: Schedule,
-    /// What the tenants want: the sum of what is noted on entries and scopes.
+    /// What the tenants want: the sum of what is noted on tasks and scopes.
     demand: Demand,
     /// The refusals of which it is not known yet whose fault they are, and what is asked for to find out.
     doubt: Doubt,
@@ -141,45 +141,45 @@ impl Planner {
     }
 
     /// Registers a watch, or changes it; a new ticket asks for a fresh observation.
-    pub fn watch(&mut self, key: WatchKey, watch: &Watch, now: Instant) {
-        if self.keys.get(&key).is_some_and(|id| self.tasks.id(&watch.task) != Some(*id)) {
+    pub fn watch(&mut self, key: WatchKey, wanted: &Subscription, now: Instant) {
+        if self.keys.get(&key).is_some_and(|id| self.tasks.id(&wanted.task) != Some(*id)) {
             self.forget(&key);
         }
-        let id = self.tasks.id_or_insert(&watch.task, |task| Entry::new(task, &watch.tenant, watch.age, now));
+        let id = self.tasks.id_or_insert(&wanted.task, |task| PolledTask::new(task, &wanted.tenant, wanted.age, now));
         let next_job = self.gate.next_job();
-        let Some(entry) = self.tasks.get_mut(id) else { return };
-        let is_first = !entry.is_watched();
-        let owed = entry.watch(key.clone(), watch, next_job, now);
+        let Some(polled) = self.tasks.get_mut(id) else { return };
+        let is_first = !polled.is_watched();
+        let owed = polled.watch(key.clone(), wanted, next_job, now);
         if owed {
             self.newcomer_bears_witness(id, now);
         }
         if owed
             && self.gate.is_silent(now)
             && let Some(trouble) = self.gate.trouble()
-            && let Some(entry) = self.tasks.get_mut(id)
+            && let Some(polled) = self.tasks.get_mut(id)
         {
             // Nothing is asked for the time being: the newcomer is told why, as the others were.
-            entry.troubled(&Arc::new(trouble.failure.clone()), next_job, now, &mut self.out);
+            polled.troubled(&Arc::new(trouble.failure.clone()), next_job, now, &mut self.out);
         }
         self.keys.insert(key, id);
         if !owed || matches!(self.place(id), Place::InFlight | Place::Fresh(_)) {
             return;
         }
-        if is_first && watch.known {
+        if is_first && wanted.known {
             self.spread(id, now);
         } else {
             self.look_soon(id, now);
         }
-        self.review(&watch.task.scope, now);
+        self.review(&wanted.task.scope, now);
     }
 
     /// Forgets a watch; a task that nobody watches any more costs no request.
     pub fn forget(&mut self, key: &WatchKey) {
         let Some(id) = self.keys.remove(key) else { return };
-        let Some(entry) = self.tasks.get_mut(id) else { return };
-        entry.forget(key);
-        // While its answer is awaited an entry stays, so that nobody asks for the task a second time meanwhile.
-        if entry.place() != Place::InFlight && !self.sweep(id) && self.is_settled(id) {
+        let Some(polled) = self.tasks.get_mut(id) else { return };
+        polled.forget(key);
+        // While its answer is awaited a task stays, so that nobody asks for the task a second time meanwhile.
+        if polled.place() != Place::InFlight && !self.sweep(id) && self.is_settled(id) {
             self.put(id, Place::Done);
         }
     }
@@ -260,7 +260,7 @@ impl Planner {
     /// How many of the polled tasks were last seen in this state; none: not seen yet.
     #[must_use]
     pub fn count(&self, state: Option<TaskState>) -> usize {
-        self.tasks.values().filter(|entry| entry.is_polled() && entry.state() == state).count()
+        self.tasks.values().filter(|polled| polled.is_polled() && polled.state() == state).count()
     }
 
     /// What continues a poll that nobody wants any more is not asked.
@@ -271,7 +271,7 @@ impl Planner {
         let (tasks, scopes) = (&self.tasks, &self.scopes);
         let is_needed = |step: &Step| match &step.kind {
             JobKind::Subtasks(task) => {
-                tasks.id(task).and_then(|id| tasks.get(id)).is_some_and(|entry| !entry.is_settled())
+                tasks.id(task).and_then(|id| tasks.get(id)).is_some_and(|polled| !polled.is_settled())
             }
             JobKind::List(scope, _) => scopes.is_awaited(scope),
             JobKind::Authenticate | JobKind::Get(_) => true,

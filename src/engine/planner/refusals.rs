@@ -9,10 +9,10 @@ use super::{
     Planner, Step,
     breaker::Evidence,
     doubt::{LONGEST, Refused, Subject},
-    entry::{Entry, Place},
     gate::Flight,
     job::JobKind,
     lists::Scope,
+    polled_task::{Place, PolledTask},
     tasks::TaskId,
 };
 use crate::{
@@ -53,7 +53,7 @@ impl Planner {
     /// Whether the present credential has been good for it.
     pub(super) fn is_good(&self, subject: &Subject) -> bool {
         let good = match subject {
-            Subject::Task(id) => self.tasks.get(*id).map_or(0, Entry::good),
+            Subject::Task(id) => self.tasks.get(*id).map_or(0, PolledTask::good),
             Subject::Scope(name) => self.scopes.good(name),
         };
         self.gate.is_current(good)
@@ -65,8 +65,8 @@ impl Planner {
         if !self.gate.has_been_good() {
             return false;
         }
-        let task = |(id, entry): (TaskId, &Entry)| {
-            entry.is_polled() && self.gate.is_current(entry.good()) && *subject != Subject::Task(id)
+        let task = |(id, polled): (TaskId, &PolledTask)| {
+            polled.is_polled() && self.gate.is_current(polled.good()) && *subject != Subject::Task(id)
         };
         let scope = |(name, scope): (&Arc<str>, &Scope)| {
             scope.is_awaited() && self.gate.is_current(scope.good()) && *subject != Subject::Scope(Arc::clone(name))
@@ -79,8 +79,8 @@ impl Planner {
         let Some(subject) = self.subject(kind) else { return };
         match &subject {
             Subject::Task(id) => {
-                if let Some(entry) = self.tasks.get_mut(*id) {
-                    entry.is_proven(job);
+                if let Some(polled) = self.tasks.get_mut(*id) {
+                    polled.is_proven(job);
                 }
             }
             Subject::Scope(name) => self.scopes.set_good(name, job),
@@ -145,7 +145,7 @@ impl Planner {
     /// A watch of another tenant comes while the connection is silent only because nothing but one tenant's could be asked for: it
     /// bears witness.
     pub(super) fn newcomer_bears_witness(&mut self, id: TaskId, now: Instant) {
-        let Some(lane) = self.tasks.get(id).map(|entry| entry.lane().clone()) else { return };
+        let Some(lane) = self.tasks.get(id).map(|polled| polled.lane().clone()) else { return };
         let is_others = self.doubt.may_be_settled_by(&lane);
         if is_others && self.gate.is_silent(now) && self.doubt.doubtful_ready_at(&lane, now).is_none() {
             self.doubt.rests_upon(None);
@@ -192,7 +192,7 @@ impl Planner {
             }
             Subject::Task(id) if again => self.failed(*id, failure, true, *poll, now),
             Subject::Task(id) => {
-                let times = self.tasks.get_mut(*id).map_or(0, Entry::refused);
+                let times = self.tasks.get_mut(*id).map_or(0, PolledTask::refused);
                 self.failed(*id, &own, false, *poll, now);
                 self.not_before(*id, now + OWN_REFUSAL.doubled(times));
             }
@@ -226,17 +226,17 @@ impl Planner {
     }
 
     /// Whether a task that the credential has not been good for has to wait, since others like it were refused of late; if so, its
-    /// watchers are told.
+    /// subscribers are told.
     pub(super) fn put_off(&mut self, id: TaskId, now: Instant) -> bool {
-        let Some(entry) = self.tasks.get(id) else { return false };
-        if self.gate.is_current(entry.good()) && !entry.is_refused() {
+        let Some(polled) = self.tasks.get(id) else { return false };
+        if self.gate.is_current(polled.good()) && !polled.is_refused() {
             return false;
         }
-        let Some(at) = self.doubt.doubtful_ready_at(entry.lane(), now) else { return false };
+        let Some(at) = self.doubt.doubtful_ready_at(polled.lane(), now) else { return false };
         let reason = self.doubt.last().cloned();
         self.put(id, Place::Due(at));
-        if let (Some(reason), Some(entry)) = (reason, self.tasks.get_mut(id)) {
-            entry.troubled(&reason, self.gate.next_job(), now, &mut self.out);
+        if let (Some(reason), Some(polled)) = (reason, self.tasks.get_mut(id)) {
+            polled.troubled(&reason, self.gate.next_job(), now, &mut self.out);
         }
         true
     }
@@ -259,8 +259,8 @@ impl Planner {
             let (was_good, is_others) = (self.gate.is_current(good), lane != tenant);
             (was_good || is_others || any).then_some((was_good, is_others, good))
         };
-        let tasks = self.tasks.iter().filter(|(_, entry)| entry.is_waiting() && !entry.is_refused());
-        let tasks = tasks.filter_map(|(id, entry)| Some((rank(entry.good(), entry.lane())?, Subject::Task(id))));
+        let tasks = self.tasks.iter().filter(|(_, polled)| polled.is_waiting() && !polled.is_refused());
+        let tasks = tasks.filter_map(|(id, polled)| Some((rank(polled.good(), polled.lane())?, Subject::Task(id))));
         let scopes = self.scopes.iter().filter(|(_, scope)| scope.may_be_listed());
         let scopes = scopes
             .filter_map(|(name, scope)| Some((rank(scope.good(), scope.lane())?, Subject::Scope(Arc::clone(name)))));
@@ -277,7 +277,7 @@ impl Planner {
         };
         match asked.or_else(probe)? {
             Subject::Task(id) => {
-                let lane = self.tasks.get(id).filter(|entry| entry.is_waiting())?.lane().clone();
+                let lane = self.tasks.get(id).filter(|polled| polled.is_waiting())?.lane().clone();
                 Some((self.get(id, now)?, lane))
             }
             Subject::Scope(name) => {

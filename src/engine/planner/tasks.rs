@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use slab::Slab;
 
-use super::entry::Entry;
+use super::polled_task::PolledTask;
 use crate::domain::task::TaskRef;
 
 /// The slot of a task; another task may have it when that one is forgotten.
@@ -15,7 +15,7 @@ pub struct TaskId(usize);
 /// The tasks.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    slots: Slab<Entry>,
+    slots: Slab<PolledTask>,
     ids: HashMap<Arc<TaskRef>, TaskId>,
 }
 
@@ -28,22 +28,22 @@ impl Tasks {
 
     /// What stands in a slot.
     #[must_use]
-    pub fn get(&self, id: TaskId) -> Option<&Entry> {
+    pub fn get(&self, id: TaskId) -> Option<&PolledTask> {
         self.slots.get(id.0)
     }
 
     /// What stands in a slot.
-    pub fn get_mut(&mut self, id: TaskId) -> Option<&mut Entry> {
+    pub fn get_mut(&mut self, id: TaskId) -> Option<&mut PolledTask> {
         self.slots.get_mut(id.0)
     }
 
-    /// The slot of the entry's task, which is filled where the task has none.
-    pub fn id_or_insert(&mut self, task: &TaskRef, entry: impl FnOnce(Arc<TaskRef>) -> Entry) -> TaskId {
+    /// The slot of a task, which is filled where it has none.
+    pub fn id_or_insert(&mut self, task: &TaskRef, polled: impl FnOnce(Arc<TaskRef>) -> PolledTask) -> TaskId {
         if let Some(id) = self.id(task) {
             return id;
         }
         let task = Arc::new(task.clone());
-        let slot = self.slots.insert(entry(Arc::clone(&task)));
+        let slot = self.slots.insert(polled(Arc::clone(&task)));
         let id = TaskId(slot);
         self.ids.insert(task, id);
         id
@@ -51,8 +51,8 @@ impl Tasks {
 
     /// Empties a slot.
     pub fn remove(&mut self, id: TaskId) {
-        if let Some(entry) = self.slots.try_remove(id.0) {
-            self.ids.remove(entry.task());
+        if let Some(polled) = self.slots.try_remove(id.0) {
+            self.ids.remove(polled.task());
         }
         if self.slots.is_empty() {
             *self = Self::default();
@@ -60,18 +60,18 @@ impl Tasks {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (TaskId, &Entry)> {
-        self.slots.iter().map(|(slot, entry)| (TaskId(slot), entry))
+    pub fn iter(&self) -> impl Iterator<Item = (TaskId, &PolledTask)> {
+        self.slots.iter().map(|(slot, polled)| (TaskId(slot), polled))
     }
 
     /// What stands in all slots.
-    pub fn values(&self) -> impl Iterator<Item = &Entry> {
-        self.slots.iter().map(|(_, entry)| entry)
+    pub fn values(&self) -> impl Iterator<Item = &PolledTask> {
+        self.slots.iter().map(|(_, polled)| polled)
     }
 
     /// What stands in all slots.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.slots.iter_mut().map(|(_, entry)| entry)
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut PolledTask> {
+        self.slots.iter_mut().map(|(_, polled)| polled)
     }
 
     /// How many there are.

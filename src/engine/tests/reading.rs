@@ -10,7 +10,7 @@ use crate::domain::{
     task::{Task, TaskState},
 };
 use crate::engine::{
-    Delivery, Report, Watch,
+    Delivery, Report, Subscription,
     coalesce::ModeChoice,
     planner::{JobKind, Outcome, Planner, Settings},
 };
@@ -41,7 +41,7 @@ impl Stage {
             let period = 10 * SECOND;
             let task = task("s", number);
             shown.insert(task.id.clone(), (None, 0));
-            let watch = Watch {
+            let watch = Subscription {
                 tenant: Tenant::shared(),
                 task,
                 period,
@@ -163,7 +163,7 @@ fn a_part_that_is_watched_itself_is_shown_with_its_whole_too() {
     // The whole is forgotten, and watched again while the part has been the same for long.
     stage.planner.forget(&key(1));
     stage.run(60 * SECOND);
-    let watch = Watch {
+    let watch = Subscription {
         tenant: Tenant::shared(),
         task: task("s", 1),
         period: 10 * SECOND,

@@ -14,7 +14,7 @@ use crate::domain::{
     task::{TaskRef, TaskState},
 };
 use crate::engine::{
-    Report, Watch, WatchKey,
+    Report, Subscription, WatchKey,
     coalesce::ModeChoice,
     planner::{Job, JobKind, Planner, Settings},
 };
@@ -167,8 +167,15 @@ impl Rig {
         };
         self.watches.insert(key(number), watched);
         let age = Duration::ZERO;
-        let watch =
-            Watch { tenant: tenant(task), task: task.clone(), period, max_period, age, known, ticket: self.ticket };
+        let watch = Subscription {
+            tenant: tenant(task),
+            task: task.clone(),
+            period,
+            max_period,
+            age,
+            known,
+            ticket: self.ticket,
+        };
         self.planner.watch(key(number), &watch, self.now);
         self.check_inside();
         // A newcomer to a silence is told of it at once.

@@ -13,7 +13,7 @@ use crate::{
         decide::{self, Decision, Event, Input, Observation, Poll, decide},
         failure::Failure,
     },
-    engine::{Report, Watch},
+    engine::{Report, Subscription},
 };
 
 /// When to read a status again that was another one than is known.
@@ -79,7 +79,7 @@ pub enum Polling {
     /// Nothing: it does what is wanted.
     Unchanged,
     /// To poll this.
-    Register(Watch),
+    Register(Subscription),
     /// Not to poll it any more.
     CallOff,
 }
@@ -160,7 +160,7 @@ pub fn plan(
     let known = !asked_for && stored.is_some_and(|status| status.last_observed_time.is_some());
     let age = Duration::try_from(now.duration_since(unchanged_since(object, stored))).unwrap_or_default();
     let tenant = object.tenant();
-    let wanted = task.map(|task| Watch { tenant, task, period, max_period, age, known, ticket });
+    let wanted = task.map(|task| Subscription { tenant, task, period, max_period, age, known, ticket });
     let seen = entry.seen();
     Planned::Now(Box::new(Plan {
         object: Arc::clone(object),
@@ -223,9 +223,9 @@ fn confirmed(entry: &WatchEntry, decision: &Decision) -> Vec<Event> {
 }
 
 /// What the engine is to be told, who was asked for `registered`.
-fn polling(registered: Option<u64>, wanted: Option<Watch>) -> Polling {
+fn polling(registered: Option<u64>, wanted: Option<Subscription>) -> Polling {
     match wanted {
-        wanted if wanted.as_ref().map(Watch::print) == registered => Polling::Unchanged,
+        wanted if wanted.as_ref().map(Subscription::print) == registered => Polling::Unchanged,
         Some(watch) => Polling::Register(watch),
         None => Polling::CallOff,
     }

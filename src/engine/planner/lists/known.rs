@@ -3,7 +3,7 @@
 use super::{
     super::{
         Planner,
-        entry::{Entry, Reading},
+        polled_task::{PolledTask, Reading},
     },
     scope::Scope,
 };
@@ -34,22 +34,22 @@ impl ListReader<'_> {
     pub fn knows(&mut self, print: u64) -> bool {
         let Planner { scopes, tasks, .. } = &mut *self.planner;
         let id = scopes.get(&self.sought.scope).and_then(|scope| scope.shown_with(print));
-        let Some(entry) = id.and_then(|id| tasks.get_mut(id)).filter(|entry| entry.is_of(print)) else {
+        let Some(polled) = id.and_then(|id| tasks.get_mut(id)).filter(|polled| polled.is_of(print)) else {
             return false;
         };
-        if entry.is_read_by(self.poll) {
+        if polled.is_read_by(self.poll) {
             // An upstream that shows a task twice is believed the first time.
             return true;
         }
-        let unchanged = entry.is_as_shown(print);
+        let unchanged = polled.is_as_shown(print);
         if unchanged {
-            entry.is_shown(self.poll, Reading::Unchanged);
+            polled.is_shown(self.poll, Reading::Unchanged);
             self.served += 1;
         }
         unchanged
     }
 
-    fn find(&mut self, id: &str) -> Option<&mut Entry> {
+    fn find(&mut self, id: &str) -> Option<&mut PolledTask> {
         self.sought.id.clear();
         self.sought.id.push_str(id);
         let id = self.planner.tasks.id(&self.sought)?;
@@ -69,14 +69,14 @@ impl ListReader<'_> {
             parent.has_part(poll);
             true
         });
-        let Some(entry) = self.find(id) else { return is_part };
-        if entry.is_read_by(poll) {
+        let Some(polled) = self.find(id) else { return is_part };
+        if polled.is_read_by(poll) {
             // An upstream that shows a task twice is believed the first time.
             return is_part;
         }
         // A part is decoded each time: somebody may come to watch the whole.
         let read = if parent.is_none() { Reading::Print(print) } else { Reading::Part };
-        entry.is_shown(poll, if has_room { read } else { Reading::Later });
+        polled.is_shown(poll, if has_room { read } else { Reading::Later });
         self.served += 1;
         if has_room {
             self.room -= 1;

@@ -18,7 +18,7 @@ use self::scope::{After, Move};
 pub(super) use self::{scope::Scope, scopes::Scopes};
 use super::{
     Planner,
-    entry::{Entry, Place},
+    polled_task::{Place, PolledTask},
     schedule::Item,
     tasks::TaskId,
 };
@@ -36,7 +36,7 @@ const LIST_TURN: Duration = Duration::from_millis(250);
 impl Planner {
     /// Keeps the scope's counts in step with a move of one of its tasks, from a place in a tenant's turn to another.
     pub(super) fn placed(&mut self, id: TaskId, task: &TaskRef, from: (Place, Tenant), to: Place) {
-        let lane = self.tasks.get(id).map_or_else(|| from.1.clone(), |entry| entry.lane().clone());
+        let lane = self.tasks.get(id).map_or_else(|| from.1.clone(), |polled| polled.lane().clone());
         let requests_per_get = 1 + u32::from(self.settings.subtasks);
         let scope = self.scopes.get_or_insert(&task.scope, || Scope::new(requests_per_get, lane.clone()));
         match scope.moved(id, &Move { from, to: (to, lane) }) {
@@ -66,8 +66,9 @@ impl Planner {
         }
         let moved: Vec<_> = match mode {
             Mode::List => {
-                let is_due = |entry: &Entry| matches!(entry.place(), Place::Due(_)) && entry.task().scope == *name;
-                self.tasks.iter().filter(|(_, entry)| is_due(entry) && !entry.is_solo()).map(|(id, _)| id).collect()
+                let is_due =
+                    |polled: &PolledTask| matches!(polled.place(), Place::Due(_)) && polled.task().scope == *name;
+                self.tasks.iter().filter(|(_, polled)| is_due(polled) && !polled.is_solo()).map(|(id, _)| id).collect()
             }
             Mode::Get => state.listed().collect(),
         };
@@ -88,12 +89,12 @@ impl Planner {
 
     /// Whether a new watch is better served by its scope's list than by a request of its own; if so, leaves it to that.
     pub(super) fn leave_to_list(&mut self, id: TaskId, now: Instant) -> bool {
-        let Some(entry) = self.tasks.get(id) else { return false };
-        let Some((name, scope)) = self.scopes.named(&entry.task().scope) else { return false };
+        let Some(polled) = self.tasks.get(id) else { return false };
+        let Some((name, scope)) = self.scopes.named(&polled.task().scope) else { return false };
         if scope.mode() != Mode::List
             || !scope.lists_work()
-            || entry.is_solo()
-            || self.schedule.new_len(entry.lane()) < FRESH_BY_GET
+            || polled.is_solo()
+            || self.schedule.new_len(polled.lane()) < FRESH_BY_GET
         {
             return false;
         }

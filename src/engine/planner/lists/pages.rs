@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    super::{Planner, Step, entry::Place, tasks::TaskId},
+    super::{Planner, Step, polled_task::Place, tasks::TaskId},
     scope::{Failed, Scope},
 };
 use crate::domain::{
@@ -77,8 +77,8 @@ impl Planner {
         let reason = Arc::new(failure.clone());
         let mut first = None;
         for id in self.scopes.get(scope)?.listed() {
-            let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.is_news(poll)) else { continue };
-            entry.troubled(&reason, poll, now, &mut self.out);
+            let Some(polled) = self.tasks.get_mut(id).filter(|polled| polled.is_news(poll)) else { continue };
+            polled.troubled(&reason, poll, now, &mut self.out);
             first = first.or(Some(id));
         }
         first
@@ -99,17 +99,17 @@ impl Planner {
         for mut found in shown {
             sought.id.clone_from(&found.id);
             let Some(id) = self.tasks.id(&sought) else { continue };
-            let Some(entry) = self.tasks.get_mut(id) else { continue };
-            if !entry.is_waiting() {
+            let Some(polled) = self.tasks.get_mut(id) else { continue };
+            if !polled.is_waiting() {
                 continue;
             }
             if let Some(children) = children.remove(&found.id) {
                 Arc::make_mut(&mut found).adopt(children.into_iter().map(Arc::unwrap_or_clone).collect());
             }
-            let print = entry.is_listed_again(!found.subtasks.is_empty(), poll);
+            let print = polled.is_listed_again(!found.subtasks.is_empty(), poll);
             self.observe(id, found, poll, now);
-            if let Some(entry) = self.tasks.get_mut(id) {
-                entry.keep_print(print);
+            if let Some(polled) = self.tasks.get_mut(id) {
+                polled.keep_print(print);
             }
             if let (Some(print), Some(state)) = (print, self.scopes.get_mut(scope)) {
                 state.remember(print, id);
@@ -120,11 +120,11 @@ impl Planner {
     /// What a list should have shown and did not is asked for once by itself, before it counts as not found.
     fn confirm_missing(&mut self, scope: &Arc<str>, poll: u64, now: Instant) {
         let Some(state) = self.scopes.get(scope) else { return };
-        let is_missing = |id: &TaskId| self.tasks.get(*id).is_some_and(|entry| entry.is_missed_by(poll));
+        let is_missing = |id: &TaskId| self.tasks.get(*id).is_some_and(|polled| polled.is_missed_by(poll));
         let missing: Vec<_> = state.listed().filter(is_missing).collect();
         for id in missing {
-            if let Some(entry) = self.tasks.get_mut(id) {
-                entry.is_missing_from_list();
+            if let Some(polled) = self.tasks.get_mut(id) {
+                polled.is_missing_from_list();
             }
             self.put(id, Place::Due(now));
         }
@@ -144,8 +144,8 @@ impl Planner {
         }
         let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
         let listed = || state.listed().filter_map(|id| self.tasks.get(id));
-        let shortest = listed().map(|entry| entry.period(floor, ceiling, None, now)).min();
-        let is_owing = |is_seen: bool| listed().any(|entry| entry.is_owing() && entry.is_seen() == is_seen);
+        let shortest = listed().map(|polled| polled.period(floor, ceiling, None, now)).min();
+        let is_owing = |is_seen: bool| listed().any(|polled| polled.is_owing() && polled.is_seen() == is_seen);
         let (awaited, requested) = (state.lists_work() && is_owing(false), state.lists_work() && is_owing(true));
         let period = state.period(shortest, ceiling);
         let (lane, more) = state.want(f64::from(run.size().0.max(1)) / period.as_secs_f64());
@@ -153,7 +153,7 @@ impl Planner {
         let stretch = self.demand.stretch_of(lane, self.gate.rate());
         let next = cadence::stretched(period, stretch, cadence::seed(scope), state.next_turn());
         let at = state.not_before(run.spacing(next, awaited, requested, floor), now);
-        state.forget_prints(|print, id| self.tasks.get(id).is_some_and(|entry| entry.is_of(print)));
+        state.forget_prints(|print, id| self.tasks.get(id).is_some_and(|polled| polled.is_of(print)));
         self.list_at(scope, at);
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 use crate::engine::{
     coalesce::{Costs, Mode},
-    planner::{entry::Place, tasks::TaskId},
+    planner::{polled_task::Place, tasks::TaskId},
 };
 use crate::providers::Page;
 use crate::tenancy::Tenant;

@@ -115,7 +115,7 @@ impl World {
         plan
     }
 
-    fn registered(&mut self, seconds: u64) -> Watch {
+    fn registered(&mut self, seconds: u64) -> Subscription {
         match self.plan(seconds).polling {
             Polling::Register(watch) => watch,
             other => panic!("not registered: {other:?}"),

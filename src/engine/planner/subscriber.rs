@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::{Delivery, Report, Watch, WatchKey};
+use crate::engine::{Delivery, Report, Subscription, WatchKey};
 use crate::{domain::cadence::Bounds, tenancy::Tenant};
 
-/// One watcher of an entry.
+/// One subscriber of a task.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct Subscriber {
     key: WatchKey,
     /// On whose account.
     tenant: Tenant,
@@ -27,27 +27,27 @@ pub struct Watcher {
     max_period: Duration,
 }
 
-impl Watcher {
-    /// A watcher that is registered now, when the next job will be `next_job`: it is owed the first report.
-    pub fn new(key: WatchKey, watch: &Watch, next_job: u64) -> Self {
+impl Subscriber {
+    /// A subscriber that is registered now, when the next job will be `next_job`: it is owed the first report.
+    pub fn new(key: WatchKey, wanted: &Subscription, next_job: u64) -> Self {
         Self {
             key,
-            tenant: watch.tenant.clone(),
-            ticket: watch.ticket,
+            tenant: wanted.tenant.clone(),
+            ticket: wanted.ticket,
             from_job: next_job,
             owed: true,
             settled: false,
-            period: watch.period,
-            max_period: watch.max_period,
+            period: wanted.period,
+            max_period: wanted.max_period,
         }
     }
 
     /// It wants something else. Returns whether that is a fresh look, by a new ticket.
-    pub fn change(&mut self, watch: &Watch, next_job: u64) -> bool {
-        (self.period, self.max_period) = (watch.period, watch.max_period);
-        let is_new = self.ticket != watch.ticket;
+    pub fn change(&mut self, wanted: &Subscription, next_job: u64) -> bool {
+        (self.period, self.max_period) = (wanted.period, wanted.max_period);
+        let is_new = self.ticket != wanted.ticket;
         if is_new {
-            (self.ticket, self.from_job, self.owed, self.settled) = (watch.ticket, next_job, true, false);
+            (self.ticket, self.from_job, self.owed, self.settled) = (wanted.ticket, next_job, true, false);
         }
         is_new
     }

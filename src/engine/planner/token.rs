@@ -9,11 +9,11 @@ const RENEW_MARGIN: Duration = Duration::from_mins(1);
 /// A token is used for at least so long, whatever life it claims: a clock that is wrong must not make each request need a new one.
 const SHORTEST_LIFE: Duration = Duration::from_secs(30);
 /// A token that was good and is refused is exchanged at once, but only once in so long: what a new token does not cure must wait.
-const PARDON: Duration = Duration::from_mins(1);
+const RENEW_AT_MOST_EVERY: Duration = Duration::from_mins(1);
 
 /// The credential's state.
 #[derive(Debug)]
-pub struct Access {
+pub struct TokenState {
     exchanges: bool,
     state: State,
     /// The first job that is sent with the present credential or token.
@@ -35,7 +35,7 @@ enum State {
     Authenticating(u64),
 }
 
-impl Access {
+impl TokenState {
     /// With a credential that has not been used; `next_job` is the first that will be sent with it.
     #[must_use]
     pub fn new(exchanges: bool, next_job: u64) -> Self {
@@ -71,7 +71,7 @@ impl Access {
     }
 
     /// The token that the job `id` asked for came, good for `life`; jobs from `next_job` on use it.
-    pub fn opened(&mut self, life: Option<Duration>, next_job: u64, now: Instant) {
+    pub fn received(&mut self, life: Option<Duration>, next_job: u64, now: Instant) {
         let use_for = |life: Duration| life.saturating_sub(RENEW_MARGIN.min(life / 2)).max(SHORTEST_LIFE);
         self.state = State::Open(life.and_then(|life| now.checked_add(use_for(life))));
         (self.first_job, self.proven) = (next_job, false);
@@ -79,12 +79,12 @@ impl Access {
     }
 
     /// No token came.
-    pub fn denied(&mut self) {
+    pub fn failed(&mut self) {
         self.state = State::NeedsToken;
     }
 
     /// The upstream took what the job `id` was sent with.
-    pub fn took(&mut self, id: u64) {
+    pub fn accepted(&mut self, id: u64) {
         self.proven |= id >= self.first_job && matches!(self.state, State::Open(_));
     }
 
@@ -96,7 +96,7 @@ impl Access {
 
     /// The upstream refused what the job `id` was sent with. Returns whether a new token may cure it, so that the request is simply
     /// sent again; else the credential itself is refused.
-    pub fn refused(&mut self, id: u64, now: Instant) -> bool {
+    pub fn rejected(&mut self, id: u64, now: Instant) -> bool {
         if !self.exchanges {
             return false;
         }
@@ -108,7 +108,7 @@ impl Access {
         if self.proven && self.ends.is_some_and(|end| end <= now) {
             return true;
         }
-        let curable = self.proven && self.pardoned.is_none_or(|at| now >= at + PARDON);
+        let curable = self.proven && self.pardoned.is_none_or(|at| now >= at + RENEW_AT_MOST_EVERY);
         if curable {
             self.pardoned = Some(now);
         }
@@ -125,27 +125,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_that_lives_for_seconds_is_renewed_at_each_end() {
         let mut now = Instant::now();
-        let mut access = Access::new(true, 0);
+        let mut token = TokenState::new(true, 0);
         for job in 1..20 {
-            assert!(access.needs_token(now));
-            access.opened(Some(8 * SECOND), job, now);
-            access.took(job);
+            assert!(token.needs_token(now));
+            token.received(Some(8 * SECOND), job, now);
+            token.accepted(job);
             now += 8 * SECOND;
-            assert!(!access.needs_token(now), "it is used until it is refused");
-            assert!(access.refused(job, now), "over, as it said");
+            assert!(!token.needs_token(now), "it is used until it is refused");
+            assert!(token.rejected(job, now), "over, as it said");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_refused_before_its_end_is_pardoned_once_a_minute() {
         let mut now = Instant::now();
-        let mut access = Access::new(true, 0);
+        let mut token = TokenState::new(true, 0);
         let mut pardons = Vec::new();
         for job in 1..20 {
-            access.opened(Some(3600 * SECOND), job, now);
-            access.took(job);
+            token.received(Some(3600 * SECOND), job, now);
+            token.accepted(job);
             now += 10 * SECOND;
-            pardons.push(access.refused(job, now));
+            pardons.push(token.rejected(job, now));
         }
         assert_eq!(pardons.iter().filter(|pardon| **pardon).count(), 4, "{pardons:?}");
     }
@@ -153,12 +153,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_that_was_over_from_the_start_is_no_excuse() {
         let now = Instant::now();
-        let mut access = Access::new(true, 0);
+        let mut token = TokenState::new(true, 0);
         let mut pardons = 0;
         for job in 1..5 {
-            access.opened(Some(Duration::ZERO), job, now);
-            access.took(job);
-            pardons += u32::from(access.refused(job, now + SECOND));
+            token.received(Some(Duration::ZERO), job, now);
+            token.accepted(job);
+            pardons += u32::from(token.rejected(job, now + SECOND));
         }
         assert_eq!(pardons, 1, "a clock is wrong: not a token for each request");
     }

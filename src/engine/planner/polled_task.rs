@@ -1,4 +1,4 @@
-//! One polled task, its watchers, and what it owes them.
+//! One polled task, its subscribers, and what it owes them.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -8,8 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::watcher::Watcher;
-use crate::engine::{Delivery, Report, Watch, WatchKey};
+use super::subscriber::Subscriber;
+use crate::engine::{Delivery, Report, Subscription, WatchKey};
 use crate::{
     domain::{
         cadence,
@@ -19,7 +19,7 @@ use crate::{
     tenancy::Tenant,
 };
 
-/// Where an entry waits for its next poll. It is in exactly one place.
+/// Where a polled task waits for its next poll. It is in exactly one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In the lane of the new ones, by its arrival.
@@ -49,10 +49,10 @@ pub enum Reading {
 
 /// One polled task.
 #[derive(Debug)]
-pub struct Entry {
+pub struct PolledTask {
     task: Arc<TaskRef>,
     /// Empty only until the first comes, and while an answer is awaited after the last has gone.
-    watchers: Vec<Watcher>,
+    subscribers: Vec<Subscriber>,
     /// Where it waits.
     place: Place,
     /// In whose turn.
@@ -88,13 +88,13 @@ pub struct Entry {
     polls: u64,
 }
 
-impl Entry {
-    /// A new entry without watchers, whose task has not changed for `age`.
+impl PolledTask {
+    /// A new one without subscribers, which has not changed for `age`.
     #[must_use]
     pub fn new(task: Arc<TaskRef>, tenant: &Tenant, age: Duration, now: Instant) -> Self {
         Self {
             task,
-            watchers: Vec::new(),
+            subscribers: Vec::new(),
             place: Place::Done,
             lane: tenant.clone(),
             asked: None,
@@ -117,24 +117,24 @@ impl Entry {
         }
     }
 
-    /// Adds or replaces a watcher. Returns whether something is owed to it that it has not had yet.
-    pub fn watch(&mut self, key: WatchKey, watch: &Watch, next_job: u64, now: Instant) -> bool {
-        if let Some(old) = self.watchers.iter_mut().find(|watcher| watcher.is(&key)) {
-            let is_new = old.change(watch, next_job);
+    /// Adds or replaces a subscriber. Returns whether something is owed to it that it has not had yet.
+    pub fn watch(&mut self, key: WatchKey, wanted: &Subscription, next_job: u64, now: Instant) -> bool {
+        if let Some(old) = self.subscribers.iter_mut().find(|subscriber| subscriber.is(&key)) {
+            let is_new = old.change(wanted, next_job);
             if is_new {
                 self.changed = now;
             }
             return is_new;
         }
         // Nearly always the only one.
-        self.watchers.reserve_exact(1);
-        self.watchers.push(Watcher::new(key, watch, next_job));
+        self.subscribers.reserve_exact(1);
+        self.subscribers.push(Subscriber::new(key, wanted, next_job));
         true
     }
 
-    /// Removes a watcher.
+    /// Removes a subscriber.
     pub fn forget(&mut self, key: &WatchKey) {
-        self.watchers.retain(|watcher| !watcher.is(key));
+        self.subscribers.retain(|subscriber| !subscriber.is(key));
     }
 
     /// Which task it is.
@@ -146,7 +146,7 @@ impl Entry {
     /// Whether anybody watches it.
     #[must_use]
     pub fn is_watched(&self) -> bool {
-        !self.watchers.is_empty()
+        !self.subscribers.is_empty()
     }
 
     /// Where it waits.
@@ -313,7 +313,7 @@ impl Entry {
     #[must_use]
     pub fn is_missed_by(&self, poll: u64) -> bool {
         let shown = matches!(self.reading, Some((list, Reading::Unchanged | Reading::Later)) if list == poll);
-        self.applied <= poll && !shown && self.watchers.iter().all(|watcher| watcher.may_have(poll))
+        self.applied <= poll && !shown && self.subscribers.iter().all(|subscriber| subscriber.may_have(poll))
     }
 
     /// Whether the list whose first job was `poll` has shown it.
@@ -322,10 +322,10 @@ impl Entry {
         self.reading.is_some_and(|(list, _)| list == poll)
     }
 
-    /// On whose account it is asked for: that of its first watcher.
+    /// On whose account it is asked for: that of its first subscriber.
     #[must_use]
     pub fn tenant(&self) -> Option<&Tenant> {
-        self.watchers.first().map(Watcher::tenant)
+        self.subscribers.first().map(Subscriber::tenant)
     }
 
     /// Whether it has been seen at all.
@@ -340,16 +340,16 @@ impl Entry {
         self.state
     }
 
-    /// Whether a watcher waits for a report that it has been promised.
+    /// Whether a subscriber waits for a report that it has been promised.
     #[must_use]
     pub fn is_owing(&self) -> bool {
-        self.watchers.iter().any(Watcher::is_owed)
+        self.subscribers.iter().any(Subscriber::is_owed)
     }
 
-    /// Whether all its watchers know that the task is finished.
+    /// Whether all its subscribers know that the task is finished.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.watchers.iter().all(Watcher::is_settled)
+        self.subscribers.iter().all(Subscriber::is_settled)
     }
 
     /// Whether nothing would be told of it that was told before.
@@ -358,13 +358,13 @@ impl Entry {
         !self.is_owing() && self.trouble.is_none() && self.missing_since.is_none() && self.failures == 0
     }
 
-    /// The time until the next poll, without stretch: the shortest that a watcher asks for, longer after failures. `hint` is how long the
+    /// The time until the next poll, without stretch: the shortest that a subscriber asks for, longer after failures. `hint` is how long the
     /// upstream said to wait, where it has.
     #[must_use]
     pub fn period(&self, floor: Duration, ceiling: Duration, hint: Option<Duration>, now: Instant) -> Duration {
         let age = now.saturating_duration_since(self.changed);
-        let periods = self.watchers.iter().map(|watcher| {
-            let bounds = watcher.bounds(floor, ceiling);
+        let periods = self.subscribers.iter().map(|subscriber| {
+            let bounds = subscriber.bounds(floor, ceiling);
             hint.map_or_else(|| cadence::period(bounds, age), |hint| cadence::hinted(bounds, hint))
         });
         cadence::after_failures(periods.min().unwrap_or(ceiling), self.failures, ceiling)
@@ -373,7 +373,7 @@ impl Entry {
     /// What its jitter comes from: a number of its own, and that of its poll.
     pub fn next_turn(&mut self) -> (u64, u64) {
         self.polls += 1;
-        (cadence::seed(self.watchers.first().map_or("", |watcher| &watcher.key().0)), self.polls)
+        (cadence::seed(self.subscribers.first().map_or("", |subscriber| &subscriber.key().0)), self.polls)
     }
 
     /// The answer to the job `poll` shows the task; `next_job` is the next that will be asked.
@@ -416,7 +416,7 @@ impl Entry {
         self.deliver(news, poll, out, || Report::Trouble { failure: Arc::clone(failure), since, at: now });
     }
 
-    /// Gives the report to all watchers where it is news, and in any case to those who are owed one. A watcher that the answer is
+    /// Gives the report to all subscribers where it is news, and in any case to those who are owed one. A subscriber that the answer is
     /// too old for is owed the news.
     fn deliver(
         &mut self,
@@ -426,14 +426,14 @@ impl Entry {
         report: impl FnOnce() -> Report<Instant>,
     ) {
         if news {
-            self.watchers.iter_mut().for_each(Watcher::owe);
+            self.subscribers.iter_mut().for_each(Subscriber::owe);
         }
-        let mut concerned = self.watchers.iter_mut().filter(|watcher| watcher.awaits(poll)).peekable();
+        let mut concerned = self.subscribers.iter_mut().filter(|subscriber| subscriber.awaits(poll)).peekable();
         if concerned.peek().is_none() {
             return;
         }
         let report = report();
-        out.extend(concerned.map(|watcher| watcher.tell(report.clone())));
+        out.extend(concerned.map(|subscriber| subscriber.tell(report.clone())));
     }
 }
 
@@ -445,10 +445,10 @@ fn fingerprint(value: &impl Hash) -> u64 {
 }
 
 #[cfg(test)]
-impl Entry {
+impl PolledTask {
     /// Who watches it.
     pub fn keys(&self) -> impl Iterator<Item = &WatchKey> {
-        self.watchers.iter().map(Watcher::key)
+        self.subscribers.iter().map(Subscriber::key)
     }
 
     /// The poll's share of the demand.
