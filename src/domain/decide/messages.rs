@@ -2,64 +2,31 @@
 
 use std::time::Duration;
 
-use super::{contract::Row, situation::Verdict};
 use crate::{
     api::{OnNotFound, TaskWatchSpec},
     domain::{
-        conditions::{Remark, reason},
+        conditions::reason,
         failure::{Failure, FailureClass},
         task::{Task, TaskError, TaskState},
     },
 };
 
-/// What the condition Succeeded says; a row that tells nothing of the task goes by the last known state.
-pub(super) fn succeeded(verdict: &Verdict<'_>, state: &str) -> Remark {
-    let by_state = || match state {
-        word if word == TaskState::Pending.as_str() => (reason::TASK_PENDING, PENDING),
-        word if word == TaskState::Running.as_str() => (reason::TASK_RUNNING, RUNNING),
-        word if word == TaskState::Paused.as_str() => (reason::TASK_PAUSED, PAUSED),
-        _ => (reason::AWAITING_OBSERVATION, AWAITING),
-    };
-    let (reason, message) = match verdict.row {
-        Row::Untouched | Row::Awaiting => (reason::AWAITING_OBSERVATION, AWAITING),
-        Row::Pending => (reason::TASK_PENDING, PENDING),
-        Row::Running => (reason::TASK_RUNNING, RUNNING),
-        Row::Paused => (reason::TASK_PAUSED, PAUSED),
-        Row::Succeeded => (reason::TASK_SUCCEEDED, "The task has succeeded."),
-        Row::Gone => (reason::TASK_GONE, ""),
-        Row::Failed => (reason::TASK_FAILED, "The task has failed; the upstream does not say why."),
-        Row::Cancelled => (reason::TASK_CANCELLED, "The task was cancelled upstream."),
-        Row::Lost => (reason::TASK_NOT_FOUND, ""),
-        Row::Deadline => (reason::DEADLINE_EXCEEDED, ""),
-        Row::Suspended => (reason::SUSPENDED, PAUSE),
-        Row::Missing | Row::Trouble | Row::Stale | Row::Unusable | Row::Waiting => by_state(),
-    };
-    let (kept, text) = verdict.outcome.clone().unwrap_or_else(|| (None, message.to_owned()));
-    Remark { reason: kept.unwrap_or_else(|| reason.to_owned()), message: text }
-}
+/// A reason and a message.
+pub(super) type Says = (&'static str, &'static str);
 
-const AWAITING: &str = "The upstream has not been seen to answer yet.";
-const PENDING: &str = "The task waits to be started upstream.";
-const RUNNING: &str = "The task is running upstream.";
-const PAUSED: &str = "The task is paused upstream.";
-const PAUSE: &str = "Watching is suspended; set spec.suspend to false to go on.";
+pub(super) const AWAITING: Says = (reason::AWAITING_OBSERVATION, "The upstream has not been seen to answer yet.");
+pub(super) const PENDING: Says = (reason::TASK_PENDING, "The task waits to be started upstream.");
+pub(super) const RUNNING: Says = (reason::TASK_RUNNING, "The task is running upstream.");
+pub(super) const PAUSED: Says = (reason::TASK_PAUSED, "The task is paused upstream.");
+pub(super) const SUCCESS: Says = (reason::TASK_SUCCEEDED, "The task has succeeded.");
+pub(super) const FAILED: Says = (reason::TASK_FAILED, "The task has failed; the upstream does not say why.");
+pub(super) const CANCELLED: Says = (reason::TASK_CANCELLED, "The task was cancelled upstream.");
+pub(super) const SUSPENDED: Says = (reason::SUSPENDED, "Watching is suspended; set spec.suspend to false to go on.");
 
-/// What the condition Synced says.
-pub(super) fn synced(verdict: &Verdict<'_>) -> Remark {
-    if let Some((reason, message)) = &verdict.sync {
-        return Remark { reason: reason.clone(), message: message.clone() };
-    }
-    let (reason, message) = match verdict.row {
-        Row::Suspended => (reason::SUSPENDED, PAUSE),
-        Row::Lost | Row::Gone => (reason::TASK_NOT_FOUND, "The upstream says that it does not know the task."),
-        Row::Deadline => (reason::DEADLINE_EXCEEDED, "The time for the task is over; it is not watched any more."),
-        row if row.is_finished() || matches!(row, Row::Pending | Row::Running | Row::Paused) => {
-            (reason::OBSERVED, "The status shows what the upstream says.")
-        }
-        _ => (reason::AWAITING_OBSERVATION, AWAITING),
-    };
-    Remark { reason: reason.to_owned(), message: message.to_owned() }
-}
+pub(super) const CURRENT: Says = (reason::OBSERVED, "The status shows what the upstream says.");
+pub(super) const NOT_FOUND: Says = (reason::TASK_NOT_FOUND, "The upstream says that it does not know the task.");
+pub(super) const OVERDUE: Says =
+    (reason::DEADLINE_EXCEEDED, "The time for the task is over; it is not watched any more.");
 
 /// What became of a task in the upstream's own words; none where it says none.
 pub(super) fn outcome(task: &Task) -> Option<String> {
@@ -112,15 +79,14 @@ pub(super) fn absent(failure: &Failure, spec: &TaskWatchSpec) -> String {
 }
 
 /// Not found, after the grace.
-pub(super) fn lost(row: Row, failure: &Failure, grace: Duration) -> String {
+pub(super) fn lost(failure: &Failure, spec: &TaskWatchSpec) -> String {
     let upstream = sentence(failure);
-    let grace = grace.as_secs();
-    if row == Row::Gone {
-        return format!(
-            "The upstream has not known the task for {grace} s, which counts as success (onNotFound: Succeed): {upstream}"
-        );
-    }
-    format!("The upstream has not known the task for {grace} s: {upstream}")
+    let grace = spec.not_found_grace_seconds;
+    let as_success = match spec.on_not_found {
+        OnNotFound::Succeed => ", which counts as success (onNotFound: Succeed)",
+        OnNotFound::Fail | OnNotFound::Retry => "",
+    };
+    format!("The upstream has not known the task for {grace} s{as_success}: {upstream}")
 }
 
 /// Whether two reasons tell of trouble that a reader need not tell apart: what passes by itself comes in changing forms.
@@ -129,8 +95,8 @@ pub(super) fn same_trouble(a: &str, b: &str) -> bool {
     a == b || passes.contains(&a) && passes.contains(&b)
 }
 
-/// The upstream cannot be asked: reason and message.
-pub(super) fn trouble(row: Row, failure: &Failure, stale_after: Duration) -> (&'static str, String) {
+/// The upstream cannot be asked, for longer than `stale_after` where that is given: reason and message.
+pub(super) fn trouble(failure: &Failure, stale_after: Option<Duration>) -> (&'static str, String) {
     let (passes, advice) = match failure.class {
         FailureClass::UpstreamUnavailable => {
             (true, "Asking on; if it lasts, check the connection's endpoint and the way there.")
@@ -147,12 +113,12 @@ pub(super) fn trouble(row: Row, failure: &Failure, stale_after: Duration) -> (&'
         FailureClass::InvalidAnswer => (false, "Check that the connection's endpoint is the API of its provider."),
     };
     let upstream = sentence(failure);
-    match row {
-        Row::Stale if passes => {
-            let limit = stale_after.as_secs();
+    match stale_after.filter(|_| passes) {
+        Some(limit) => {
+            let limit = limit.as_secs();
             (reason::STALE, format!("No good answer for more than {limit} s: {upstream} {advice}"))
         }
-        _ => (failure.class.as_str(), format!("{upstream} {advice}")),
+        None => (failure.class.as_str(), format!("{upstream} {advice}")),
     }
 }
 
