@@ -66,15 +66,10 @@ pub(super) fn of(
             let state = status.state.as_deref().unwrap_or_default();
             let last = known.and_then(|known| known.status.state.as_deref());
             if was_out_of_sync {
-                tell(EventType::Normal, "MirrorRecovered", CONNECT, "The upstream can be asked again.");
+                tell(EventType::Normal, "MirrorRecovered", CONNECT, "The upstream can be polled again.");
             }
             if known.is_none_or(|known| known.status.task.is_none()) {
-                tell(
-                    EventType::Normal,
-                    TASK_OBSERVED,
-                    OBSERVE,
-                    &format!("The task is seen for the first time: {state}."),
-                );
+                tell(EventType::Normal, TASK_OBSERVED, OBSERVE, &format!("First observation of the task: {state}."));
             } else if last.is_some_and(|last| last != state && last != UNKNOWN) {
                 tell(EventType::Normal, reason, OBSERVE, message(conditions::SUCCEEDED));
             }
@@ -94,8 +89,8 @@ pub(super) fn of(
     }
     let new_generation = known.is_none_or(|known| known.status.observed_generation != Some(input.meta.generation));
     if verdict.row.is_finished() && (changed || new_generation) && input.spec.ttl().is_some() && input.keeps_ttl() {
-        let note = "Not deleted after ttlSecondsAfterFinished: Argo CD, Flux or Helm tracks this object and would make it again. \
-                    Annotate it taskwatch.dev/allow-ttl: \"true\" to have it deleted all the same.";
+        let note = "Not deleted after ttlSecondsAfterFinished: Argo CD, Flux or Helm tracks this object and would recreate it. \
+                    To have it deleted nevertheless, set the annotation taskwatch.dev/allow-ttl to \"true\".";
         tell(EventType::Warning, "TTLSkipped", DELETE, note);
     }
     events

@@ -103,7 +103,7 @@ pub struct Meta<'a> {
     pub created: Timestamp,
     /// `metadata.uid`: spreads what many objects would do at the same time.
     pub uid: &'a str,
-    /// The annotation `taskwatch.dev/requestedAt`, else `reconcile.fluxcd.io/requestedAt`.
+    /// Of the annotations `taskwatch.dev/requestedAt` and `reconcile.fluxcd.io/requestedAt`, the one that changed last.
     pub requested_at: Option<&'a str>,
     /// Argo CD, Flux or Helm tracks the object and would make it again.
     pub tracked: bool,
