@@ -117,7 +117,7 @@ lint: tools-rust ## Check formatting and run clippy
 
 .PHONY: crds
 crds: tools-rust ## Write crds/*.yaml from the code
-	$(CARGO) run --locked --workspace --bin taskwatch -- crds --dir crds
+	$(CARGO) run --locked --package taskwatch --bin taskwatch -- crds --dir crds
 
 .PHONY: clean
 clean: ## Remove what cargo has built; the control plane stays in its cache

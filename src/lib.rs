@@ -3,7 +3,8 @@
 //! Each module imports only from those before it (`tests/it/layers.rs` holds it to that):
 //!
 //! ```text
-//! api <- domain <- providers <- engine <- controller <- main       ops: engine, controller and main
+//! api <- domain <- providers <- engine <- controller <- main
+//! tenancy <- ops       both: engine, controller and main
 //! ```
 //!
 //! | module | what lives there |

@@ -40,7 +40,7 @@ pub struct TaskConnectionSpec {
     /// How much may be asked of the upstream, over all TaskWatches of this connection; token requests and repetitions count.
     #[serde(default)]
     pub rate_limit: RateLimit,
-    /// Bounds on how often each task is asked for, and in which way.
+    /// Bounds on how often each task is polled, and in which way.
     #[serde(default)]
     pub poll: ConnectionPoll,
     /// How many seconds one request may take, from connecting to the last byte. Default: 15.
@@ -78,7 +78,7 @@ pub struct ClusterTaskConnectionSpec {
     /// What it has in common with a TaskConnection.
     #[serde(flatten)]
     pub connection: TaskConnectionSpec,
-    /// The namespaces whose TaskWatches may use this connection: those that are named, and those whose labels match. Nobody when absent.
+    /// The namespaces whose TaskWatches may use this connection: those that are named, and those whose labels match. No namespace when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
     /// How much each namespace may use of this connection. No limit when absent.
@@ -175,7 +175,7 @@ pub struct RateLimit {
     #[serde(default = "default_burst")]
     #[schemars(range(min = 1, max = 1000))]
     pub burst: i32,
-    /// Requests that may be under way at a time; of lists, at most two. Default: 8.
+    /// Requests that may be in flight at a time; of lists, at most two. Default: 8.
     #[serde(default = "default_max_in_flight")]
     #[schemars(range(min = 1, max = 256))]
     pub max_in_flight: i32,
@@ -193,7 +193,7 @@ impl Default for RateLimit {
     }
 }
 
-/// How often each task may be asked for.
+/// How often each task may be polled.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minPeriodSeconds <= self.maxPeriodSeconds").message("maxPeriodSeconds must not be less than minPeriodSeconds"))]
@@ -206,7 +206,7 @@ pub struct ConnectionPoll {
     #[serde(default = "default_max_period")]
     #[schemars(range(min = 1, max = 86_400))]
     pub max_period_seconds: i32,
-    /// How tasks are asked for: `List` gets all of a scope at once, `Get` each by itself, `Auto` (the default) what costs less.
+    /// How tasks are polled: `List` gets all of a scope at once, `Get` each by itself, `Auto` (the default) what costs less.
     /// Huawei Cloud has no list.
     #[serde(default)]
     pub mode: PollMode,
@@ -222,7 +222,7 @@ impl Default for ConnectionPoll {
     }
 }
 
-/// How tasks are asked for.
+/// How tasks are polled.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PollMode {
     #[default]
@@ -305,7 +305,7 @@ impl TaskConnectionSpec {
     }
 }
 
-/// How the connection fares.
+/// The observed state of the connection.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("default" = {"observedGeneration": -1}))]
@@ -317,7 +317,7 @@ pub struct ConnectionStatus {
     /// How many TaskWatches use this connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watches: Option<WatchCounts>,
-    /// How tasks are asked for at present: List or Get, or Mixed where scopes differ. Expect others in later versions.
+    /// How most tasks are polled at present: List or Get. Expect others in later versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD))]
     pub mode: Option<String>,

@@ -44,7 +44,7 @@ const CONNECTION_COLUMNS: &[Column] = &[
     AGE,
     ("Message", "string", READY_MESSAGE, WIDE, "Message of the condition Ready"),
     ("Finished", "integer", ".status.watches.finished", WIDE, "TaskWatches that are finished"),
-    ("Mode", "string", ".status.mode", WIDE, "How tasks are asked for"),
+    ("Mode", "string", ".status.mode", WIDE, "How tasks are polled"),
     ("Success", "date", ".status.lastSuccessTime", WIDE, "Since the last good answer"),
 ];
 

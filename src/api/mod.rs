@@ -37,7 +37,7 @@ pub const GROUP: &str = "taskwatch.dev";
 pub const VERSION: &str = "v1alpha1";
 /// Annotation: look at the upstream now. Its value is any text that differs from the last one, by custom the present time.
 pub const REQUESTED_AT: &str = "taskwatch.dev/requestedAt";
-/// The same as [`REQUESTED_AT`], as `flux reconcile` sets it; read where the other is absent.
+/// The same as [`REQUESTED_AT`], as `flux reconcile` sets it; of the two, the one that changed last counts.
 pub const FLUX_REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
 /// Annotation: `"true"` lets the TTL delete an object that Argo CD, Flux or Helm tracks.
 pub const ALLOW_TTL: &str = "taskwatch.dev/allow-ttl";

@@ -135,31 +135,31 @@ impl CloudRu {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CloudRuStates {
-    /// Words for: accepted, not begun. At most 32.
+    /// Status words that mean the task is accepted but has not started. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::state_words")]
     pub pending: Option<Vec<String>>,
-    /// Words for: being worked on. At most 32.
+    /// Status words that mean the task is running. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::state_words")]
     pub running: Option<Vec<String>>,
-    /// Words for: paused or pausing. At most 32.
+    /// Status words that mean the task is paused or pausing. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::state_words")]
     pub paused: Option<Vec<String>>,
-    /// Words for: ended well. At most 32.
+    /// Status words that mean the task succeeded. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::state_words")]
     pub succeeded: Option<Vec<String>>,
-    /// Words for: ended badly. At most 32.
+    /// Status words that mean the task failed. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::state_words")]
     pub failed: Option<Vec<String>>,
-    /// Words for: stopped before the end. At most 32.
+    /// Status words that mean the task was cancelled. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::state_words")]
     pub cancelled: Option<Vec<String>>,
-    /// A beginning that is cut off each word before it is compared, as `TASK_STATUS_`.
+    /// A prefix that is removed from each word before it is compared, as `TASK_STATUS_`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD))]
     pub strip_prefix: Option<String>,

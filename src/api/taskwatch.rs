@@ -52,7 +52,7 @@ pub struct TaskWatchSpec {
     #[schemars(range(min = 0, max = 315_360_000))]
     pub ttl_seconds_after_finished: Option<i32>,
     /// What it means when the upstream does not know the task, or no longer: `Fail` (the default) makes it Lost, `Succeed` counts it as
-    /// succeeded (for tasks that the upstream forgets when they are done), `Retry` asks on until the deadline.
+    /// succeeded (for tasks that the upstream forgets when they are done), `Retry` keeps polling until the deadline.
     #[serde(default)]
     pub on_not_found: OnNotFound,
     /// For how many seconds without a break the upstream must not know the task before `onNotFound` applies. Default: 60.
@@ -132,7 +132,7 @@ pub enum OnNotFound {
     Fail,
     /// It is done, which is a success.
     Succeed,
-    /// Nothing: ask on.
+    /// Nothing: keep polling.
     Retry,
 }
 
@@ -150,7 +150,7 @@ pub struct WatchPoll {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub max_period_seconds: Option<i32>,
-    /// After how many seconds without a good answer the mirror counts as broken: Synced is False, and Ready, too. Default: 600.
+    /// After how many seconds without a good answer the status counts as stale: Synced is False, and so is Ready. Default: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 604_800))]
     pub stale_after_seconds: Option<i32>,

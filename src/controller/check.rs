@@ -106,7 +106,7 @@ impl Sight {
                 "{kind} {name} does not exist in namespace {namespace}: create it, or recreate this TaskWatch with another connectionRef"
             ),
             ConnectionKind::ClusterTaskConnection if !self.cluster => format!(
-                "{kind} {name} is out of sight: this operator serves no {kind}s (--namespace, or --no-cluster-connections); use a TaskConnection"
+                "{kind} {name} is not visible to this operator: it runs with --namespace or --no-cluster-connections; use a TaskConnection"
             ),
             ConnectionKind::ClusterTaskConnection if self.tells_all(watch) => {
                 format!(

@@ -38,7 +38,7 @@ pub enum Outlook {
 
 impl Reason {
     /// All of them.
-    const ALL: [Self; 5] = [
+    pub const ALL: [Self; 5] = [
         Self::ConnectionNotFound,
         Self::ConnectionNotAllowed,
         Self::SecretNotFound,

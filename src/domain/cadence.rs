@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::backoff::Backoff;
 
 /// The limits of a period: what the `TaskWatch` wishes, and what its connection allows.
@@ -43,6 +45,12 @@ pub fn after_failures(period: Duration, failures: u32, ceiling: Duration) -> Dur
 fn within(bounds: Bounds, wish: Duration) -> Duration {
     let wish = wish.clamp(bounds.start, bounds.max.max(bounds.start));
     wish.clamp(bounds.floor, bounds.ceiling.max(bounds.floor))
+}
+
+/// `time` and `wait`; the end of time where that is beyond it.
+#[must_use]
+pub fn later(time: Timestamp, wait: Duration) -> Timestamp {
+    time.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 /// `period` made longer or shorter by up to 8 %, so that it stays within 10 % with what sending takes: the same for the same `seed` (of the object) and `turn` (number of the poll).

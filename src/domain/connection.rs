@@ -125,7 +125,7 @@ fn says(input: &Input<'_>) -> Says {
     };
     match upstream {
         Upstream::Untried if input.active == 0 => {
-            let message = "No TaskWatch asks through this connection: the upstream has not been tried";
+            let message = "No unfinished TaskWatch uses this connection, so the upstream has not been tried";
             Says::new(TRUE, reason::IDLE, message, None)
         }
         Upstream::Untried => {
@@ -133,7 +133,7 @@ fn says(input: &Input<'_>) -> Says {
         }
         Upstream::Failing { failure } => {
             let reason = failure.by_policy().unwrap_or(failure.class.as_str());
-            Says::new(FALSE, reason, &failure.message, Some(outlook(failure)))
+            Says::new(FALSE, reason, failure.explain(), Some(outlook(failure)))
         }
         Upstream::Answering { stretch, throttled, insecure } => {
             Says::new(TRUE, reason::CONNECTED, working(*stretch, *throttled, *insecure), None)

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::advice;
+
 /// What kind of failure a request met with; what to do next follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FailureClass {
@@ -67,6 +69,8 @@ pub struct Failure {
     pub code: String,
     /// What happened, for people.
     pub message: String,
+    /// What to do about it, as a sentence; empty for what its code or class advises.
+    pub advice: String,
     /// The HTTP status of the answer; none when there was no answer.
     pub http_status: Option<u16>,
     /// `Retry-After`, where the answer had one.
@@ -89,6 +93,7 @@ impl Failure {
             class,
             code: String::new(),
             message: message.into(),
+            advice: String::new(),
             http_status: None,
             retry_after: None,
             correlation_id: None,
@@ -103,10 +108,12 @@ impl Failure {
     pub fn for_others(&self) -> Self {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let plain = self.code.len() <= PLAIN_CODE && self.code.chars().all(is_plain);
+        let (message, advice) = advice::for_others(self.class);
         Self {
             class: self.class,
             code: if plain { self.code.clone() } else { String::new() },
-            message: self.class.for_others().to_owned(),
+            message: message.to_owned(),
+            advice: advice.to_owned(),
             http_status: self.http_status,
             retry_after: self.retry_after,
             correlation_id: None,
@@ -129,32 +136,6 @@ impl FailureClass {
         Self::InvalidRequest,
         Self::InvalidAnswer,
     ];
-
-    /// See [`Failure::for_others`].
-    fn for_others(self) -> &'static str {
-        match self {
-            Self::NotFound => "The upstream does not know the task. Check spec.task.id.",
-            Self::ScopeNotFound => {
-                "The upstream does not know the scope of the task. Check spec.task.scope; the owner of the connection can see more in its status."
-            }
-            Self::AuthenticationFailed => {
-                "The upstream rejected the connection's credential. The owner of the connection can see why in its status."
-            }
-            Self::PermissionDenied => {
-                "The connection's credential has no right to read the task. The owner of the connection can see why in its status."
-            }
-            Self::RateLimited => "The upstream limits the rate of the connection's requests. Retrying more slowly.",
-            Self::UpstreamUnavailable => {
-                "The upstream cannot be reached, or cannot answer at the moment. Retrying; the owner of the connection can see why in its status."
-            }
-            Self::InvalidRequest => {
-                "The upstream refuses the request for the task. Check spec.task.id and spec.task.scope; the owner of the connection can see more in its status."
-            }
-            Self::InvalidAnswer => {
-                "The upstream answered with something other than the task. Retrying; the owner of the connection can see more in its status."
-            }
-        }
-    }
 }
 
 /// The two forms of `Retry-After` (RFC 9110 §10.2.3).
@@ -195,21 +176,24 @@ mod tests {
                 class,
                 code: "EVS.2024".to_owned(),
                 message: foreign.to_owned(),
+                advice: foreign.to_owned(),
                 http_status: Some(418),
                 retry_after: Some(RetryAfter::After(Duration::from_secs(7))),
                 correlation_id: Some("prod-admin".to_owned()),
             };
             let told = failure.for_others();
-            let sentence = told.message.clone();
+            let (sentence, advice) = (told.message.clone(), told.advice.clone());
             assert!(sentence.starts_with("The ") && sentence.ends_with('.'), "{sentence}");
+            assert!(advice.ends_with('.'), "{advice}");
             assert_eq!(
                 told,
-                Failure { message: sentence.clone(), correlation_id: None, ..failure.clone() },
+                Failure { message: sentence.clone(), advice: advice.clone(), correlation_id: None, ..failure.clone() },
                 "class, plain code, status and wait are kept"
             );
             assert_eq!(told.for_others(), told);
             // The same whatever happened: nothing of it can be in the sentence.
-            assert_eq!(Failure::new(class, "").for_others().message, sentence);
+            let other = Failure::new(class, "").for_others();
+            assert_eq!((other.message, other.advice), (sentence, advice));
             for code in ["api.corp.test:8443", "a b", "ключ", "<x>", "Bearer\u{a0}x", "x".repeat(65).as_str()] {
                 let failure = Failure { code: code.to_owned(), ..failure.clone() };
                 assert_eq!(failure.for_others().code, "", "{code}");

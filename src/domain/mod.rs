@@ -1,5 +1,6 @@
 //! Pure decisions, without IO; the time is always a parameter.
 
+pub mod advice;
 pub mod availability;
 pub mod backoff;
 pub mod cadence;

@@ -179,15 +179,11 @@ pub(super) fn redact(redactor: &Redactor, answer: &mut Answer) {
     }
 }
 
-const TOO_MANY: &str =
-    "The list has too many entries over which TaskWatch panics, a defect in TaskWatch: please report it with the log";
+const TOO_MANY: &str = "The list has too many entries over which TaskWatch panics, a defect in TaskWatch";
 
 /// The answer laid a defect open.
 fn defect(panicked: &Panicked, status: StatusCode) -> Failure {
-    let message = format!(
-        "The upstream's answer cannot be processed: {panicked}. The answer is set aside, and the upstream is asked at growing \
-         intervals; please report this with the log"
-    );
+    let message = format!("The upstream's answer cannot be processed: {panicked}. The answer is set aside");
     let http_status = Some(status.as_u16());
     Failure { code: DEFECT.to_owned(), http_status, ..Failure::new(FailureClass::InvalidAnswer, message) }
 }
@@ -195,7 +191,7 @@ fn defect(panicked: &Panicked, status: StatusCode) -> Failure {
 /// Others were served meanwhile.
 fn busy(waited: Duration) -> Failure {
     let message = format!(
-        "A large answer waited {} s for its turn to be decoded: the operator is busy with answers of this size; retrying",
+        "A large answer waited {} s for its turn to be decoded: the operator is busy with answers of this size",
         waited.as_secs()
     );
     Failure { code: "Busy".to_owned(), ..Failure::new(FailureClass::UpstreamUnavailable, message) }

@@ -107,7 +107,7 @@ const DIALECT: Dialect<'static> = Dialect {
         Rule::code(
             "4",
             FailureClass::AuthenticationFailed,
-            "Astra Control refused the API token; it may have been revoked: make a new one and put it into the Secret that spec.auth.token names",
+            "Astra Control refused the API token; it may have been revoked: create a new one and put it into the Secret that spec.auth.token names",
         ),
         Rule::code("166", FailureClass::AuthenticationFailed, ""),
         Rule::code("5", FailureClass::InvalidRequest, ""),

@@ -77,6 +77,7 @@ fn error_json(failure: &Failure, now: Timestamp) -> Value {
     object.put("class", Some(failure.class.as_str()));
     object.put("code", Some(failure.code.as_str()));
     object.put("message", Some(failure.message.as_str()));
+    object.put("advice", Some(failure.advice()));
     // A part of a second more is one more to wait.
     let seconds = |wait: std::time::Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     object.put("retryAfterSeconds", failure.retry_after.map(|wait| seconds(wait.wait(now))));

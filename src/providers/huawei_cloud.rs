@@ -192,8 +192,8 @@ const LOCKED: &str = "Huawei Cloud has locked the access key for 5 minutes after
     key in the Secret that spec.auth.accessKey.secretRef names belongs to the access key, and that nothing else uses an old one";
 const NO_KEY: &str = "Huawei Cloud knows no such access key: check the access key in the Secret that spec.auth.accessKey.secretRef names; \
     it may have been deleted, or belong to another cloud";
-const WRONG_SIGNATURE: &str = "Huawei Cloud refused the signature: the secret access key in the Secret that spec.auth.accessKey.secretRef \
-    names does not belong to the access key, or a proxy changes the requests (five wrong attempts lock an access key for 5 minutes)";
+const WRONG_SIGNATURE: &str = "Huawei Cloud refused the signature: check that the secret access key in the Secret that \
+    spec.auth.accessKey.secretRef names belongs to the access key, and that no proxy changes the requests (five wrong attempts lock an access key for 5 minutes)";
 const WRONG_TOKEN: &str = "Huawei Cloud cannot read the token: check that it is whole, that it comes from the identity service of this \
     region and environment, and the Secret that spec.auth names";
 const WRONG: &str = "Huawei Cloud refused the credential as wrong: check the Secret that spec.auth names (five wrong attempts lock an \

@@ -131,7 +131,13 @@ async fn wrong_password(stage: &Stage) {
     stage.connection(name, HUAWEI, name, auth, json!({})).await;
     watch(stage, name).await;
     let wanted = "Unknown Unknown/AwaitingObservation False False/AuthenticationFailed False S";
-    shows(stage, name, wanted, &["The username or password is wrong", "Put a valid credential into the Secret"]).await;
+    shows(
+        stage,
+        name,
+        wanted,
+        &["The username or password is wrong", "Check the user name, password and domain in the Secret"],
+    )
+    .await;
     stage.until_connection(name, "AuthenticationFailed").await;
     stage.secret(name, good).await;
     // Not after the minute of silence that follows a refusal: the credential is another one.
@@ -145,7 +151,7 @@ async fn wrong_token(stage: &Stage) {
     stage.connection(name, ASTRA, name, token(name), json!({})).await;
     watch(stage, name).await;
     let wanted = "Unknown Unknown/AwaitingObservation False False/AuthenticationFailed False S";
-    shows(stage, name, wanted, &["Put a valid credential into the Secret of the connection"]).await;
+    shows(stage, name, wanted, &["put it into the Secret that spec.auth.token names"]).await;
     stage.secret(name, json!({"token": SECRET})).await;
     stage.within(Duration::from_secs(20), name, RUNNING, is(RUNNING)).await;
 }
@@ -164,7 +170,7 @@ async fn denied(stage: &Stage) {
     stage.connection(name, ASTRA, name, token(name), json!({})).await;
     watch(stage, name).await;
     let wanted = "Unknown Unknown/AwaitingObservation False False/PermissionDenied False S";
-    shows(stage, name, wanted, &["Give the credential the right to read tasks"]).await;
+    shows(stage, name, wanted, &["Grant it the right to read"]).await;
     stage.scope(ASTRA, name, json!([{"kind": "token", "token": SECRET}])).await;
     runs(stage, name).await;
 }
@@ -281,7 +287,7 @@ async fn down_for_a_while(stage: &Stage) {
     stage.until_connection(name, "UpstreamUnavailable").await;
     assert_eq!(stage.get(name).await.unwrap().metadata.resource_version, before, "only the connection shows it yet");
     let wanted = "Running Unknown/TaskRunning False False/UpstreamUnavailable Unknown R";
-    shows(stage, name, wanted, &["503", "Asking on"]).await;
+    shows(stage, name, wanted, &["503", "Retrying."]).await;
     stage.mend(&fault).await;
     runs(stage, name).await;
     stage.until_connection(name, "Connected").await;

@@ -260,7 +260,7 @@ async fn not_found_for_a_while(stage: &Stage) {
     stage.watch("grace", "evs", "late-1", json!({})).await;
     stage.watch("retry", "evs", "late-2", json!({"notFoundGraceSeconds": 0, "onNotFound": "Retry"})).await;
     let grace = stage.until_row("grace", MISSING).await;
-    assert!(message(&grace, "Synced").contains("counts as lost when that lasts for 60 s"));
+    assert!(message(&grace, "Synced").contains("will be marked Lost if this continues for 60 s"));
     let retry = stage.until_row("retry", MISSING).await;
     assert!(message(&retry, "Synced").contains("onNotFound: Retry"));
     for (name, id) in [("grace", "late-1"), ("retry", "late-2")] {

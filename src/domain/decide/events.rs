@@ -1,15 +1,14 @@
 //! What a change is worth telling: transitions only, each once, along with the write that shows it.
 
 use super::{
-    Input,
-    contract::Row,
-    keeps_ttl,
+    contract::Tells,
+    input::Input,
     situation::{Known, Verdict},
 };
 use crate::{
     api::TaskWatchStatus,
     domain::{
-        conditions::{self, UNKNOWN, find, reason},
+        conditions::{self, UNKNOWN, find},
         text,
     },
 };
@@ -60,60 +59,39 @@ pub(super) fn of(
         events.push(Event { kind, reason: reason.to_owned(), action, note: text::clean(note, NOTE), is_end });
     };
     let message = |kind| find(&status.conditions, kind).map(|c| c.message.as_str()).unwrap_or_default();
-    let before = known.map_or(Row::Untouched, |known| known.row);
-    let row = verdict.row;
-    let changed = before != row;
-    match row {
-        Row::Pending | Row::Running | Row::Paused => {
+    let changed = known.is_none_or(|known| known.row != verdict.row);
+    let was_out_of_sync = known.is_some_and(|known| known.row.line().tells == Tells::OutOfSync);
+    match verdict.row.line().tells {
+        Tells::Change(reason) => {
             let state = status.state.as_deref().unwrap_or_default();
             let last = known.and_then(|known| known.status.state.as_deref());
-            if matches!(before, Row::Trouble | Row::Stale | Row::Unusable | Row::Waiting) {
-                tell(EventType::Normal, "MirrorRecovered", CONNECT, "The upstream can be asked again.");
+            if was_out_of_sync {
+                tell(EventType::Normal, "MirrorRecovered", CONNECT, "The upstream can be polled again.");
             }
             if known.is_none_or(|known| known.status.task.is_none()) {
-                tell(
-                    EventType::Normal,
-                    TASK_OBSERVED,
-                    OBSERVE,
-                    &format!("The task is seen for the first time: {state}."),
-                );
+                tell(EventType::Normal, TASK_OBSERVED, OBSERVE, &format!("First observation of the task: {state}."));
             } else if last.is_some_and(|last| last != state && last != UNKNOWN) {
-                tell(EventType::Normal, state_reason(row), OBSERVE, message(conditions::SUCCEEDED));
+                tell(EventType::Normal, reason, OBSERVE, message(conditions::SUCCEEDED));
             }
         }
-        Row::Trouble | Row::Stale | Row::Unusable | Row::Waiting => {
+        Tells::OutOfSync => {
             let reason = |conditions| find(conditions, conditions::SYNCED).map(|c| c.reason.as_str());
             let now = reason(&status.conditions).unwrap_or_default();
             if changed || known.and_then(|known| reason(&known.status.conditions)) != Some(now) {
                 tell(EventType::Warning, now, CONNECT, message(conditions::SYNCED));
             }
         }
-        _ if changed && row.is_finished() => {
-            let kind = if matches!(row, Row::Succeeded | Row::Gone) { EventType::Normal } else { EventType::Warning };
-            tell(kind, state_reason(row), OBSERVE, message(conditions::SUCCEEDED));
+        Tells::EndsWell(reason) if changed => tell(EventType::Normal, reason, OBSERVE, message(conditions::SUCCEEDED)),
+        Tells::EndsBadly(reason) if changed => {
+            tell(EventType::Warning, reason, OBSERVE, message(conditions::SUCCEEDED))
         }
-        _ => {}
+        Tells::EndsWell(_) | Tells::EndsBadly(_) | Tells::Nothing => {}
     }
     let new_generation = known.is_none_or(|known| known.status.observed_generation != Some(input.meta.generation));
-    if row.is_finished() && (changed || new_generation) && input.spec.ttl().is_some() && keeps_ttl(input) {
-        let note = "Not deleted after ttlSecondsAfterFinished: Argo CD, Flux or Helm tracks this object and would make it again. \
-                    Annotate it taskwatch.dev/allow-ttl: \"true\" to have it deleted all the same.";
+    if verdict.row.is_finished() && (changed || new_generation) && input.spec.ttl().is_some() && input.keeps_ttl() {
+        let note = "Not deleted after ttlSecondsAfterFinished: Argo CD, Flux or Helm tracks this object and would recreate it. \
+                    To have it deleted nevertheless, set the annotation taskwatch.dev/allow-ttl to \"true\".";
         tell(EventType::Warning, "TTLSkipped", DELETE, note);
     }
     events
-}
-
-/// The word for what a row says of the task.
-fn state_reason(row: Row) -> &'static str {
-    match row {
-        Row::Pending => reason::TASK_PENDING,
-        Row::Paused => reason::TASK_PAUSED,
-        Row::Succeeded => reason::TASK_SUCCEEDED,
-        Row::Gone => reason::TASK_GONE,
-        Row::Failed => reason::TASK_FAILED,
-        Row::Cancelled => reason::TASK_CANCELLED,
-        Row::Lost => "TaskLost",
-        Row::Deadline => reason::DEADLINE_EXCEEDED,
-        _ => reason::TASK_RUNNING,
-    }
 }

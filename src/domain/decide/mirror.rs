@@ -98,10 +98,12 @@ impl Mirror {
         }
     }
 
-    /// The task is gone, and that is a success.
-    pub(super) fn succeed(&mut self) {
-        self.state = Some(TaskState::Succeeded.as_str().to_owned());
-        self.progress = Some(percent(100, DERIVED));
+    /// A state that is not the upstream's word; of what counts as a success nothing is left to do.
+    pub(super) fn put_state(&mut self, state: &str) {
+        if state == TaskState::Succeeded.as_str() {
+            self.progress = Some(percent(100, DERIVED));
+        }
+        self.state = Some(state.to_owned());
     }
 
     /// `status` with these fields.

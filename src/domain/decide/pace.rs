@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::later;
-use crate::api::TaskWatchStatus;
+use super::contract::is_finished;
+use crate::{api::TaskWatchStatus, domain::cadence::later};
 
 /// The least time between two writes, after so many that followed quickly upon one another.
 const INTERVALS: [Duration; 5] = [
@@ -57,7 +57,7 @@ const MOST_QUICK: u8 = INTERVALS.len() as u8 - 1;
 /// Whether a reader must not be kept waiting for what is new: an end, a first observation, the answer to a change of the
 /// specification or to a requested look.
 pub(super) fn cannot_wait(old: &TaskWatchStatus, new: &TaskWatchStatus) -> bool {
-    super::is_finished(new)
+    is_finished(new)
         || old.task.is_none() && new.task.is_some()
         || old.observed_generation != new.observed_generation
         || old.last_handled_reconcile_at != new.last_handled_reconcile_at

@@ -6,18 +6,17 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    Input, Observation,
-    contract::{self, Row},
-    deadline, later, refresh, words,
+    contract::Row,
+    input::{Input, Observation},
+    messages,
 };
 use crate::{
     api::{OnNotFound, TaskWatchStatus},
     domain::{
-        availability::Reason,
-        cadence,
-        conditions::{self, find, reason},
+        cadence::{self, later},
+        conditions::{self, Remark, find, reason},
         failure::Failure,
-        task::{Task, TaskState},
+        task::Task,
     },
 };
 
@@ -31,10 +30,11 @@ pub(super) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn of(status: &'a TaskWatchStatus) -> Self {
+    /// None where the status is not one that a row of the contract writes.
+    pub(super) fn of(status: &'a TaskWatchStatus) -> Option<Self> {
         let succeeded = find(&status.conditions, conditions::SUCCEEDED);
         let synced = find(&status.conditions, conditions::SYNCED);
-        Self { status, row: row_of(status, succeeded, synced), succeeded, synced }
+        Some(Self { status, row: Row::of_status(status)?, succeeded, synced })
     }
 
     /// Since when Synced has been False for trouble in asking.
@@ -45,41 +45,6 @@ impl<'a> Known<'a> {
     /// Whether the status was decided for the present spec.
     fn is_of(&self, input: &Input<'_>) -> bool {
         self.status.observed_generation == Some(input.meta.generation)
-    }
-
-    /// Whether the row still describes the watch while it is being asked for and there is no news.
-    fn lasts(&self) -> bool {
-        !matches!(self.row, Row::Untouched | Row::Suspended | Row::Unusable | Row::Waiting)
-    }
-}
-
-/// The row that a status was written for: the inverse of [`contract::of`].
-fn row_of(status: &TaskWatchStatus, succeeded: Option<&Condition>, synced: Option<&Condition>) -> Row {
-    let is_true = |name| find(&status.conditions, name).is_some_and(|c| c.status == conditions::TRUE);
-    let state = status.state.as_deref().unwrap_or_default();
-    if is_true(conditions::FINISHED) {
-        return match succeeded.map(|c| c.reason.as_str()) {
-            Some(reason::DEADLINE_EXCEEDED) => Row::Deadline,
-            Some(reason::TASK_GONE) => Row::Gone,
-            _ if state == TaskState::Succeeded.as_str() => Row::Succeeded,
-            _ if state == TaskState::Cancelled.as_str() => Row::Cancelled,
-            _ if state == contract::LOST => Row::Lost,
-            _ => Row::Failed,
-        };
-    }
-    let Some(synced) = synced else { return Row::Untouched };
-    match (synced.status.as_str(), synced.reason.as_str()) {
-        (conditions::TRUE, _) if state == TaskState::Pending.as_str() => Row::Pending,
-        (conditions::TRUE, _) if state == TaskState::Paused.as_str() => Row::Paused,
-        (conditions::TRUE, _) => Row::Running,
-        (_, reason::SUSPENDED) => Row::Suspended,
-        (_, reason::TASK_NOT_FOUND) => Row::Missing,
-        (conditions::FALSE, reason) => match Reason::of_word(reason) {
-            Some(unavailable) => Row::without_connection(unavailable),
-            None if is_true(conditions::STALLED) => Row::Stale,
-            None => Row::Trouble,
-        },
-        _ => Row::Awaiting,
     }
 }
 
@@ -118,15 +83,11 @@ impl<'a> Verdict<'a> {
 
     /// The row of a good observation.
     fn of(task: &'a Task, at: Timestamp) -> Self {
-        let row = match task.state {
-            TaskState::Pending => Row::Pending,
-            TaskState::Running => Row::Running,
-            TaskState::Paused => Row::Paused,
-            TaskState::Succeeded => Row::Succeeded,
-            TaskState::Failed => Row::Failed,
-            TaskState::Cancelled => Row::Cancelled,
-        };
-        Self { seen: Some((task, at)), outcome: words::outcome(task).map(|text| (None, text)), ..Self::new(row) }
+        Self {
+            seen: Some((task, at)),
+            outcome: messages::outcome(task).map(|text| (None, text)),
+            ..Self::new(Row::of_task(task.state))
+        }
     }
 
     /// What the status says already.
@@ -144,6 +105,22 @@ impl<'a> Verdict<'a> {
         self
     }
 
+    /// What Succeeded says, with the last known `state` of the task.
+    pub(super) fn succeeded(&self, state: &str) -> Remark {
+        let (reason, message) = self.row.outcome(state);
+        let (kept, text) = self.outcome.clone().unwrap_or_else(|| (None, message.to_owned()));
+        Remark { reason: kept.unwrap_or_else(|| reason.to_owned()), message: text }
+    }
+
+    /// What Synced says.
+    pub(super) fn synced(&self) -> Remark {
+        let (reason, message) = self.sync.clone().unwrap_or_else(|| {
+            let (reason, message) = self.row.sync();
+            (reason.to_owned(), message.to_owned())
+        });
+        Remark { reason, message }
+    }
+
     fn waking(mut self, time: Timestamp) -> Self {
         self.wake.push(time);
         self
@@ -156,14 +133,14 @@ pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Times
         return finished(input, known, now);
     }
     let seen = match input.observation {
-        Observation::Seen { task, at } if asked(input) => Some(Verdict::of(task, at)),
+        Observation::Seen { task, at } if input.is_asking() => Some(Verdict::of(task, at)),
         _ => None,
     };
     let seen = match seen {
         Some(verdict) if verdict.row.is_finished() => return verdict,
         other => other,
     };
-    if deadline(input).is_some_and(|deadline| deadline <= now) {
+    if input.is_overdue(now) {
         return out_of_time(input, known, seen);
     }
     if input.spec.suspend {
@@ -181,17 +158,12 @@ pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Times
     }
 }
 
-/// Whether the upstream is being asked: else what was observed before says nothing of now.
-fn asked(input: &Input<'_>) -> bool {
-    !input.spec.suspend && input.connection.is_ok()
-}
-
 /// A finished watch stays what it is, unless somebody asked to look again and the look showed the task.
 fn finished<'a>(input: &Input<'a>, known: &Known<'a>, now: Timestamp) -> Verdict<'a> {
     match input.observation {
-        Observation::Seen { task, at } if asked(input) && input.refreshed && refresh(input).is_some() => {
+        Observation::Seen { task, at } if input.is_asking() && input.refreshed && input.wants_refresh() => {
             let verdict = Verdict::of(task, at);
-            if !verdict.row.is_finished() && deadline(input).is_some_and(|deadline| deadline <= now) {
+            if !verdict.row.is_finished() && input.is_overdue(now) {
                 // It runs on; the time that it was given is over all the same.
                 return out_of_time(input, Some(known), Some(verdict));
             }
@@ -206,14 +178,14 @@ fn out_of_time<'a>(input: &Input<'a>, known: Option<&Known<'a>>, seen: Option<Ve
     Verdict {
         seen: seen.and_then(|verdict| verdict.seen),
         not_found_since: known.and_then(|known| known.status.not_found_since.as_ref()).map(|since| since.0),
-        outcome: Some((None, words::out_of_time(limit))),
+        outcome: Some((None, messages::out_of_time(limit))),
         ..Verdict::new(Row::Deadline)
     }
 }
 
 /// No news yet: what the status says still holds, or a first answer is awaited.
 fn pending<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Timestamp) -> Verdict<'a> {
-    if let Some(known) = known.filter(|known| known.lasts()) {
+    if let Some(known) = known.filter(|known| known.row.lasts()) {
         return Verdict::kept(known);
     }
     let due = later(input.asking_since.max(input.meta.created), input.settings.first_answer);
@@ -232,8 +204,7 @@ fn absent<'a>(
     now: Timestamp,
 ) -> Verdict<'a> {
     let since = input.not_found_since.map_or(since, |before| before.min(since));
-    let grace = input.spec.not_found_grace();
-    let end = later(since, grace);
+    let end = later(since, input.spec.not_found_grace());
     let row = match input.spec.on_not_found {
         OnNotFound::Fail if end <= now => Row::Lost,
         OnNotFound::Succeed if end <= now => Row::Gone,
@@ -241,12 +212,12 @@ fn absent<'a>(
     };
     let verdict = Verdict { not_found_since: Some(since), ..Verdict::new(row) };
     if row == Row::Missing {
-        let sync = (reason::TASK_NOT_FOUND.to_owned(), words::absent(failure, input.spec));
+        let sync = (reason::TASK_NOT_FOUND.to_owned(), messages::absent(failure, input.spec));
         let sync = said_before(input, known, row, reason::TASK_NOT_FOUND).unwrap_or(sync);
         let verdict = Verdict { not_found_since: Some(since), sync: Some(sync), ..keeping(known, row) };
         return if input.spec.on_not_found == OnNotFound::Retry { verdict } else { verdict.waking(end) };
     }
-    Verdict { absent_at: Some(at), outcome: Some((None, words::lost(row, failure, grace))), ..verdict }
+    Verdict { absent_at: Some(at), outcome: Some((None, messages::lost(failure, input.spec))), ..verdict }
 }
 
 /// The upstream cannot be asked.
@@ -260,23 +231,24 @@ fn trouble<'a>(
     // After a restart `since` begins anew; the condition remembers.
     let first = known.and_then(Known::in_trouble_since).map_or(since, |before| before.min(since));
     let stale_at = later(first, input.spec.stale_after());
-    let row = known.map_or(Row::Untouched, |known| known.row);
-    let row = if stale_at <= now || row == Row::Stale && known.is_some_and(|known| known.is_of(input)) {
+    let before = known.map(|known| known.row);
+    let row = if stale_at <= now || before == Some(Row::Stale) && known.is_some_and(|known| known.is_of(input)) {
         Row::Stale
-    } else if matches!(row, Row::Trouble | Row::Stale) {
+    } else if matches!(before, Some(Row::Trouble | Row::Stale)) {
         Row::Trouble
-    } else if row == Row::Missing {
+    } else if before == Some(Row::Missing) {
         // It reads the same in all but the reason; and the time at which Synced became False is not that of this trouble.
         return known.map_or_else(|| Verdict::new(Row::Missing), Verdict::kept).waking(stale_at);
     } else {
         let shown_at = later(since.max(awaited_since(known)), patience(input));
         // Synced has been False for another reason: it must not be read as the beginning of this trouble.
-        if shown_at > now || matches!(row, Row::Unusable | Row::Waiting) {
+        if shown_at > now || matches!(before, Some(Row::Unusable | Row::Waiting)) {
             return pending(input, known, now).waking(shown_at).waking(stale_at);
         }
         Row::Trouble
     };
-    let (reason, message) = words::trouble(row, failure, input.spec.stale_after());
+    let stale_after = (row == Row::Stale).then(|| input.spec.stale_after());
+    let (reason, message) = messages::trouble(failure, stale_after);
     let sync = said_before(input, known, row, reason).unwrap_or_else(|| (reason.to_owned(), message));
     let verdict = Verdict { sync: Some(sync), ..keeping(known, row) };
     if row == Row::Stale { verdict } else { verdict.waking(stale_at) }
@@ -285,13 +257,13 @@ fn trouble<'a>(
 /// What the status says of the same trouble already; that stays: each answer has its own words, and each word would be a write.
 fn said_before(input: &Input<'_>, known: Option<&Known<'_>>, row: Row, reason: &str) -> Option<(String, String)> {
     let known = known.filter(|known| known.row == row && known.is_of(input))?;
-    let synced = known.synced.filter(|synced| words::same_trouble(&synced.reason, reason))?;
+    let synced = known.synced.filter(|synced| messages::same_trouble(&synced.reason, reason))?;
     Some((synced.reason.clone(), synced.message.clone()))
 }
 
 /// A row that tells nothing of the task: what is known of it stays.
 fn keeping<'a>(known: Option<&Known<'_>>, row: Row) -> Verdict<'a> {
-    match known.filter(|known| known.lasts()) {
+    match known.filter(|known| known.row.lasts()) {
         Some(known) => Verdict { row, sync: None, ..Verdict::kept(known) },
         None => Verdict::new(row),
     }

@@ -9,8 +9,8 @@ use crate::domain::{
 impl Redactor {
     /// Takes secrets out of all texts of a failure.
     pub fn redact_failure(&self, failure: &mut Failure) {
-        let Failure { class: _, code, message, http_status: _, retry_after: _, correlation_id } = failure;
-        [code, message].into_iter().chain(correlation_id).for_each(|text| self.redact_text(text));
+        let Failure { class: _, code, message, advice, http_status: _, retry_after: _, correlation_id } = failure;
+        [code, message, advice].into_iter().chain(correlation_id).for_each(|text| self.redact_text(text));
     }
 
     /// Takes secrets out of all texts of a task and its sub-tasks.

@@ -178,7 +178,12 @@ impl Planner {
     /// Draws the consequences of a refusal; `again` where it was the connection's.
     pub(super) fn settle_refused(&mut self, refused: &Refused, again: bool, now: Instant) {
         let Refused { subject, poll, is_first, failure } = refused;
-        let own = Failure { class: FailureClass::PermissionDenied, message: own_words(failure), ..failure.clone() };
+        let own = Failure {
+            class: FailureClass::PermissionDenied,
+            message: own_words(failure),
+            advice: String::new(),
+            ..failure.clone()
+        };
         if !again {
             self.doubt.is_own(&own);
         }

@@ -148,18 +148,14 @@ impl Network {
                 UpstreamUnavailable,
                 INSECURE_ENDPOINT,
                 format!(
-                    "{authority} is not connected to by http://, which would show the credential to everybody on the way: use https:// \
-                     in the endpoint, or have the operator's administrator set --allow-http"
+                    "{authority} is not connected to by http://, which would show the credential to everybody on the way"
                 ),
             ),
             // Neither the address nor what it is: a name of the inside is nothing that a tenant is to learn of.
             Self::Denied(_) => (
                 UpstreamUnavailable,
                 EGRESS_DENIED,
-                format!(
-                    "connections to {authority} are not allowed by the operator's egress policy; the operator's administrator can allow \
-                     them with --allow-egress, and finds the reason in the operator's log"
-                ),
+                format!("connections to {authority} are not allowed by the operator's egress policy"),
             ),
             Self::Proxy(reason) => (
                 UpstreamUnavailable,

@@ -271,7 +271,7 @@ impl Metrics {
         self.0.families.rest_requests.get_or_create(&call).inc();
     }
 
-    /// An upstream was asked. `operation` as `get`, `list`, `token`; `code` is the HTTP status or, without an answer, the code of the
+    /// An upstream was asked. `operation` is `get`, `list`, `subtasks` or `authenticate`; `code` is the HTTP status or, without an answer, the code of the
     /// failure. Uncommon statuses are counted together: an upstream chooses them.
     pub fn upstream_request(
         &self,

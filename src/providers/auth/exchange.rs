@@ -18,7 +18,7 @@ use crate::{
         Answer,
         wire::{
             envelope::{self, Envelope, Form},
-            failure::{by_status, fault, said, with_answer},
+            failure::{by_status, fault, said, what_and_advice, with_answer},
             node::Node,
             rules::{Own, Rule, SECOND_FACTOR},
             text::text,
@@ -187,7 +187,7 @@ pub(super) fn refusal(issuer: &Issuer, answer: &Answer, error: Option<Envelope>)
     // A gateway's word is no word on a right, nor on the request.
     let is_foreign = own.is_none() && matches!(class, FailureClass::PermissionDenied | FailureClass::InvalidRequest);
     let class = if is_foreign { FailureClass::InvalidAnswer } else { class };
-    let advice = if second_factor(class, answer, error.as_ref()) {
+    let text = if second_factor(class, answer, error.as_ref()) {
         let name = issuer.name;
         format!(
             "{name} asks for a second factor, which the operator cannot give: use a user or client for programs, without one"
@@ -196,7 +196,8 @@ pub(super) fn refusal(issuer: &Issuer, answer: &Answer, error: Option<Envelope>)
         issuer.advice(class, own.is_some())
     };
     let said = said(answer, error.as_ref());
-    let failure = Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE));
+    let (what, advice) = what_and_advice(&text);
+    let failure = Failure::new(class, clean(&format!("{what}. It answered {said}"), MESSAGE)).advising(advice);
     with_answer(failure, answer, error.filter(|_| own.is_some()))
 }
 
@@ -218,7 +219,7 @@ impl Issuer {
                 format!("{name} refused the credential: check {}", self.secret)
             }
             FailureClass::AuthenticationFailed => format!(
-                "The request for a token was refused, though not in the words of {name}, so that a gateway or proxy may have done so: check \
+                "The request for a token was refused, though not in the words of the API for tokens; a gateway or proxy may have done so: check \
                  {address}, and {}",
                 self.secret
             ),
@@ -226,7 +227,7 @@ impl Issuer {
                 format!("{name} knows the credential, but gives it no token: check its rights, and {}", self.secret)
             }
             FailureClass::RateLimited => format!("{name} limits the rate of token requests"),
-            FailureClass::UpstreamUnavailable => format!("{name} cannot issue a token at the moment; retrying"),
+            FailureClass::UpstreamUnavailable => format!("{name} cannot issue a token at the moment"),
             FailureClass::InvalidAnswer => {
                 format!(
                     "{name} did not answer with a token, nor with an error in its own words (redirects are not followed): check {address}"

@@ -14,7 +14,7 @@ fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
-fn keystone(endpoint: &str, project: Project) -> Credential {
+pub(super) fn keystone(endpoint: &str, project: Project) -> Credential {
     Credential::Keystone(Keystone {
         endpoint: url(endpoint),
         user: "robot\n".to_owned(),
@@ -24,7 +24,7 @@ fn keystone(endpoint: &str, project: Project) -> Credential {
     })
 }
 
-fn cloud_ru(endpoint: &str) -> Credential {
+pub(super) fn cloud_ru(endpoint: &str) -> Credential {
     Credential::CloudRuKey {
         endpoint: url(endpoint),
         key_id: "key\n".to_owned(),
@@ -32,7 +32,7 @@ fn cloud_ru(endpoint: &str) -> Credential {
     }
 }
 
-fn oauth2() -> Credential {
+pub(super) fn oauth2() -> Credential {
     Credential::OAuth2 {
         token_url: url("https://idp/token"),
         client_id: "me".to_owned(),
@@ -213,7 +213,7 @@ fn refusals() {
     ] {
         let failure = credential.decode_token(&answer(status, body), now()).unwrap_err();
         assert_eq!(failure.class, class, "{status} {body}");
-        let _ = writeln!(messages, "{failure}");
+        let _ = writeln!(messages, "{failure} {}", failure.advice());
     }
     insta::assert_snapshot!(messages);
 }

@@ -8,6 +8,7 @@ mod faults;
 mod gateways;
 mod hostile;
 mod huawei_cloud;
+mod messages;
 mod registry_lines;
 mod requests;
 mod results;
@@ -59,13 +60,20 @@ fn golden(name: &str, cases: &[(&str, u16, &str)]) -> String {
     out
 }
 
-/// One line for each of `cases`: status, class, code, message.
+/// One line for each of `cases`: status, class, code, message and advice.
 fn errors(name: &str, cases: &[(u16, &str)]) -> String {
     let mut out = String::new();
     for (status, body) in cases {
         let found = decode(name, *status, body);
         let text = |key: &str| found[key].as_str().unwrap_or("-").to_owned();
-        let _ = writeln!(out, "{status} {body}\n  {} ({}) {}\n", text("class"), text("code"), text("message"));
+        let _ = writeln!(
+            out,
+            "{status} {body}\n  {} ({}) {} {}\n",
+            text("class"),
+            text("code"),
+            text("message"),
+            text("advice")
+        );
     }
     out
 }

@@ -78,11 +78,7 @@ impl<'d> Dialect<'d> {
             Some(b'{' | b'[') => format!("broken JSON ({error})"),
             Some(_) => "something that is not JSON".to_owned(),
         };
-        self.invalid(
-            asked,
-            answer,
-            &format!("answered with {what}: check that the connection's endpoint is that of the API"),
-        )
+        self.invalid(asked, answer, &format!("answered with {what}"))
     }
 
     /// The failure for an answer that is not what was asked for; `what` begins with a verb of which the system is the subject.
@@ -97,10 +93,7 @@ impl<'d> Dialect<'d> {
             let to = answer.headers.get(LOCATION).and_then(|to| to.to_str().ok());
             let to =
                 to.map(|to| format!(" (to {})", to.split(['?', '#']).next().unwrap_or_default())).unwrap_or_default();
-            let what = format!(
-                "answered {}{to}. Redirects are not followed: the connection's endpoint is probably wrong",
-                answer.status.as_u16()
-            );
+            let what = format!("answered {}{to}. Redirects are not followed", answer.status.as_u16());
             return self.invalid(asked, answer, &what);
         }
         let own = Own::of(self.own, error.as_ref());
@@ -115,19 +108,22 @@ impl<'d> Dialect<'d> {
         // A list has no task that could be missing.
         let class =
             if class == FailureClass::NotFound && asked.task.is_none() { FailureClass::ScopeNotFound } else { class };
-        let advice = match advised {
-            Some(advice) => advice,
+        let text = match advised {
+            Some(text) => text,
             None if own.is_none() => foreign(class),
-            None => advice(class),
+            None => own_words(class),
         };
-        let advice = advice
-            .replace("{system}", self.system)
-            .replace("{field}", self.scope_field)
-            .replace("{task}", &self.task_words(asked))
-            .replace("{scope}", &self.scope_words(asked))
-            .replace("{clock}", &clock::difference(error.as_ref().map_or("", |error| &error.message)));
+        let fill = |text: &str| {
+            text.replace("{system}", self.system)
+                .replace("{field}", self.scope_field)
+                .replace("{task}", &self.task_words(asked))
+                .replace("{scope}", &self.scope_words(asked))
+                .replace("{clock}", &clock::difference(error.as_ref().map_or("", |error| &error.message)))
+        };
+        let (what, advice) = what_and_advice(text);
         let said = said(answer, error.as_ref());
-        let failure = Failure::new(class, clean(&format!("{advice}. It answered {said}"), MESSAGE));
+        let failure =
+            Failure::new(class, clean(&format!("{}. It answered {said}", fill(what)), MESSAGE)).advising(&fill(advice));
         // Codes that are not the API's mean nothing to anybody who compares them.
         with_answer(failure, answer, error.filter(|_| own.is_some()))
     }
@@ -196,8 +192,13 @@ pub fn by_status(status: u16) -> FailureClass {
     }
 }
 
+/// The two parts of a text: what happened, and after a colon what to do, where that is more than its class advises.
+pub fn what_and_advice(text: &str) -> (&str, &str) {
+    text.split_once(": ").unwrap_or((text, ""))
+}
+
 /// What happened and what to do, where no rule has words of its own.
-fn advice(class: FailureClass) -> &'static str {
+fn own_words(class: FailureClass) -> &'static str {
     match class {
         FailureClass::NotFound => {
             "{system} does not know {task} in {scope}: check spec.task.id; it may also be too new to be seen, or so old that it was dropped"
@@ -211,16 +212,12 @@ fn advice(class: FailureClass) -> &'static str {
         FailureClass::PermissionDenied => {
             "The credential is valid, but may not read {task} in {scope}: grant it the right to read, or check {field}"
         }
-        FailureClass::RateLimited => {
-            "{system} limits the rate of requests: lower spec.rateLimit of the connection if this lasts"
-        }
-        FailureClass::UpstreamUnavailable => "{system} cannot answer for {task} at the moment; retrying",
+        FailureClass::RateLimited => "{system} limits the rate of requests",
+        FailureClass::UpstreamUnavailable => "{system} cannot answer for {task} at the moment",
         FailureClass::InvalidRequest => {
             "{system} refuses the request for {task} in {scope}: check spec.task.id, {field} and the endpoint"
         }
-        FailureClass::InvalidAnswer => {
-            "{system} did not answer with what was asked for, {task}. Retrying; if this lasts, check the connection's endpoint"
-        }
+        FailureClass::InvalidAnswer => "{system} did not answer with what was asked for, {task}",
     }
 }
 
@@ -228,14 +225,14 @@ fn advice(class: FailureClass) -> &'static str {
 fn foreign(class: FailureClass) -> &'static str {
     match class {
         FailureClass::AuthenticationFailed => {
-            "The credential was refused, though not in the words of the API of {system}: a gateway or proxy in front of it may have done so. \
-             Check the Secret that spec.auth of the connection names, and the endpoint"
+            "The credential was refused, though not in the words of the API of {system}; a gateway or proxy in front of it may have done so: \
+             check the Secret that spec.auth of the connection names, and the endpoint"
         }
         FailureClass::InvalidAnswer => {
-            "The answer to the request for {task} is not in the words of the API of {system}, so nothing is concluded from it: a gateway, \
-             a proxy or another server may have given it. Retrying; if this lasts, check the connection's endpoint"
+            "The answer to the request for {task} is not in the words of the API of {system}, so nothing is concluded from it; a gateway, \
+             a proxy or another server may have given it"
         }
-        class => advice(class),
+        class => own_words(class),
     }
 }
 

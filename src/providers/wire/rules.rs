@@ -44,7 +44,7 @@ pub struct Rule<'r> {
     pub says: Says<'r>,
     /// What it means.
     pub class: FailureClass,
-    /// What happened and what to do, with `{task}`, `{scope}` and `{clock}` to be filled in; empty for the class's own words.
+    /// What happened, and after a colon what to do, with `{task}`, `{scope}` and `{clock}` to be filled in; empty for the class's own words.
     pub advice: &'r str,
 }
 

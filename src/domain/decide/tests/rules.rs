@@ -281,6 +281,7 @@ fn progress_alone_is_written_seldom() {
     let held = world.then(10, running(30));
     silent(&held);
     assert_eq!(held.wake_at, Some(at(31)), "due when half a minute has passed");
+    assert!(world.clone().then(31, running(30)).status.is_some(), "and written then, not later");
     let small = world.then(40, running(24));
     silent(&small);
     assert_eq!(small.wake_at, None, "a step of less than 5 points is not worth a write");

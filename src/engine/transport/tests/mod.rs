@@ -122,7 +122,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 fn assert_failure(result: Result<Answer, Failure>, class: FailureClass, code: &str, says: &str) {
     let failure = result.unwrap_err();
     assert_eq!((failure.class, failure.code.as_str()), (class, code), "{failure}");
-    assert!(failure.message.contains(says), "{failure}");
+    assert!(failure.message.contains(says) || failure.advice().contains(says), "{failure} {}", failure.advice());
 }
 
 #[tokio::test]
