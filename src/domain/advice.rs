@@ -6,7 +6,7 @@ impl Failure {
     /// The failure with what is to be done about it, which who found it knows better than its class: the field to check, the Secret.
     #[must_use]
     pub fn advising(self, advice: &str) -> Self {
-        Self { advice: sentence(advice), ..self }
+        Self { advice: sentence(advice).into(), ..self }
     }
 
     /// What happened, then what to do: each once, in whole sentences.

@@ -70,7 +70,7 @@ pub struct Failure {
     /// What happened, for people.
     pub message: String,
     /// What to do about it, as a sentence; empty for what its code or class advises.
-    pub advice: String,
+    pub advice: Box<str>,
     /// The HTTP status of the answer; none when there was no answer.
     pub http_status: Option<u16>,
     /// `Retry-After`, where the answer had one.
@@ -93,7 +93,7 @@ impl Failure {
             class,
             code: String::new(),
             message: message.into(),
-            advice: String::new(),
+            advice: Box::default(),
             http_status: None,
             retry_after: None,
             correlation_id: None,
@@ -113,7 +113,7 @@ impl Failure {
             class: self.class,
             code: if plain { self.code.clone() } else { String::new() },
             message: message.to_owned(),
-            advice: advice.to_owned(),
+            advice: advice.into(),
             http_status: self.http_status,
             retry_after: self.retry_after,
             correlation_id: None,
@@ -176,7 +176,7 @@ mod tests {
                 class,
                 code: "EVS.2024".to_owned(),
                 message: foreign.to_owned(),
-                advice: foreign.to_owned(),
+                advice: foreign.into(),
                 http_status: Some(418),
                 retry_after: Some(RetryAfter::After(Duration::from_secs(7))),
                 correlation_id: Some("prod-admin".to_owned()),

@@ -83,7 +83,7 @@ pub(super) fn of(
         }
         Tells::EndsWell(reason) if changed => tell(EventType::Normal, reason, OBSERVE, message(conditions::SUCCEEDED)),
         Tells::EndsBadly(reason) if changed => {
-            tell(EventType::Warning, reason, OBSERVE, message(conditions::SUCCEEDED))
+            tell(EventType::Warning, reason, OBSERVE, message(conditions::SUCCEEDED));
         }
         Tells::EndsWell(_) | Tells::EndsBadly(_) | Tells::Nothing => {}
     }

@@ -10,7 +10,10 @@ impl Redactor {
     /// Takes secrets out of all texts of a failure.
     pub fn redact_failure(&self, failure: &mut Failure) {
         let Failure { class: _, code, message, advice, http_status: _, retry_after: _, correlation_id } = failure;
-        [code, message, advice].into_iter().chain(correlation_id).for_each(|text| self.redact_text(text));
+        [code, message].into_iter().chain(correlation_id).for_each(|text| self.redact_text(text));
+        let mut text = std::mem::take(advice).into_string();
+        self.redact_text(&mut text);
+        *advice = text.into();
     }
 
     /// Takes secrets out of all texts of a task and its sub-tasks.

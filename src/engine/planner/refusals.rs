@@ -181,7 +181,7 @@ impl Planner {
         let own = Failure {
             class: FailureClass::PermissionDenied,
             message: own_words(failure),
-            advice: String::new(),
+            advice: Box::default(),
             ..failure.clone()
         };
         if !again {

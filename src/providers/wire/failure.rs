@@ -193,6 +193,7 @@ pub fn by_status(status: u16) -> FailureClass {
 }
 
 /// The two parts of a text: what happened, and after a colon what to do, where that is more than its class advises.
+#[must_use]
 pub fn what_and_advice(text: &str) -> (&str, &str) {
     text.split_once(": ").unwrap_or((text, ""))
 }
