@@ -205,7 +205,7 @@ async fn kinds_can_be_denied(plane: &ControlPlane, named: &Stage) {
     let _operator = Operator::start(options).await.unwrap();
     let why = named.until_connection("own", "InvalidSpec").await;
     assert!(why.contains("spec.auth.token (--deny-auth)"), "{why}");
-    named.until_synced_says("w", "this operator serves no ClusterTaskConnections").await;
+    named.until_synced_says("w", "it runs with --namespace or --no-cluster-connections").await;
 }
 
 async fn shared(stage: &Stage, allowed: Value) {

@@ -216,7 +216,7 @@ async fn nobody_listens(stage: &Stage) {
     watch(stage, name).await;
     let wanted = "Unknown Unknown/AwaitingObservation False False/Stale False S";
     let words = [
-        "No good answer for more than 10 s",
+        "No usable answer for more than 10 s",
         "refuses connections: nothing listens there",
         "check the connection's endpoint",
     ];
@@ -247,7 +247,7 @@ async fn lies(stage: &Stage) {
         watch(stage, &name).await;
         runs(stage, &name).await;
         let fault = stage.fault(json!({"scope": name}), json!({"kind": lie})).await;
-        shows(stage, &name, wanted, &["Check that the connection's endpoint is the API of its provider"]).await;
+        shows(stage, &name, wanted, &["check that the connection's endpoint is the API of its provider"]).await;
         stage.mend(&fault).await;
         runs(stage, &name).await;
     });

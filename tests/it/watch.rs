@@ -204,7 +204,7 @@ async fn out_of_time(stage: &Stage) {
     stage.watch("deadline", "evs", "running", json!({"activeDeadlineSeconds": 3})).await;
     let status = stage.until_row("deadline", "Running False/DeadlineExceeded True True/DeadlineExceeded False S").await;
     let text = message(&status, "Ready");
-    assert!(text.contains("3 s of activeDeadlineSeconds are over"), "{text}");
+    assert!(text.contains("did not finish within activeDeadlineSeconds (3 s)"), "{text}");
 }
 
 async fn time_to_live(stage: &Stage) {
@@ -251,7 +251,7 @@ async fn not_found(stage: &Stage) {
     stage.watch("lost", "evs", "nowhere-1", json!({"notFoundGraceSeconds": 1})).await;
     stage.watch("gone", "evs", "nowhere-2", json!({"notFoundGraceSeconds": 1, "onNotFound": "Succeed"})).await;
     let lost = stage.until_row("lost", "Lost False/TaskNotFound True True/TaskNotFound False S").await;
-    assert!(message(&lost, "Ready").contains("check spec.task.id"), "{}", message(&lost, "Ready"));
+    assert!(message(&lost, "Ready").contains("Check spec.task.id"), "{}", message(&lost, "Ready"));
     stage.until_row("gone", "Succeeded True/TaskGone True True/TaskNotFound True").await;
 }
 
