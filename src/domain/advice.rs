@@ -1,6 +1,8 @@
 //! What to do about a failure: the one place where it is put together with what happened.
 
-use super::failure::{DEFECT, EGRESS_DENIED, Failure, FailureClass, INSECURE_ENDPOINT};
+use super::failure::{
+    DEFECT, EGRESS_DENIED, Failure, FailureClass, INSECURE_ENDPOINT, NO_MEMORY, NOT_HTTP, TLS_FAILURE,
+};
 
 impl Failure {
     /// The failure with what is to be done about it, which who found it knows better than its class: the field to check, the Secret.
@@ -40,6 +42,15 @@ const BY_CODE: &[(&str, &str)] = &[
         "The operator's administrator can allow them with --allow-egress, and finds the reason in the operator's log.",
     ),
     (INSECURE_ENDPOINT, "Use https:// in the endpoint, or have the operator's administrator set --allow-http."),
+    (NOT_HTTP, "Retrying. If this continues, check port and scheme of the endpoint."),
+    (
+        TLS_FAILURE,
+        "Retrying. If this continues, check the server's certificate and TLS settings, and spec.tls of the connection.",
+    ),
+    (
+        NO_MEMORY,
+        "Retrying. If this continues, lower spec.rateLimit.maxInFlight of the connection, or have the operator's memory limit raised.",
+    ),
     (DEFECT, "Retrying at growing intervals. Please report this with the operator's log."),
 ];
 

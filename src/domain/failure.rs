@@ -50,6 +50,15 @@ pub const BODY_TOO_LARGE: &str = "TooLarge";
 /// [`Failure::code`] of a list with an entry, or with text beside its entries, that is larger than is held of one.
 pub const ELEMENT_TOO_LARGE: &str = "ElementTooLarge";
 
+/// [`Failure::code`] of a list that a namespace has no memory left for.
+pub const NO_MEMORY: &str = "NoMemory";
+
+/// [`Failure::code`] of an answer that is not HTTP.
+pub const NOT_HTTP: &str = "NotHTTP";
+
+/// [`Failure::code`] of a TLS handshake that has failed.
+pub const TLS_FAILURE: &str = "TLSFailure";
+
 /// [`Failure::code`] of an answer over which the operator panics.
 pub const DEFECT: &str = "Defect";
 

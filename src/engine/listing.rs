@@ -10,7 +10,7 @@ use super::{
     sieve::Sieve,
     transport::{Body, Channel, Outgoing},
 };
-use crate::domain::failure::{ELEMENT_TOO_LARGE, Failure, FailureClass};
+use crate::domain::failure::{ELEMENT_TOO_LARGE, Failure, FailureClass, NO_MEMORY};
 use crate::providers::{Answer, Page, Scan};
 use crate::tenancy::pool::Lease;
 
@@ -69,7 +69,7 @@ impl Listing {
         self.lease.shrink_to(held);
         let more = held - self.lease.held();
         if more > 0 && timeout_at(self.deadline, self.lease.grow(more)).await.is_err() {
-            return Err(self.fail("NoMemory", FailureClass::UpstreamUnavailable, NO_MEMORY));
+            return Err(self.fail(NO_MEMORY, FailureClass::UpstreamUnavailable, NO_MEMORY_LEFT));
         }
         // The sieve's own lease is for what is held.
         self.body.hold(0);
@@ -170,7 +170,6 @@ impl Listing {
     }
 }
 
-const NO_MEMORY: &str = "The operator has no memory left for this list: its other lists hold what the namespace may use of it; retrying. \
-                         Lower spec.rateLimit.maxInFlight of the connection, or raise the operator's memory limit";
-const TOO_LARGE: &str = "The upstream's list has an entry of more than 1 MiB, or more than 1 MiB beside its entries: \
-                         check that the connection's endpoint is that of the API";
+const NO_MEMORY_LEFT: &str =
+    "The operator has no memory left for this list: the namespace's other lists hold what it may use";
+const TOO_LARGE: &str = "The upstream's list has an entry of more than 1 MiB, or more than 1 MiB beside its entries";

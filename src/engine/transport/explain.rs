@@ -17,7 +17,7 @@ use super::{
     tls,
 };
 use crate::domain::{
-    failure::{BODY_TOO_LARGE, EGRESS_DENIED, FailureClass, INSECURE_ENDPOINT},
+    failure::{BODY_TOO_LARGE, EGRESS_DENIED, FailureClass, INSECURE_ENDPOINT, NOT_HTTP, TLS_FAILURE},
     text,
 };
 use crate::engine::egress::Denied;
@@ -195,13 +195,9 @@ impl Network {
             ),
             Self::Unreachable => (UpstreamUnavailable, "ConnectionFailed", format!("there is no route to {authority}")),
             Self::Tls(error) => {
-                (UpstreamUnavailable, "TLSFailure", tls::explain::describe(error, authority, private_ca))
+                (UpstreamUnavailable, TLS_FAILURE, tls::explain::describe(error, authority, private_ca))
             }
-            Self::NotHttp => (
-                InvalidAnswer,
-                "NotHTTP",
-                format!("{authority} does not answer in HTTP; check port and scheme of the endpoint"),
-            ),
+            Self::NotHttp => (InvalidAnswer, NOT_HTTP, format!("{authority} does not answer in HTTP")),
             Self::HeadTooLarge => (
                 InvalidAnswer,
                 "HeaderTooLarge",
