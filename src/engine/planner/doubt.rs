@@ -177,12 +177,12 @@ impl Doubt {
         self.held_for.as_ref()
     }
 
-    /// The credential is given up by the refusal of this tenant's alone; none where another's confirmed it.
+    /// The connection is silent for what this tenant alone has met with; none where another has, too.
     pub(super) fn rests_upon(&mut self, tenant: Option<Tenant>) {
         self.unconfirmed = tenant;
     }
 
-    /// Whether the credential was given up without a word of this tenant.
+    /// Whether it became silent without a word of this tenant.
     pub(super) fn may_be_settled_by(&self, tenant: &Tenant) -> bool {
         self.unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed != tenant)
     }

@@ -166,11 +166,12 @@ impl Planner {
         // What the administrator does not let out will not be let out at the next try.
         let decisive = failure.by_policy().is_some();
         let witness = self.is_good(subject) || !self.has_good_beside(subject);
+        let tenant = job.tenant.clone().unwrap_or_else(Tenant::shared);
         if self.gate.failed(failure, job.asked, Evidence { decisive, witness }, retry_after, now) {
             self.doubt.blame(subject);
+            self.doubt.rests_upon((!self.asking().is_shared).then(|| tenant.clone()));
             self.spread_trouble(failure, now);
         } else if self.gate.wants_witness() && !self.doubt.asks_first() {
-            let tenant = job.tenant.clone().unwrap_or_else(Tenant::shared);
             self.doubt.ask_first(self.witness(subject, &tenant, false));
         }
     }

@@ -88,6 +88,24 @@ fn inv_6_what_is_refused_for_one_tenant_does_not_silence_the_others() {
     }
 }
 
+/// However soon after the first failures another tenant comes, it is tried at the next opportunity.
+#[test]
+fn inv_6_who_comes_while_another_tenants_tasks_fail_is_tried_soon() {
+    for fault in [Fault::Refused, Fault::Forbidden, Fault::Down] {
+        for wait in (0..40).map(|n| n * 25).chain([1_500, 2_100, 3_000, 5_000, 7_000, 12_000]) {
+            let mut rig = Rig::new(Settings { min_period: SECOND, ..settings() });
+            (rig.upstream.fault, rig.upstream.only) = (Some(fault), Some("evil"));
+            watch(&mut rig, "evil/s", 100, 20, SECOND);
+            rig.run(Duration::from_millis(wait));
+            let came = rig.now;
+            watch(&mut rig, "good/s", 0, 2, SECOND);
+            rig.run(10 * SECOND);
+            let first = rig.watched(0).seen.first().map(|at| *at - came);
+            assert!(first.is_some_and(|first| first < SECOND), "{fault:?}, after {wait} ms: {first:?}");
+        }
+    }
+}
+
 #[test]
 fn inv_6_a_scope_that_is_refused_is_that_scopes_affair() {
     for mode in [ModeChoice::List, ModeChoice::Auto] {
