@@ -2,24 +2,55 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result};
-use jiff::Timestamp;
-use taskwatch::{
+use crate::{
     api, controller,
     ops::{
         admin::Admin,
-        args::{CrdsArgs, DecodeArgs, RunArgs},
-        client,
+        args::{Cli, Command, CrdsArgs, DecodeArgs, RunArgs},
+        client, guard,
         health::Health,
         limits,
         metrics::Metrics,
-        shutdown,
+        shutdown, telemetry,
     },
     providers::{Answer, decode, registry},
 };
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+/// Reads the command line, and does what it says. A usage error ends the process, with exit code 2.
+///
+/// # Errors
+/// What went wrong, for people.
+pub fn execute() -> Result<()> {
+    match Cli::parse_naming(&registry::names()).command {
+        Command::Run(args) => {
+            // An error means that there is one already, which serves as well.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            telemetry::init(args.log_format, &args.log_level)?;
+            guard::install();
+            // The work is waiting: a second thread costs more in waking each other than it gives.
+            let mut runtime = match args.threads {
+                1 => tokio::runtime::Builder::new_current_thread(),
+                _ => tokio::runtime::Builder::new_multi_thread(),
+            };
+            if args.threads > 1 {
+                runtime.worker_threads(usize::from(args.threads));
+            }
+            let runtime = runtime.enable_all().build().context("cannot start the asynchronous runtime")?;
+            runtime.block_on(run(*args))
+        }
+        Command::Crds(args) => crds(&args),
+        Command::Decode(args) => decode(&args),
+        Command::Version => {
+            println!("taskwatch {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}
 
 /// Runs the operator until it is told to stop.
-pub async fn run(args: RunArgs) -> Result<()> {
+async fn run(args: RunArgs) -> Result<()> {
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let (metrics, health) = (Metrics::new(), Health::default());
     limits::keep_memory_private();
@@ -34,7 +65,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
 }
 
 /// Prints the custom resource definitions, or writes them into a directory.
-pub fn crds(args: &CrdsArgs) -> Result<()> {
+fn crds(args: &CrdsArgs) -> Result<()> {
     let files = api::crd_yaml()?;
     match &args.dir {
         None => print!("{}", files.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("---\n")),
@@ -50,7 +81,7 @@ pub fn crds(args: &CrdsArgs) -> Result<()> {
 }
 
 /// Shows what the operator makes of an upstream's answer.
-pub fn decode(args: &DecodeArgs) -> Result<()> {
+fn decode(args: &DecodeArgs) -> Result<()> {
     let mut body = Vec::new();
     match args.file.as_ref().filter(|path| path.as_os_str() != "-") {
         Some(path) => body = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,

@@ -3,8 +3,8 @@
 //! Each module imports only from those before it (`tests/it/layers.rs` holds it to that):
 //!
 //! ```text
-//! api <- domain <- providers <- engine <- controller <- main
-//! tenancy <- ops       both: engine, controller and main
+//! api <- domain <- providers <- engine <- controller <- commands
+//! tenancy <- ops       both: engine, controller and commands
 //! ```
 //!
 //! | module | what lives there |
@@ -16,13 +16,17 @@
 //! | [`controller`] | Kubernetes glue: objects in, statuses and events out |
 //! | [`tenancy`] | what tenants share, and how it is divided |
 //! | [`ops`] | arguments, telemetry, metrics, admin HTTP, shutdown |
+//! | [`commands`] | what the subcommands of the program do |
 //! | [`sync`] | locking a mutex; used by all that share one |
 
 pub mod api;
-pub mod controller;
-pub mod domain;
-pub mod engine;
+pub mod commands;
+mod controller;
+mod domain;
+mod engine;
 pub mod ops;
-pub mod providers;
-pub mod sync;
+mod providers;
+#[cfg(feature = "checks")]
+pub use providers::checks;
+mod sync;
 pub mod tenancy;

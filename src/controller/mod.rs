@@ -52,7 +52,7 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio::time::timeout;
 
-pub use self::run::{StartError, run};
+pub use self::run::run;
 use self::{
     check::Sight,
     index::Index,
@@ -154,7 +154,6 @@ impl Sink for Shared {
     }
 }
 
-/// The controller.
 struct Controller {
     client: Client,
     shared: Arc<Shared>,

@@ -41,16 +41,13 @@ pub const LOOKED_AT: &[&str] = &[
 pub struct Identity {
     /// None for a cluster-scoped object.
     pub namespace: Option<Arc<str>>,
-    /// Its name.
     pub name: Arc<str>,
-    /// Its UID.
     pub uid: WatchKey,
 }
 
 /// A `TaskWatch`, less what is not needed.
 #[derive(Debug, PartialEq)]
 pub struct WatchObject {
-    /// Which.
     pub identity: Identity,
     /// `metadata.generation`.
     pub generation: i64,
@@ -134,7 +131,6 @@ impl WatchObject {
 /// A connection object of either kind.
 #[derive(Debug)]
 pub struct ConnectionObject {
-    /// Which.
     pub identity: Identity,
     /// `metadata.generation`.
     pub generation: i64,

@@ -76,7 +76,6 @@ custom_kind!(ClusterTaskConnection, ClusterTaskConnectionSpec, ConnectionStatus)
 /// A namespace, of which only the labels are of interest.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NamespaceLabels {
-    /// Its name.
     pub name: String,
     /// Its labels; none where there are more than are kept.
     pub labels: Option<BTreeMap<String, String>>,

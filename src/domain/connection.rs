@@ -37,10 +37,7 @@ pub enum Upstream<'a> {
     /// Nothing has been answered since the operator began.
     Untried,
     /// The upstream cannot be asked.
-    Failing {
-        /// Why.
-        failure: &'a Failure,
-    },
+    Failing { failure: &'a Failure },
     /// The upstream answers.
     Answering {
         /// By how much the periods are stretched for want of budget; 1 is not at all.

@@ -135,6 +135,7 @@ const PLAIN_CODE: usize = 64;
 
 impl FailureClass {
     /// All of them.
+    #[cfg(test)]
     pub const ALL: [Self; 8] = [
         Self::NotFound,
         Self::ScopeNotFound,

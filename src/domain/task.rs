@@ -101,6 +101,7 @@ pub use crate::api::bounds::{
     ERROR_DETAILS as MAX_ERROR_DETAILS, OUTPUTS as MAX_OUTPUTS, STATE_DETAILS as MAX_STATE_DETAILS,
 };
 /// Most bytes of memory that one task takes with all that it holds.
+#[cfg(any(test, feature = "checks"))]
 pub const TASK_BYTES: usize = 32 << 10;
 /// Most bytes that the names and values of one task's outputs take together.
 pub const OUTPUT_BYTES: usize = 3 << 10;

@@ -29,7 +29,6 @@ struct Rules {
 pub struct Target<'a> {
     /// The address that is dialled.
     pub ip: IpAddr,
-    /// The port.
     pub port: u16,
     /// Whether it is protected by TLS.
     pub https: bool,
@@ -65,7 +64,6 @@ pub enum Denied {
     NotAllowed {
         /// The address.
         ip: IpAddr,
-        /// The port.
         port: u16,
         /// What it is, as "a private address".
         kind: &'static str,

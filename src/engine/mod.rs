@@ -102,7 +102,6 @@ impl Subscription {
 pub enum Report<T> {
     /// The upstream showed it.
     Seen {
-        /// As it is.
         task: Arc<Task>,
         /// When the answer came.
         at: T,
@@ -118,7 +117,6 @@ pub enum Report<T> {
     },
     /// Nothing could be learnt.
     Trouble {
-        /// Why.
         failure: Arc<Failure>,
         /// Since when, without a break.
         since: T,
@@ -153,7 +151,6 @@ pub struct Delivery<T> {
     pub key: WatchKey,
     /// The ticket that the watch was registered with when this was asked for.
     pub ticket: u64,
-    /// What.
     pub report: Report<T>,
 }
 

@@ -156,7 +156,6 @@ pub struct Vocabulary {
     pub pending: Vec<String>,
     /// Being worked on; so is a task with an unknown word.
     pub running: Vec<String>,
-    /// Paused.
     pub paused: Vec<String>,
     /// Ended well.
     pub succeeded: Vec<String>,

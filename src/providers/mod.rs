@@ -2,6 +2,8 @@
 
 pub mod astra_control;
 pub mod auth;
+#[cfg(any(test, feature = "checks"))]
+pub mod checks;
 pub mod cloud_ru;
 pub mod decode;
 pub mod huawei_cloud;
@@ -38,7 +40,6 @@ pub const PAGE_TASKS: usize = 100_000;
 /// A request without its authentication; the path is relative to the connection's endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The method.
     pub method: Method,
     /// Starts with `/`; each segment is percent-encoded.
     pub path: String,

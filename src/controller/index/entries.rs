@@ -26,7 +26,6 @@ use crate::{
 /// A `TaskWatch` and all that is known of it.
 #[derive(Debug)]
 pub struct WatchEntry {
-    /// The object.
     pub object: Arc<WatchObject>,
     /// Its status as last acknowledged by the API server.
     pub status: Option<Kept>,
@@ -67,7 +66,6 @@ pub struct WatchEntry {
 /// A connection and all that is known of it.
 #[derive(Debug)]
 pub struct ConnectionEntry {
-    /// The object.
     pub object: Arc<ConnectionObject>,
     /// Its status as last acknowledged.
     pub status: Option<ConnectionStatus>,

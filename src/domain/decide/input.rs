@@ -118,7 +118,6 @@ pub enum Observation<'a> {
     None,
     /// The upstream showed it.
     Seen {
-        /// The task.
         task: &'a Task,
         /// When it was asked for.
         at: Timestamp,

@@ -116,7 +116,6 @@ pub enum SettingsError {
 /// A request, ready to be sent.
 #[derive(Clone)]
 pub struct Outgoing {
-    /// The method.
     pub method: Method,
     /// With the scheme, host and port of the channel's endpoint.
     pub url: Url,

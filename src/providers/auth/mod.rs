@@ -78,11 +78,9 @@ pub enum Credential {
 pub struct TokenRequest {
     /// Always POST.
     pub method: Method,
-    /// Where to.
     pub url: Url,
     /// All that is needed beside those that every request has.
     pub headers: HeaderMap,
-    /// The body.
     pub body: bytes::Bytes,
     /// Largest body of the answer that is read, after decompression, in bytes.
     pub body_limit: usize,

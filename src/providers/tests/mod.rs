@@ -2,7 +2,6 @@
 
 mod astra_control;
 mod auth;
-mod checks;
 mod cloud_ru;
 mod faults;
 mod gateways;
@@ -22,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Answer, Provider, decode::explain, registry};
+use super::{Answer, Provider, checks, decode::explain, registry};
 
 /// The time at which every test takes place.
 fn now() -> Timestamp {

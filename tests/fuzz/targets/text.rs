@@ -2,10 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use taskwatch::{api, domain, providers};
-
-#[path = "../../../src/providers/tests/checks.rs"]
-#[allow(dead_code, missing_docs)]
-mod checks;
+use taskwatch::checks;
 
 fuzz_target!(|input: &str| checks::text(input));

@@ -14,12 +14,10 @@ use crate::tenancy::Tenant;
 pub struct Scopes(HashMap<Arc<str>, Scope>);
 
 impl Scopes {
-    /// A scope.
     pub fn get(&self, name: &str) -> Option<&Scope> {
         self.0.get(name)
     }
 
-    /// A scope.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Scope> {
         self.0.get_mut(name)
     }

@@ -1,5 +1,5 @@
-//! What must hold of everything that is read from an upstream, whatever it sends. Used by the tests here and, by its path, by the fuzz
-//! targets in `tests/fuzz`, which bring the modules of this crate into their own root.
+//! What must hold of everything that is read from an upstream, whatever it sends: for the tests of this room and, with the feature
+//! `checks`, for the fuzz targets in `tests/fuzz`.
 
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ use crate::{
 /// Parts of the words that end a task, and the keys that Cloud.ru's tasks may end by, in lower case.
 const ENDS: &[&str] =
     &["succe", "complet", "done", "finish", "fail", "error", "cancel", "abort", "stop", "terminat", "response"];
+
+/// The same as [`decode`], for every provider that there is.
+#[cfg(feature = "checks")]
+pub fn decode_all(status: u16, retry_after: &[u8], body: &[u8]) {
+    for entry in super::registry::PROVIDERS {
+        decode(entry.plain().as_ref(), status, retry_after, body);
+    }
+}
 
 /// Reads `body` as every kind of answer of `provider`, and checks what comes out.
 pub fn decode(provider: &dyn Provider, status: u16, retry_after: &[u8], body: &[u8]) {
