@@ -18,10 +18,10 @@ pub struct Row {
     /// Resident memory in bytes: at most, and afterwards.
     pub(super) peak: u64,
     pub(super) after: u64,
-    /// What is wrong; nothing when it passed.
+    /// How the operator ended, or was late for its liveness probe; nothing when it passed.
+    pub down: Vec<String>,
+    /// What else is wrong; nothing when it passed.
     pub faults: Vec<String>,
-    /// What came too late; nothing when it passed.
-    pub late: Vec<String>,
 }
 
 /// All rows.
@@ -38,12 +38,12 @@ pub struct Report {
 impl Row {
     /// Whether nothing is wrong.
     fn passed(&self) -> bool {
-        self.faults.is_empty() && self.late.is_empty()
+        self.down.is_empty() && self.faults.is_empty()
     }
 
-    /// Whether nothing is wrong but that something came too late.
-    pub(super) fn is_only_late(&self) -> bool {
-        self.faults.is_empty() && !self.late.is_empty()
+    /// Whether a second try is to tell if it was the attack or the machine.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.down.is_empty() && !self.faults.is_empty()
     }
 
     /// Its line of the table, and a line for each fault.
@@ -62,10 +62,10 @@ impl Row {
             mib(self.after),
             self.what
         );
-        for fault in self.faults.iter().chain(&self.late).take(12) {
+        for fault in self.down.iter().chain(&self.faults).take(12) {
             let _ = write!(text, "\n       - {}", fault.chars().take(600).collect::<String>());
         }
-        let more = (self.faults.len() + self.late.len()).saturating_sub(12);
+        let more = (self.down.len() + self.faults.len()).saturating_sub(12);
         if more > 0 {
             let _ = write!(text, "\n       - and {more} more");
         }
