@@ -19,7 +19,7 @@ const TASKS: usize = 40;
 /// Of one account, one of them poisoned.
 const MANY: usize = 10_000;
 /// How long anything may take that happens to all of them: the operator is a debug build.
-const LONG: Duration = Duration::from_secs(240);
+const LONG: Duration = Duration::from_mins(10);
 
 async fn until_state(stage: &Stage, name: &str, wanted: &str) {
     let is_there = |status: &TaskWatchStatus| {
