@@ -155,6 +155,16 @@ struct Taken {
     replaced: AtomicUsize,
 }
 
+impl Taken {
+    fn names(&self) -> Vec<String> {
+        self.objects.lock().unwrap().keys().cloned().collect()
+    }
+
+    fn forget(&self, name: &str) {
+        self.objects.lock().unwrap().remove(name);
+    }
+}
+
 impl Target<TaskWatch> for Arc<Taken> {
     type Key = String;
 
@@ -164,13 +174,13 @@ impl Target<TaskWatch> for Arc<Taken> {
         Some(key)
     }
     fn remove(&self, key: &String) {
-        self.objects.lock().unwrap().remove(key);
+        self.forget(key);
     }
     fn key(&self, meta: &ObjectMeta) -> Option<String> {
         meta.name.clone()
     }
     fn keys(&self) -> Vec<String> {
-        self.objects.lock().unwrap().keys().cloned().collect()
+        self.names()
     }
     fn known_version(&self, key: &String) -> Option<u64> {
         self.objects.lock().unwrap().get(key).copied()
@@ -190,13 +200,13 @@ impl Target<NamespaceLabels> for Arc<Taken> {
         Some(object.name)
     }
     fn remove(&self, key: &String) {
-        self.objects.lock().unwrap().remove(key);
+        self.forget(key);
     }
     fn key(&self, meta: &ObjectMeta) -> Option<String> {
         meta.name.clone()
     }
     fn keys(&self) -> Vec<String> {
-        self.objects.lock().unwrap().keys().cloned().collect()
+        self.names()
     }
     fn known_version(&self, _: &String) -> Option<u64> {
         None
@@ -245,15 +255,11 @@ impl Stage {
 
     async fn ready(&self) -> usize {
         eventually(|| self.health.ready().ok()).await;
-        self.keys().len()
+        self.taken.names().len()
     }
 
     async fn has(&self, name: &str, version: u64) {
         eventually(|| (self.taken.objects.lock().unwrap().get(name) == Some(&version)).then_some(())).await;
-    }
-
-    fn keys(&self) -> Vec<String> {
-        self.taken.objects.lock().unwrap().keys().cloned().collect()
     }
 }
 
@@ -286,7 +292,7 @@ async fn what_changes_is_followed_until_it_is_gone() {
     let mut gone = added;
     gone["metadata"]["resourceVersion"] = json!("3");
     stage.server.tell("DELETED", gone).await;
-    eventually(|| (stage.keys() == ["a"]).then_some(())).await;
+    eventually(|| (stage.taken.names() == ["a"]).then_some(())).await;
     stage.server.tell("BOOKMARK", json!({"metadata": {"resourceVersion": "9"}})).await;
     {
         let mut server = stage.server.state();
@@ -332,7 +338,7 @@ async fn an_expired_version_is_listed_again_and_what_went_meanwhile_is_forgotten
     }
     let expired = json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"});
     stage.server.tell("ERROR", expired).await;
-    eventually(|| (stage.keys() == ["b", "c"]).then_some(())).await;
+    eventually(|| (stage.taken.names() == ["b", "c"]).then_some(())).await;
     assert_eq!(stage.taken.replaced.load(Relaxed), 0);
 }
 
@@ -355,7 +361,7 @@ async fn a_history_that_went_back_is_listed_again_and_told() {
     }
     stage.has("c", 41).await;
     stage.has("a", 1).await;
-    assert_eq!(stage.keys(), ["a", "c"]);
+    assert_eq!(stage.taken.names(), ["a", "c"]);
     assert_eq!(stage.taken.replaced.load(Relaxed), 1);
     assert!(stage.metrics.render().contains("taskwatch_history_replaced_total{resource=\"taskwatches\"} 1\n"));
 }
