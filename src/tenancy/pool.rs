@@ -1,8 +1,9 @@
 //! What is held and given back, shared fairly.
 //!
 //! A tenant may hold as much as is free (the dynamic threshold of Choudhury and Hahne, 1998, with a factor of one): a single one gets
-//! half of the whole, two get a third each, and there is always something left for a newcomer. Who has to wait is served in turn,
-//! tenant by tenant.
+//! half, two that come together get a third each. Tenants that come one after the other leave less and less, and nobody who holds much
+//! has to give it back for a newcomer; so an eighth of the whole is kept from that, for those who hold little. Who has to wait is
+//! served in turn, tenant by tenant.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,13 +17,16 @@ use super::Tenant;
 
 use crate::sync::lock;
 
+/// This part of the whole is kept for those who hold little: one of so many.
+const KEPT: usize = 8;
+
 /// A pool. Clones are the same pool.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
 struct Shared {
     total: usize,
-    /// What a tenant may hold whatever the others do, as long as anything is left at all.
+    /// What a tenant may hold of the part that is kept for those who hold little.
     floor: usize,
     state: Mutex<State>,
 }
@@ -56,7 +60,8 @@ pub struct Lease {
 }
 
 impl Pool {
-    /// A pool of `total` units, of which each tenant may hold `floor` even while others hold much.
+    /// A pool of `total` units, of which each tenant may hold up to `floor` even while others hold all but an eighth. Where many tenants
+    /// hold that much at a time it is less, but a first one of up to `floor` is granted for as long as there is any.
     #[must_use]
     pub fn new(total: usize, floor: usize) -> Self {
         let state = State { free: total, held: HashMap::new(), waiting: HashMap::new(), turns: VecDeque::new() };
@@ -107,10 +112,10 @@ impl Pool {
     /// Grants what can be granted, in turn. Returns the grants that nobody waits for any more.
     fn serve(&self, state: &mut State) -> Vec<Grant> {
         let mut lost = Vec::new();
-        for _ in 0..state.turns.len() {
-            if state.free == 0 {
-                break;
-            }
+        // Whoever is granted something comes again at the end of the turns; a whole round without a grant is the end.
+        let mut refused = 0;
+        while refused < state.turns.len() && state.free > 0 {
+            refused += 1;
             let Some(tenant) = state.turns.pop_front() else { break };
             if let Some(queue) = state.waiting.get_mut(&tenant) {
                 // Those who have given up stand in nobody's way.
@@ -124,6 +129,7 @@ impl Pool {
                     state.take(&tenant, need);
                     let grant = Grant { pool: self.clone(), tenant: tenant.clone(), size: need };
                     lost.extend(waiter.granted.send(grant).err());
+                    refused = 0;
                 }
             }
             if state.waiting.get(&tenant).is_some_and(|queue| !queue.is_empty()) {
@@ -138,8 +144,12 @@ impl Pool {
 
 impl State {
     fn admits(&self, pool: &Shared, tenant: &Tenant, need: usize) -> bool {
-        let wanted = self.held.get(tenant).copied().unwrap_or(0) + need;
-        need <= self.free && (wanted <= self.free || wanted <= pool.floor)
+        let held = self.held.get(tenant).copied().unwrap_or(0);
+        let wanted = held + need;
+        let is_in_common = wanted <= self.free.saturating_sub(pool.total / KEPT);
+        // No more than a part of what is left, so that the last newcomer finds something, too.
+        let is_little = wanted <= pool.floor && (held == 0 || wanted <= self.free / KEPT);
+        need <= self.free && (is_in_common || is_little)
     }
 
     fn take(&mut self, tenant: &Tenant, size: usize) {
@@ -257,7 +267,8 @@ mod tests {
 
     #[test]
     fn one_gets_half_two_a_third_and_something_is_always_left() {
-        let pool = Pool::new(120, 0);
+        // 15 of 135 are kept.
+        let pool = Pool::new(135, 0);
         let first = greedy(&pool, "a");
         assert_eq!(first.len(), 60);
         let second = greedy(&pool, "b");
@@ -269,12 +280,48 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_everybodys() {
-        let pool = Pool::new(100, 10);
-        let _hogs: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| greedy(&pool, name)).collect();
-        let mut modest = pool.lease(&tenant("e"));
-        let free = pool.total() - pool.held();
-        assert!(free < 20 && modest.try_grow(free.min(10)), "{free}");
+    fn who_comes_after_many_who_take_all_they_can_gets_what_it_needs() {
+        const KIB: usize = 1 << 10;
+        // 32 MiB with a floor of 512 KiB, in steps of 48 KiB, as for answers in 256 MiB.
+        let pool = Pool::new(32 << 20, 512 * KIB);
+        let mut hogs = Vec::new();
+        for n in 0..24 {
+            let mut leases: Vec<Lease> = Vec::new();
+            loop {
+                let mut lease = pool.lease(&tenant(&format!("hog-{n}")));
+                if !lease.try_grow(48 * KIB) {
+                    break;
+                }
+                leases.push(lease);
+            }
+            assert!(!leases.is_empty(), "hog {n} gets something, too");
+            hogs.push(leases);
+            if n < 8 {
+                let modest = tenant("modest");
+                let mut few: Vec<_> = (0..3).map(|_| pool.lease(&modest)).collect();
+                assert!(few.iter_mut().all(|lease| lease.try_grow(48 * KIB)), "after {} hogs", n + 1);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_goes_to_all_who_wait_as_far_as_it_goes() {
+        let pool = Pool::new(16, 0);
+        let mut all = pool.lease(&tenant("x"));
+        assert!(all.try_grow(14));
+        let wait = |name: &'static str| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let mut lease = pool.lease(&tenant(name));
+                lease.grow(1).await;
+                lease
+            })
+        };
+        let waiting = ["a", "a", "a", "b"].map(wait);
+        tokio::task::yield_now().await;
+        drop(all);
+        let held = timeout(Duration::from_secs(1), futures::future::join_all(waiting)).await.unwrap();
+        assert_eq!(held.len(), 4);
     }
 
     #[tokio::test(start_paused = true)]
