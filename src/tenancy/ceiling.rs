@@ -1,7 +1,8 @@
 //! A rate that all tenants share, with a bound for each of them.
 //!
 //! Time goes in windows of a second. Where a window was full, each tenant has at most its max-min share of the next one
-//! ([`share::level`]), so that the modest are not held up by the greedy.
+//! ([`share::level`]). An eighth of each window is kept for those who spend little, so that a newcomer, or who comes late in a window that
+//! others have spent, need not wait for the next one.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,11 @@ use super::{Tenant, share};
 use crate::sync::lock;
 
 const WINDOW: Duration = Duration::from_secs(1);
-/// A window in which this part of the whole was spent was full.
+/// This part of a window is for all; the rest is kept for those who spend little.
+const COMMON: f64 = 0.875;
+/// Who has spent less than this part of a window spends little.
+const LITTLE: f64 = 1.0 / 64.0;
+/// A window in which this part of what is for all was spent was full.
 const FULL: f64 = 0.9;
 
 /// The ceiling. Clones are the same one.
@@ -65,11 +70,13 @@ impl Ceiling {
         }
         let mut state = self.lock();
         state.turn(&self.0, now);
-        let all_spent = f64::from(state.spent) >= self.0.per_second;
+        let (spent, whole) = (f64::from(state.spent), self.0.per_second);
         let (level, next) = (state.level, state.began + WINDOW);
         let window = state.tenants.entry(tenant.clone()).or_default();
+        let own = f64::from(window.spent);
+        let all_spent = spent >= if own < LITTLE * whole { whole } else { COMMON * whole };
         // One at least, so that a bound below one in a window starves nobody.
-        if all_spent || f64::from(window.spent) >= level.max(1.0) {
+        if all_spent || own >= level.max(1.0) {
             window.hungry = true;
             return Err(next);
         }
@@ -101,10 +108,10 @@ impl State {
         let is_next = now.saturating_duration_since(self.began) < 2 * WINDOW;
         // Where shares were in force and did not suffice, they stay: else every other window would be a free-for-all.
         let was_shared = self.level < shared.per_tenant && self.tenants.values().any(|window| window.hungry);
-        let was_full = is_next && (was_shared || f64::from(self.spent) >= FULL * shared.per_second);
+        let was_full = is_next && (was_shared || f64::from(self.spent) >= FULL * COMMON * shared.per_second);
         self.level = if was_full {
             let demand = |window: &Window| if window.hungry { shared.per_tenant } else { f64::from(window.spent) };
-            share::level(self.tenants.values().map(demand), shared.per_second).min(shared.per_tenant)
+            share::level(self.tenants.values().map(demand), COMMON * shared.per_second).min(shared.per_tenant)
         } else {
             shared.per_tenant
         };
@@ -145,7 +152,23 @@ mod tests {
         let ceiling = Ceiling::new(100.0, f64::INFINITY, Instant::now());
         let got = run(&ceiling, &[("greedy", 1000), ("greedy2", 1000), ("modest", 10)]).await;
         assert_eq!(got[2], 10, "{got:?}");
-        assert!(got.iter().sum::<u32>() <= 101 && got[0] >= 40 && got[1] >= 40, "{got:?}");
+        assert!(got.iter().sum::<u32>() <= 101 && got[0] >= 36 && got[1] >= 36, "{got:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_late_in_a_window_that_others_have_spent_does_not_wait_for_the_next() {
+        let ceiling = Ceiling::new(1000.0, f64::INFINITY, Instant::now());
+        for second in 0..3 {
+            for name in ["a", "b", "c"] {
+                while ceiling.take(&tenant(name), Instant::now()).is_ok() {}
+            }
+            for n in 0..8 {
+                let modest = tenant(&format!("modest-{second}-{n}"));
+                let got = (0..10).filter(|_| ceiling.take(&modest, Instant::now()).is_ok()).count();
+                assert_eq!(got, 10, "{n} in second {second}");
+            }
+            tokio::time::advance(WINDOW).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

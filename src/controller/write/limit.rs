@@ -75,7 +75,7 @@ mod tests {
                 tokio::time::advance(Duration::from_millis(50)).await;
             }
         }
-        assert_eq!(got, [8, 2], "the modest one has what it wants, the greedy one the rest");
+        assert_eq!(got, [7, 2], "the modest one has what it wants, the greedy one the rest but for what is kept");
         let rates = usage.rates(Instant::now());
         assert_eq!(rates.len(), 2, "{rates:?}");
     }
