@@ -94,6 +94,11 @@ pub struct ConnectionLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub watches_per_namespace: Option<i32>,
+    /// How many requests a minute are sent for the TaskWatches of one namespace; where they want more, their periods are stretched. A list
+    /// that serves several namespaces is not counted. No limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 60_000))]
+    pub requests_per_minute_per_namespace: Option<i32>,
 }
 
 /// Namespaces by name and by label.

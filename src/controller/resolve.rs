@@ -74,6 +74,11 @@ impl Compiled {
         let positive = |figure: i32| u32::try_from(figure).unwrap_or(0).max(1);
         let bounds = Settings {
             requests_per_second: limit.per_second(),
+            requests_per_second_of_tenant: object
+                .limits
+                .as_ref()
+                .and_then(|limits| limits.requests_per_minute_per_namespace)
+                .map(|a_minute| f64::from(a_minute.max(1)) / 60.0),
             burst: positive(limit.burst),
             max_in_flight: usize::try_from(limit.max_in_flight).unwrap_or(0).max(1),
             min_period: spec.poll.min_period().max(Duration::from_secs(1)),

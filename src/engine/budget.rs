@@ -43,6 +43,12 @@ impl Budget {
         self.arrival.checked_sub(self.tolerance).map_or(now, |at| at.max(now))
     }
 
+    /// Whether as much may be sent at once as ever.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.arrival <= now
+    }
+
     /// Takes one request if it may be sent now.
     pub fn take(&mut self, now: Instant) -> bool {
         let ready = self.ready_at(now) <= now;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     Job, JobKind, Settings, Step,
     breaker::{Breaker, Evidence, Trouble},
+    tenants::TenantBudgets,
     token::TokenState,
     wait::{Wait, Why},
 };
@@ -41,6 +42,8 @@ pub(super) struct Flight {
 pub(super) struct Gate {
     /// How fast requests may follow each other.
     budget: Budget,
+    /// The same for each tenant.
+    tenants: TenantBudgets,
     /// Whether the connection must be silent, or try with one request at a time.
     breaker: Breaker,
     /// Whether there is a token, and whether the upstream has taken the credential.
@@ -106,6 +109,7 @@ impl Gate {
     pub(super) fn new(settings: &Settings, now: Instant) -> Self {
         Self {
             budget: Budget::new(settings.requests_per_second, settings.burst, now),
+            tenants: TenantBudgets::new(settings.requests_per_second_of_tenant),
             breaker: Breaker::default(),
             token: TokenState::new(settings.exchanges, 1),
             flights: HashMap::new(),
@@ -122,6 +126,7 @@ impl Gate {
     /// Takes over new bounds.
     pub(super) fn resize(&mut self, settings: &Settings, now: Instant) {
         self.budget.resize(settings.requests_per_second, settings.burst, now);
+        self.tenants.resize(settings.requests_per_second_of_tenant, now);
         self.most = settings.max_in_flight.max(1);
     }
 
@@ -150,6 +155,11 @@ impl Gate {
     /// Requests per second in the long run.
     pub(super) fn rate(&self) -> f64 {
         self.budget.rate()
+    }
+
+    /// The same for one tenant; none without a limit.
+    pub(super) fn rate_of(&self, tenant: &Tenant) -> Option<f64> {
+        self.tenants.rate_of(tenant)
     }
 
     /// What is wrong with the whole connection.
@@ -202,6 +212,11 @@ impl Gate {
         Places { flights: &self.flights, is_shared: asking.is_shared, limit: self.limit(asking) }
     }
 
+    /// When a tenant may send one more request; none: not before an answer comes.
+    pub(super) fn earliest(&self, places: Places<'_>, tenant: &Tenant, now: Instant) -> Option<Instant> {
+        places.are_free_for(tenant).then(|| self.tenants.ready_at(tenant, now))
+    }
+
     /// Why nothing more can be sent before an answer comes.
     pub(super) fn occupied(&self, asking: Asking) -> Option<Why> {
         if self.token.is_waiting() {
@@ -228,6 +243,9 @@ impl Gate {
     pub(super) fn send(&mut self, step: Step, tenant: Option<Tenant>, lag: Duration, now: Instant) -> Job {
         let is_paid = self.budget.take(now);
         debug_assert!(is_paid && self.breaker.until(now).is_none(), "the gate was asked before");
+        if let Some(tenant) = &tenant {
+            self.tenants.spend(tenant, now);
+        }
         let (id, Step { kind, partial, poll }) = (self.next_job, step);
         self.next_job += 1;
         self.sent = Some(now);

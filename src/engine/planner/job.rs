@@ -14,6 +14,8 @@ use crate::providers::{Cursor, Page};
 pub struct Settings {
     /// Requests per second in the long run; may be below one.
     pub requests_per_second: f64,
+    /// The same for each tenant where several share the connection; none for no limit.
+    pub requests_per_second_of_tenant: Option<f64>,
     /// Requests that may be sent at once after a rest.
     pub burst: u32,
     /// Requests in flight at a time, at least 1.

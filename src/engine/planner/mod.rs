@@ -41,6 +41,7 @@ mod refusals;
 mod schedule;
 mod subscriber;
 mod tasks;
+mod tenants;
 mod token;
 mod wait;
 
@@ -236,7 +237,9 @@ impl Planner {
 
     /// The same for one tenant.
     fn stretch_of(&self, tenant: &Tenant) -> f64 {
-        self.demand.stretch_of(tenant, self.gate.rate())
+        let (rate, own) = (self.gate.rate(), self.gate.rate_of(tenant));
+        let within_own = own.map_or(1.0, |own| self.demand.of(tenant) / own);
+        self.demand.stretch_of(tenant, rate).max(within_own)
     }
 
     /// What is wrong with the whole connection.
@@ -295,7 +298,7 @@ impl Planner {
             return Some((now, Why::Due));
         }
         let places = self.gate.places(self.asking());
-        let due = self.schedule.next_at(now, |tenant| places.are_free_for(tenant));
+        let due = self.schedule.next_at(now, |tenant| self.gate.earliest(places, tenant, now));
         let due = due.map(|at| (at, Why::Due));
         due.into_iter().chain(self.doubt.until().map(|at| (at, Why::Doubt))).min_by_key(|(at, _)| *at)
     }
@@ -303,7 +306,7 @@ impl Planner {
     fn pick(&mut self, now: Instant) -> Option<(Step, Tenant, Duration)> {
         loop {
             let places = self.gate.places(self.asking());
-            let (tenant, next) = self.schedule.take(now, |tenant| places.are_free_for(tenant))?;
+            let (tenant, next) = self.schedule.take(now, |tenant| self.gate.earliest(places, tenant, now))?;
             match next {
                 Next::Step(step) => return Some((step, tenant, Duration::ZERO)),
                 Next::New(id) => {

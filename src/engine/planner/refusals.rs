@@ -210,7 +210,7 @@ impl Planner {
     pub(super) fn end_undecided_doubt(&mut self, now: Instant) {
         let Some(until) = self.doubt.until() else { return };
         let is_asking =
-            self.doubt.asks_first() || self.gate.flights().len() > 0 || self.schedule.next_at(now, |_| true).is_some();
+            self.doubt.asks_first() || self.gate.flights().len() > 0 || self.schedule.next_at(now, |_| Some(now)).is_some();
         if is_asking && now < until {
             return;
         }

@@ -116,14 +116,20 @@ impl Schedule {
         self.lanes.contains_key(tenant)
     }
 
-    /// When there is something to ask for the tenants that may ask; not in the future means now.
-    pub(super) fn next_at(&self, now: Instant, may: impl Fn(&Tenant) -> bool) -> Option<Instant> {
+    /// When there is something to ask for; not in the future means now. `earliest` says when a tenant may ask; none: not before an answer
+    /// comes.
+    pub(super) fn next_at(&self, now: Instant, earliest: impl Fn(&Tenant) -> Option<Instant>) -> Option<Instant> {
         let at = |lane: &Lane| if lane.is_ready_at_once() { Some(now) } else { lane.due.first().map(|(at, _)| *at) };
-        self.lanes.iter().filter(|(tenant, _)| may(tenant)).filter_map(|(_, lane)| at(lane)).min()
+        self.lanes.iter().filter_map(|(tenant, lane)| Some(at(lane)?.max(earliest(tenant)?))).min()
     }
 
-    /// Takes out what is next, of the tenant whose turn it is among those that may ask.
-    pub(super) fn take(&mut self, now: Instant, may: impl Fn(&Tenant) -> bool) -> Option<(Tenant, Next)> {
+    /// Takes out what is next, of the tenant whose turn it is among those that may ask now.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        earliest: impl Fn(&Tenant) -> Option<Instant>,
+    ) -> Option<(Tenant, Next)> {
+        let may = |tenant: &Tenant| earliest(tenant).is_some_and(|at| at <= now);
         let is_next = |tenant: &Tenant| may(tenant) && self.lanes.get(tenant).is_some_and(|lane| lane.is_ready(now));
         let at = self.turns.iter().position(is_next)?;
         let tenant = self.turns.remove(at)?;
@@ -238,15 +244,14 @@ impl Demand {
         self.total
     }
 
-    /// What a tenant wants.
-    #[cfg(test)]
-    pub(super) fn of(&self, tenant: &Tenant) -> f64 {
-        self.tenants.get(tenant).copied().unwrap_or_default()
-    }
-
     /// By how much all periods would have to be stretched to fit into `rate`; 1 is not at all.
     pub(super) fn stretch(&self, rate: f64) -> f64 {
         (self.total / rate).max(1.0)
+    }
+
+    /// What a tenant wants, in requests per second.
+    pub(super) fn of(&self, tenant: &Tenant) -> f64 {
+        self.tenants.get(tenant).copied().unwrap_or_default()
     }
 
     /// By how much those of a tenant are: who wants less than its share is not stretched for those who want more.

@@ -74,6 +74,7 @@ pub fn settings() -> Settings {
     Settings {
         requests_per_second: 5.0,
         burst: 10,
+        requests_per_second_of_tenant: None,
         max_in_flight: 8,
         min_period: 5 * SECOND,
         max_period: 300 * SECOND,
@@ -150,6 +151,18 @@ impl Rig {
         number: usize,
         task: &TaskRef,
         known: bool,
+        periods: (Duration, Duration),
+    ) {
+        self.watch_for(tenant(task), number, task, known, periods);
+    }
+
+    /// On the account of a tenant that the scope's name does not tell.
+    pub fn watch_for(
+        &mut self,
+        tenant: Tenant,
+        number: usize,
+        task: &TaskRef,
+        known: bool,
         (period, max_period): (Duration, Duration),
     ) {
         self.ticket += 1;
@@ -168,7 +181,7 @@ impl Rig {
         self.watches.insert(key(number), watched);
         let age = Duration::ZERO;
         let watch = Subscription {
-            tenant: tenant(task),
+            tenant,
             task: task.clone(),
             period,
             max_period,

@@ -1,6 +1,6 @@
 //! Several namespaces on one connection: what happens to one of them costs the others nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::engine::{
     coalesce::ModeChoice,
     planner::{JobKind, Settings},
 };
+use crate::tenancy::Tenant;
 
 /// Watches `count` tasks of a scope from `first` on; what stands before the slash is the tenant.
 fn watch(rig: &mut Rig, scope: &str, first: usize, count: usize, period: Duration) {
@@ -215,4 +216,44 @@ fn no_more_than_two_lists_are_read_at_a_time() {
         assert!(rig.in_flight(|kind| matches!(kind, JobKind::List(..))) <= 2);
     }
     assert!((0..20).all(|scope| !rig.watched(scope * 10).seen.is_empty()), "each has its turn");
+}
+
+/// A limit of requests for each tenant: the greedy are stretched, the others and the list of all are not.
+#[test]
+fn no_tenant_sends_more_than_its_limit_and_nobody_else_waits_for_it() {
+    let limits = Settings {
+        requests_per_second: 50.0,
+        burst: 50,
+        requests_per_second_of_tenant: Some(2.0),
+        min_period: SECOND,
+        ..settings()
+    };
+    let mut rig = Rig::new(limits);
+    watch(&mut rig, "greedy/s", 100, 200, SECOND);
+    watch(&mut rig, "modest/s", 0, 1, SECOND);
+    rig.run(10 * SECOND);
+    let begun = rig.now;
+    let polls = |rig: &Rig, prefix: &str| {
+        rig.count(begun, |kind| matches!(kind, JobKind::Get(task) if task.scope.starts_with(prefix)))
+    };
+    rig.run(MINUTE);
+    let (greedy, modest) = (polls(&rig, "greedy"), polls(&rig, "modest"));
+    assert!((100..=125).contains(&greedy), "{greedy}");
+    assert!((54..=66).contains(&modest), "{modest}");
+    // A list that serves both goes on at its own pace.
+    let mut rig = Rig::new(Settings {
+        requests_per_second_of_tenant: Some(0.05),
+        mode: ModeChoice::List,
+        min_period: SECOND,
+        ..settings()
+    });
+    let begun = rig.now;
+    for (number, name) in [(0, "one"), (1, "two")] {
+        rig.upstream.set(&task("common", number), TaskState::Running);
+        let tenant = Tenant::namespace(&Arc::from(name));
+        rig.watch_for(tenant, number, &task("common", number), false, (2 * SECOND, 2 * SECOND));
+    }
+    rig.run(MINUTE);
+    let lists = rig.count(begun, |kind| matches!(kind, JobKind::List(..)));
+    assert!((24..=34).contains(&lists), "{lists}");
 }
