@@ -44,3 +44,17 @@ pub const NAMESPACES: usize = 256;
 pub const STATE_WORDS: usize = 32;
 /// Scopes of an OAuth2 token.
 pub const OAUTH2_SCOPES: usize = 32;
+/// Tasks that a `TaskWatchSet` names in its status.
+pub const NEWEST_TASKS: usize = 20;
+/// States that a count in the status of a `TaskWatchSet` may name; more than there are now.
+pub const STATE_COUNTS: usize = 16;
+/// Patterns of a `TaskWatchSet`.
+pub const PATTERNS: usize = 32;
+/// Labels, and annotations, of the template of a `TaskWatchSet`.
+pub const TEMPLATE_KEYS: usize = 32;
+/// Keys of labels and annotations: a prefix, a slash and a name.
+pub const LABEL_KEY: usize = 317;
+/// Values of labels.
+pub const LABEL: usize = 63;
+/// Values of annotations in the template of a `TaskWatchSet`.
+pub const TEMPLATE_ANNOTATION: usize = 1024;

@@ -13,6 +13,7 @@ pub mod provider;
 mod schema;
 pub mod status;
 pub mod taskwatch;
+pub mod taskwatchset;
 
 pub use auth::{AuthRef, ConnectionAuth};
 pub use connection::{
@@ -29,6 +30,10 @@ pub use status::{
 };
 pub use taskwatch::{
     ConnectionKind, ConnectionReference, OnNotFound, ReadyWhen, TaskReference, TaskWatch, TaskWatchSpec, WatchPoll,
+};
+pub use taskwatchset::{
+    FoundTask, SetReadyWhen, TaskMatch, TaskParents, TaskWatchSet, TaskWatchSetSpec, TaskWatchSetStatus,
+    TemplateMetadata, TemplateSpec, WatchTemplate,
 };
 
 /// The API group of every kind here.

@@ -2,9 +2,12 @@
 
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::bounds::{CONDITION_MESSAGE, CONDITIONS, IDENTIFIER, OBJECT_NAME, REASON, URL, WORD};
+use super::bounds::{
+    CONDITION_MESSAGE, CONDITIONS, IDENTIFIER, LABEL, LABEL_KEY, OBJECT_NAME, PATTERNS, REASON, STATE_COUNTS,
+    TEMPLATE_ANNOTATION, TEMPLATE_KEYS, URL, WORD,
+};
 
 /// What no identifier of any upstream has: rules of CEL, and what the API server answers where one is broken.
 ///
@@ -27,6 +30,10 @@ const NO_ASTERISK: (&str, &str) =
 /// Scheme, host, port and an optional path: no user, no query, no fragment. Of a host only what every reader takes alike: letters, digits,
 /// `.`, `-`, or an IPv6 address in brackets.
 const URL_PATTERN: &str = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?$";
+/// The states that a task of an upstream can be in.
+const TASK_STATES: [&str; 6] = ["Pending", "Running", "Paused", "Succeeded", "Failed", "Cancelled"];
+/// Keys with our prefix tell the operator which object is whose.
+const NO_OWN_KEYS: &str = "self.all(key, !key.startsWith('taskwatch.dev/'))";
 const OBJECT_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
 /// Of the members with these names, one is given and no more; `what` they are is told to who gives none or more.
@@ -107,6 +114,92 @@ pub(super) fn state_words(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-list-type": "set",
         "items": {"type": "string", "minLength": 1, "maxLength": WORD},
     })
+}
+
+/// States that a task may be searched by.
+pub(super) fn task_states(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": TASK_STATES.len(),
+        "x-kubernetes-list-type": "set",
+        "items": {"type": "string", "enum": TASK_STATES},
+    })
+}
+
+/// Patterns for names.
+pub(super) fn patterns(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": PATTERNS,
+        "x-kubernetes-list-type": "set",
+        "items": {"type": "string", "minLength": 1, "maxLength": WORD},
+    })
+}
+
+/// How many are in which state.
+pub(super) fn state_counts(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": STATE_COUNTS,
+        "additionalProperties": {"type": "integer", "format": "int32", "minimum": 0, "maximum": i32::MAX},
+    })
+}
+
+/// Labels that objects are made with. What the API server would refuse then is refused here, where somebody sees it.
+pub(super) fn template_labels(_: &mut SchemaGenerator) -> Schema {
+    let value = json!({
+        "type": "string",
+        "maxLength": LABEL,
+        "x-kubernetes-validations": [{
+            "rule": "self.matches(r'^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$')",
+            "message": "give the value of a label: at most 63 letters, digits, -, _ and ., of which the first and the last is a letter or digit",
+        }],
+    });
+    let keys = [
+        (
+            keys_match("a-z0-9"),
+            "give the keys of labels: a name of at most 63 letters, digits, -, _ and ., and before it, if anything, a domain in lower case and a slash",
+        ),
+        (NO_OWN_KEYS.to_owned(), "labels with the prefix taskwatch.dev/ are set by the operator: choose another key"),
+    ];
+    template_keys(&keys, &value)
+}
+
+/// Annotations that objects are made with.
+pub(super) fn template_annotations(_: &mut SchemaGenerator) -> Schema {
+    let keys = [
+        (
+            keys_match("A-Za-z0-9"),
+            "give the keys of annotations: a name of at most 63 letters, digits, -, _ and ., and before it, if anything, a domain and a slash",
+        ),
+        (
+            NO_OWN_KEYS.to_owned(),
+            "annotations with the prefix taskwatch.dev/ are set by the operator: choose another key",
+        ),
+    ];
+    template_keys(&keys, &json!({"type": "string", "maxLength": TEMPLATE_ANNOTATION}))
+}
+
+/// A map whose keys must keep to rules of CEL.
+fn template_keys(rules: &[(String, &str)], value: &Value) -> Schema {
+    let rules: Vec<_> = rules.iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect();
+    json_schema!({
+        "type": "object",
+        "maxProperties": TEMPLATE_KEYS,
+        "additionalProperties": value,
+        "x-kubernetes-validations": rules,
+    })
+}
+
+/// That all keys are those of labels, whose prefix is of these signs. The length comes first: a schema cannot bound keys, and what a
+/// pattern costs is counted by it.
+fn keys_match(signs: &str) -> String {
+    let part = format!("[{signs}]([{signs}-]*[{signs}])?");
+    let prefix = format!(r"({part}(\.{part})*/)?");
+    format!(
+        "self.all(key, size(key) <= {LABEL_KEY} && key.matches(r'^([^/]{{1,253}}/)?[^/]{{1,63}}$') \
+         && key.matches(r'^{prefix}[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$'))"
+    )
 }
 
 /// Names of namespaces.

@@ -5,21 +5,36 @@ use std::sync::Arc;
 
 use kube::core::{Selector, SelectorExt};
 
-use super::objects::{ConnectionObject, WatchObject};
-use crate::{api::TaskConnectionSpec, providers::registry::Chosen};
+use super::objects::ConnectionObject;
+use crate::{
+    api::{ConnectionReference, TaskConnectionSpec},
+    providers::registry::Chosen,
+};
 
 /// The labels of the namespaces that the operator sees.
 pub type Namespaces = HashMap<Arc<str>, BTreeMap<String, String>>;
 
-/// Why a watch may not use a connection from its namespace, and what to do about it; none where it may.
+/// What an object asks of its connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The object's kind.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// The connection that it names.
+    pub reference: &'a ConnectionReference,
+    /// The identifier of its task; none where it asks for a whole scope.
+    pub task: Option<&'a str>,
+    /// The scope; none for the connection's own.
+    pub scope: Option<&'a str>,
+    /// The field that gives the scope.
+    pub scope_field: &'static str,
+}
+
+/// Why a connection may not be used from a namespace, and what to do about it; none where it may.
 #[must_use]
-pub fn namespace_refusal(
-    watch: &WatchObject,
-    connection: &ConnectionObject,
-    namespaces: &Namespaces,
-) -> Option<String> {
+pub fn namespace_refusal(namespace: &str, connection: &ConnectionObject, namespaces: &Namespaces) -> Option<String> {
     let name = &connection.identity.name;
-    let namespace = watch.identity.namespace.as_deref().unwrap_or_default();
     let serves = connection.identity.namespace.is_some() || allows_namespace(connection, namespace, namespaces);
     (!serves).then(|| {
         format!(
@@ -28,26 +43,25 @@ pub fn namespace_refusal(
     })
 }
 
-/// Why a watch may not ask for its scope through a connection, and what to do about it; none where it may.
+/// Why a scope may not be asked for through a connection, and what to do about it; none where it may.
 #[must_use]
-pub fn scope_refusal(watch: &WatchObject, connection: &ConnectionObject) -> Option<String> {
-    let name = &connection.identity.name;
-    let scope = watch.spec.task.scope.as_deref()?;
+pub fn scope_refusal(claim: Claim<'_>, connection: &ConnectionObject) -> Option<String> {
+    let (name, field) = (&connection.identity.name, claim.scope_field);
+    let scope = claim.scope?;
     (!connection.spec.allows_scope(scope)).then(|| {
-        format!("connection {name} does not allow scope {scope}: leave spec.task.scope out, or have it added to the connection's spec.allowedScopes")
+        format!("connection {name} does not allow scope {scope}: leave {field} out, or have it added to the connection's spec.allowedScopes")
     })
 }
 
-/// Why a watch names what its provider has no task or scope by, and what to do about it; none where it does not.
+/// Why a claim names what its provider has no task or scope by, and what to do about it; none where it does not.
 #[must_use]
-pub fn identifier_refusal(watch: &WatchObject, provider: Chosen<'_>) -> Option<String> {
-    let (task, rules, name) = (&watch.spec.task, provider.identifiers(), provider.member().name());
-    let refusal = rules.task.refusal(&task.id, "spec.task.id", name).or_else(|| {
-        let scope = task.scope.as_deref()?;
-        rules.scope.refusal(scope, "spec.task.scope", name)
-    })?;
+pub fn identifier_refusal(claim: Claim<'_>, provider: Chosen<'_>) -> Option<String> {
+    let (rules, name) = (provider.identifiers(), provider.member().name());
+    let of_task = claim.task.and_then(|task| rules.task.refusal(task, "spec.task.id", name));
+    let refusal = of_task.or_else(|| rules.scope.refusal(claim.scope?, claim.scope_field, name))?;
     Some(format!(
-        "{refusal}. Nothing is sent: delete the TaskWatch and create it with such an identifier, or with another connectionRef"
+        "{refusal}. Nothing is sent: delete the {} and create it with such an identifier, or with another connectionRef",
+        claim.kind
     ))
 }
 
@@ -81,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::api::{ClusterTaskConnection, TaskConnection, TaskWatch};
-    use crate::controller::index::Index;
+    use crate::controller::{index::Index, objects::WatchObject};
     use crate::providers::{registration::Registration, registry::PROVIDERS};
 
     fn watch(namespace: &str, scope: Option<&str>) -> Arc<WatchObject> {
@@ -138,7 +152,7 @@ mod tests {
         ] {
             let connection = shared(allowed.clone());
             for (namespace, expected) in [("red", red), ("blue", blue), ("unseen", unseen)] {
-                let refusal = namespace_refusal(&watch(namespace, None), &connection, &namespaces);
+                let refusal = namespace_refusal(namespace, &connection, &namespaces);
                 assert_eq!(refusal.is_none(), expected, "{allowed} {namespace} {refusal:?}");
             }
         }
@@ -159,7 +173,7 @@ mod tests {
                 "metadata": {"name": "c", "namespace": "n", "uid": "c"}, "spec": spec(allowed),
             }))
             .unwrap();
-            let refusal = scope_refusal(&watch("n", scope), &object.into());
+            let refusal = scope_refusal(watch("n", scope).claim(), &object.into());
             assert_eq!(refusal.is_none(), expected, "{allowed:?} {scope:?} {refusal:?}");
         }
     }
@@ -185,7 +199,7 @@ mod tests {
         let refused = |id: &str, scope: Option<&str>| {
             let watch = watch_of("n", id, scope);
             let refusal = |connection: &ConnectionObject| {
-                identifier_refusal(&watch, Chosen::of(&connection.spec.provider).unwrap()).unwrap_or_default()
+                identifier_refusal(watch.claim(), Chosen::of(&connection.spec.provider).unwrap()).unwrap_or_default()
             };
             connections.iter().map(refusal).collect::<Vec<_>>()
         };

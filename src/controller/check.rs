@@ -1,4 +1,4 @@
-//! May this watch use that connection, and can it be used? In the words that the watch's namespace may be told.
+//! May this object use that connection, and can it be used? In the words that the object's namespace may be told.
 //!
 //! Whoever uses a `ClusterTaskConnection` from another namespace than the operator's own learns nothing of it but whether it can be
 //! used: not what its Secret or host is called, and not whether one that does not serve the namespace exists at all.
@@ -6,10 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    access::{self, Namespaces},
+    access::{self, Claim, Namespaces},
     index::ConnectionEntry,
-    objects::WatchObject,
-    quotas::Quotas,
 };
 use crate::{
     api::{ConnectionKind, ConnectionPoll, TaskWatchSpec},
@@ -29,13 +27,13 @@ pub struct Sight {
     pub own_namespace: String,
 }
 
-/// What a watch has of its connection; or why it cannot use it, in the words that its namespace may be told.
+/// What an object has of its connection; or why it cannot use it, in the words that its namespace may be told.
 pub type ConnectionCheck<'a> = Result<Usable<'a>, Unavailable>;
 
-/// A connection that a watch may use.
+/// A connection that an object may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usable<'a> {
-    /// The scope that the watch asks for.
+    /// The scope that is asked for.
     pub scope: &'a str,
     /// The engine has it open; else its Secret has yet to be looked for.
     pub open: bool,
@@ -44,85 +42,82 @@ pub struct Usable<'a> {
 }
 
 impl Sight {
-    /// Whether the watch's namespace may be told all about its connection.
+    /// Whether the claim's namespace may be told all about its connection.
     #[must_use]
-    pub fn tells_all(&self, watch: &WatchObject) -> bool {
-        watch.spec.connection_ref.kind == ConnectionKind::TaskConnection
-            || watch.identity.namespace.as_deref() == Some(self.own_namespace.as_str())
+    pub fn tells_all(&self, claim: Claim<'_>) -> bool {
+        claim.reference.kind == ConnectionKind::TaskConnection || claim.namespace == self.own_namespace
     }
 
-    /// Whether `watch` may use `connection`, the one that it names, and whether that can be used.
+    /// Whether a claim holds on `connection`, the one that it names, and whether that can be used. `quota` says why the connection does
+    /// not serve this one of its users.
     ///
     /// # Errors
     /// Why not, and what to do.
     pub fn check<'a>(
         &self,
-        watch: &'a WatchObject,
+        claim: Claim<'a>,
         connection: Option<&'a ConnectionEntry>,
         namespaces: &Namespaces,
-        quotas: &Quotas,
+        quota: impl FnOnce() -> Option<String>,
     ) -> ConnectionCheck<'a> {
-        let tells_all = self.tells_all(watch);
-        let not_found = || Unavailable::new(Reason::ConnectionNotFound, self.not_found(watch));
+        let tells_all = self.tells_all(claim);
+        let not_found = || Unavailable::new(Reason::ConnectionNotFound, self.not_found(claim));
         let Some(connection) = connection else { return Err(not_found()) };
-        if let Some(refusal) = access::namespace_refusal(watch, &connection.object, namespaces) {
+        if let Some(refusal) = access::namespace_refusal(claim.namespace, &connection.object, namespaces) {
             let refused = Unavailable::new(Reason::ConnectionNotAllowed, refusal);
             return Err(if tells_all { refused } else { not_found() });
         }
-        if let Some(refusal) = quotas.user_refusal(watch) {
+        if let Some(refusal) = quota() {
             return Err(Unavailable::new(Reason::LimitExceeded, refusal));
         }
         let spec = &connection.object.spec;
         // What is wrong with the connection itself.
         let told = |reason: Reason, message: &str| {
-            Unavailable::new(reason, if tells_all { message.to_owned() } else { unusable(watch) })
+            Unavailable::new(reason, if tells_all { message.to_owned() } else { unusable(claim) })
         };
         let Some(provider) = Chosen::of(&spec.provider) else {
             return Err(told(Reason::InvalidSpec, "the connection names no provider, or more than one"));
         };
         // Of its own specification everybody may know.
-        if let Some(refusal) = access::identifier_refusal(watch, provider) {
+        if let Some(refusal) = access::identifier_refusal(claim, provider) {
             return Err(Unavailable::new(Reason::InvalidSpec, refusal));
         }
-        if let Some(refusal) = access::scope_refusal(watch, &connection.object) {
+        if let Some(refusal) = access::scope_refusal(claim, &connection.object) {
             return Err(Unavailable::new(Reason::ConnectionNotAllowed, refusal));
         }
         if let Some(Err(unavailable)) = &connection.availability {
             return Err(told(unavailable.reason, &unavailable.message));
         }
         Ok(Usable {
-            scope: watch.spec.task.scope.as_deref().unwrap_or(provider.member().scope()),
+            scope: claim.scope.unwrap_or(provider.member().scope()),
             open: connection.availability.is_some(),
             poll: &spec.poll,
         })
     }
 
-    fn not_found(&self, watch: &WatchObject) -> String {
-        let reference = &watch.spec.connection_ref;
+    fn not_found(&self, claim: Claim<'_>) -> String {
+        let Claim { kind: user, namespace, reference, .. } = claim;
         let (kind, name) = (reference.kind.as_str(), &reference.name);
-        let namespace = watch.identity.namespace.as_deref().unwrap_or_default();
         match reference.kind {
             ConnectionKind::TaskConnection => format!(
-                "{kind} {name} does not exist in namespace {namespace}: create it, or recreate this TaskWatch with another connectionRef"
+                "{kind} {name} does not exist in namespace {namespace}: create it, or recreate this {user} with another connectionRef"
             ),
             ConnectionKind::ClusterTaskConnection if !self.cluster => format!(
                 "{kind} {name} is not visible to this operator: it runs with --namespace or --no-cluster-connections; use a TaskConnection"
             ),
-            ConnectionKind::ClusterTaskConnection if self.tells_all(watch) => {
-                format!(
-                    "{kind} {name} does not exist: create it, or recreate this TaskWatch with another connectionRef"
-                )
+            ConnectionKind::ClusterTaskConnection if self.tells_all(claim) => {
+                format!("{kind} {name} does not exist: create it, or recreate this {user} with another connectionRef")
             }
             ConnectionKind::ClusterTaskConnection => format!(
-                "{kind} {name} does not exist or does not serve namespace {namespace}: ask the administrator of the cluster, or recreate this TaskWatch with another connectionRef"
+                "{kind} {name} does not exist or does not serve namespace {namespace}: ask the administrator of the cluster, or recreate this {user} with another connectionRef"
             ),
         }
     }
 }
 
 /// What those are told of an unusable connection who may not know why.
-fn unusable(watch: &WatchObject) -> String {
-    let reference = &watch.spec.connection_ref;
+fn unusable(claim: Claim<'_>) -> String {
+    let reference = claim.reference;
     format!(
         "{} {} cannot be used at the moment; its owner can see why in its status.",
         reference.kind.as_str(),
@@ -155,7 +150,10 @@ mod tests {
     use super::*;
     use crate::{
         api::{ClusterTaskConnection, TaskWatch},
-        controller::{index::Index, objects::ConnectionObject},
+        controller::{
+            index::Index,
+            objects::{ConnectionObject, WatchObject},
+        },
         domain::availability::Availability,
     };
 
@@ -209,11 +207,11 @@ mod tests {
                 entry(&mut index, &["tenant", "taskwatch-system"], provider, Some(Err(unavailable.clone())));
                 let connection = index.connections.values().next();
                 let other = watch("tenant");
-                let told = words(&sight.check(&other, connection, &index.namespaces, &Quotas::default()));
+                let told = words(&sight.check(other.claim(), connection, &index.namespaces, || None));
                 assert!(told.contains("cannot be used at the moment"), "{told}");
                 assert!(SECRETS.iter().all(|secret| !told.contains(secret)), "{told}");
                 let own = watch("taskwatch-system");
-                let told = words(&sight.check(&own, connection, &index.namespaces, &Quotas::default()));
+                let told = words(&sight.check(own.claim(), connection, &index.namespaces, || None));
                 assert!(!provider || told.contains(SECRETS[0]), "the owner is told: {told}");
             }
         }
@@ -227,7 +225,7 @@ mod tests {
             let mut index = Index::default();
             entry(&mut index, &["tenant"], true, availability);
             let other = watch_of("tenant", "operations/a");
-            let check = sight.check(&other, index.connections.values().next(), &index.namespaces, &Quotas::default());
+            let check = sight.check(other.claim(), index.connections.values().next(), &index.namespaces, || None);
             assert!(matches!(&check, Err(unavailable) if unavailable.reason == Reason::InvalidSpec));
             let told = words(&check);
             assert!(told.contains("spec.task.id has") && SECRETS.iter().all(|secret| !told.contains(secret)), "{told}");
@@ -244,13 +242,13 @@ mod tests {
             let connection = index.connections.values().next();
             let other = watch("tenant");
             let (absent, refused) = (
-                sight.check(&other, None, &index.namespaces, &Quotas::default()),
-                sight.check(&other, connection, &index.namespaces, &Quotas::default()),
+                sight.check(other.claim(), None, &index.namespaces, || None),
+                sight.check(other.claim(), connection, &index.namespaces, || None),
             );
             assert!(matches!(&absent, Err(why) if why.reason == Reason::ConnectionNotFound), "{absent:?}");
             assert_eq!(absent, refused);
             let own = watch("taskwatch-system");
-            let refused = sight.check(&own, connection, &index.namespaces, &Quotas::default());
+            let refused = sight.check(own.claim(), connection, &index.namespaces, || None);
             assert!(
                 matches!(&refused, Err(why) if why.reason == Reason::ConnectionNotAllowed),
                 "the owner is told which: {refused:?}"

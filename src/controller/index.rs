@@ -3,6 +3,7 @@
 
 mod connections;
 mod entries;
+pub mod sets;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,6 +13,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::entries::{ConnectionEntry, WatchEntry, Written};
+use self::sets::Sets;
 use super::{
     census::Census,
     kept::Kept,
@@ -51,6 +53,8 @@ pub struct Moved {
     pub watches: Vec<WatchKey>,
     /// Which connections are served from now on, or not any more.
     pub connections: Vec<ConnectionId>,
+    /// Which sets have other children than before.
+    pub sets: Vec<WatchKey>,
 }
 
 /// What is new of a connection.
@@ -81,6 +85,8 @@ pub struct Index {
     /// By kind and name.
     pub connections: HashMap<ConnectionId, ConnectionEntry>,
     users: HashMap<ConnectionId, HashSet<WatchKey>>,
+    /// The sets, and whose children the watches are.
+    pub sets: Sets,
     /// Observations that no worker has looked at yet.
     unread: Unread,
     /// The labels of the namespaces; empty when the operator may not see them.
@@ -112,10 +118,11 @@ impl Index {
             census: limit.map(Census::new),
             outside: HashMap::new(),
             moved: Moved::default(),
-            quotas,
             watches: HashMap::new(),
             connections: HashMap::new(),
             users: HashMap::new(),
+            sets: Sets::new(quotas.limit()),
+            quotas,
             unread: Unread::default(),
             namespaces: HashMap::new(),
         }
@@ -170,6 +177,7 @@ impl Index {
     /// The clock was stepped so far: times go with it. Returns who is to be looked at.
     pub fn step_clock(&mut self, step: SignedDuration) -> Vec<WatchKey> {
         self.watches.values_mut().for_each(|entry| entry.step_clock(step));
+        self.sets.step_clock(step);
         self.watches.keys().cloned().collect()
     }
 
@@ -193,6 +201,7 @@ impl Index {
             requested.settle(before, handled);
         }
         let object = Arc::new(object);
+        self.moved.sets.extend(self.sets.put_watch(&object, watch.status.as_ref()));
         let version = version(&watch.metadata);
         if !self.admit(&object) {
             let is_told = watch.status.as_ref().is_some_and(|status| decide::tells_of_limit(status, object.generation));
@@ -253,6 +262,7 @@ impl Index {
 
     /// Forgets a `TaskWatch`. Returns the connection through which it is polled, where it is: the caller calls that off.
     pub fn remove_watch(&mut self, key: &WatchKey) -> Option<ConnectionId> {
+        self.moved.sets.extend(self.sets.remove_watch(key));
         let gone = match self.take_out(key) {
             Some(entry) => Outside::displaced(&entry),
             None => self.outside.remove(key)?,

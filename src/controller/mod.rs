@@ -63,10 +63,10 @@ use self::{
 };
 use crate::{
     domain::decide,
-    engine::{ConnectionHealth, ConnectionId, Delivery, Engine, Sink, WatchKey},
+    engine::{ConnectionHealth, ConnectionId, Delivery, Discovered, Engine, Sink, WatchKey},
     ops::{clock::Clock, guard::Guard, metrics::Metrics},
     sync::lock,
-    tenancy::Tenant,
+    tenancy::{Tenant, ceiling::Ceiling},
 };
 
 /// Why a reconcile has to be tried again.
@@ -104,6 +104,7 @@ async fn call<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, Err
 struct Shared {
     index: Mutex<Index>,
     watches: Queue<Look>,
+    sets: Queue<Look>,
     connections: Queue<ConnectionId>,
 }
 
@@ -122,6 +123,27 @@ impl Shared {
             self.watches.add(look);
         }
     }
+
+    /// Has these sets looked at soon, as far as they are known.
+    fn look_at_sets(&self, keys: impl IntoIterator<Item = WatchKey>) {
+        let looks: Vec<_> = {
+            let index = self.index();
+            keys.into_iter().filter_map(|key| index.sets.look(&key)).collect()
+        };
+        for look in looks {
+            self.sets.add(look);
+        }
+    }
+
+    /// Has all looked at that use a connection, of which something has changed.
+    fn look_at_users(&self, id: &ConnectionId) {
+        let (watches, sets) = {
+            let index = self.index();
+            (index.users(id), index.sets.users(id))
+        };
+        self.look_at(watches);
+        self.look_at_sets(sets);
+    }
 }
 
 impl Shared {
@@ -130,6 +152,7 @@ impl Shared {
     fn rearrange(&self) {
         let moved = self.index().take_moved();
         self.look_at(moved.watches);
+        self.look_at_sets(moved.sets);
         moved.connections.into_iter().for_each(|id| self.connections.add(id));
     }
 }
@@ -139,6 +162,13 @@ impl Sink for Shared {
         let look = self.index().observe(delivery);
         if let Some(look) = look {
             self.watches.add(look);
+        }
+    }
+
+    fn discovered(&self, news: Discovered<Timestamp>) {
+        let look = self.index().sets.observe(news);
+        if let Some(look) = look {
+            self.sets.add(look);
         }
     }
 
@@ -159,11 +189,15 @@ struct Controller {
     shared: Arc<Shared>,
     engine: Engine,
     writer: Writer,
+    /// How many children of sets may be created.
+    creates: Ceiling,
     guard: Guard,
     metrics: Metrics,
     clock: Clock,
     settings: decide::Settings,
     secret_refresh: Duration,
+    /// Whether sets are served.
+    discovery: bool,
     permits: Permits,
     destinations: Destinations,
     /// What of the cluster is seen.

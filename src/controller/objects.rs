@@ -3,16 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
 
-use super::{look::Look, requested::Requested};
+use super::{access::Claim, look::Look, requested::Requested};
 use crate::{
     api::{
-        ALLOW_TTL, ClusterTaskConnection, ConnectionKind, FLUX_REQUESTED_AT, REQUESTED_AT, TaskConnection,
-        TaskConnectionSpec, TaskWatchSpec,
+        ALLOW_TTL, ClusterTaskConnection, ConnectionKind, ConnectionReference, FLUX_REQUESTED_AT, GROUP, REQUESTED_AT,
+        TaskConnection, TaskConnectionSpec, TaskWatchSet, TaskWatchSetSpec, TaskWatchSpec,
         connection::{AllowedNamespaces, ClusterTaskConnectionSpec, ConnectionLimits},
     },
-    domain::decide::Meta,
+    domain::{
+        decide::Meta,
+        discovery::child::{TEMPLATE, hash_in},
+    },
     engine::{ConnectionId, WatchKey},
     providers::registry,
     tenancy::Tenant,
@@ -34,10 +38,11 @@ pub const LOOKED_AT: &[&str] = &[
     REQUESTED_AT,
     FLUX_REQUESTED_AT,
     ALLOW_TTL,
+    TEMPLATE,
 ];
 
 /// What identifies an object, of its metadata.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// None for a cluster-scoped object.
     pub namespace: Option<Arc<str>>,
@@ -59,8 +64,31 @@ pub struct WatchObject {
     pub tracked: bool,
     /// Whether the TTL may delete it all the same.
     pub allow_ttl: bool,
+    /// The set that it belongs to.
+    pub parent: Option<Box<Parent>>,
     /// The specification.
     pub spec: TaskWatchSpec,
+}
+
+/// The `TaskWatchSet` that a `TaskWatch` belongs to: its controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its UID.
+    pub set: WatchKey,
+    /// Of which template the watch was made; empty where that is not known.
+    pub template: Box<str>,
+}
+
+/// A `TaskWatchSet`, less what is not needed.
+#[derive(Debug, PartialEq)]
+pub struct SetObject {
+    pub identity: Identity,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// The specification.
+    pub spec: TaskWatchSetSpec,
 }
 
 impl WatchObject {
@@ -75,6 +103,7 @@ impl WatchObject {
             requested: Requested::of(metadata),
             tracked: is_tracked(metadata),
             allow_ttl: annotation(metadata, ALLOW_TTL).is_some_and(|value| value == "true"),
+            parent: parent(metadata).map(Box::new),
             spec,
         })
     }
@@ -119,12 +148,59 @@ impl WatchObject {
     /// The connection that it names.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
-        let reference = &self.spec.connection_ref;
-        let namespace = match reference.kind {
-            ConnectionKind::TaskConnection => self.identity.namespace.clone(),
-            ConnectionKind::ClusterTaskConnection => None,
-        };
-        ConnectionId { namespace, name: Arc::from(reference.name.as_str()) }
+        self.identity.connection(&self.spec.connection_ref)
+    }
+
+    /// What it asks of that.
+    #[must_use]
+    pub fn claim(&self) -> Claim<'_> {
+        Claim {
+            kind: "TaskWatch",
+            namespace: self.identity.namespace.as_deref().unwrap_or_default(),
+            reference: &self.spec.connection_ref,
+            task: Some(&self.spec.task.id),
+            scope: self.spec.task.scope.as_deref(),
+            scope_field: "spec.task.scope",
+        }
+    }
+}
+
+impl SetObject {
+    /// What is needed of it; none without a UID.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta, mut spec: TaskWatchSetSpec) -> Option<Self> {
+        cut_identifiers(&mut spec.scope);
+        Some(Self {
+            identity: identity(metadata)?,
+            generation: metadata.generation.unwrap_or_default(),
+            created: created(metadata),
+            spec,
+        })
+    }
+
+    /// Its place in the work queue.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        Look { tenant: self.identity.tenant(), key: self.identity.uid.clone() }
+    }
+
+    /// The connection that it names.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        self.identity.connection(&self.spec.connection_ref)
+    }
+
+    /// What it asks of that.
+    #[must_use]
+    pub fn claim(&self) -> Claim<'_> {
+        Claim {
+            kind: "TaskWatchSet",
+            namespace: self.identity.namespace.as_deref().unwrap_or_default(),
+            reference: &self.spec.connection_ref,
+            task: None,
+            scope: self.spec.scope.as_deref(),
+            scope_field: "spec.scope",
+        }
     }
 }
 
@@ -163,6 +239,15 @@ impl Identity {
     pub fn tenant(&self) -> Tenant {
         // A TaskWatch is namespaced: the API server serves none without.
         self.namespace.as_ref().map_or_else(|| Tenant::namespace(&Arc::from("")), Tenant::namespace)
+    }
+
+    /// The connection that a namespaced object refers to.
+    fn connection(&self, reference: &ConnectionReference) -> ConnectionId {
+        let namespace = match reference.kind {
+            ConnectionKind::TaskConnection => self.namespace.clone(),
+            ConnectionKind::ClusterTaskConnection => None,
+        };
+        ConnectionId { namespace, name: Arc::from(reference.name.as_str()) }
     }
 
     fn unknown() -> Self {
@@ -206,6 +291,17 @@ fn identity(meta: &ObjectMeta) -> Option<Identity> {
 
 fn created(meta: &ObjectMeta) -> Timestamp {
     meta.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0)
+}
+
+/// The set that controls an object.
+fn parent(meta: &ObjectMeta) -> Option<Parent> {
+    let is_set = |owner: &&OwnerReference| {
+        let group = owner.api_version.split('/').next();
+        owner.controller == Some(true) && owner.kind == TaskWatchSet::kind(&()) && group == Some(GROUP)
+    };
+    let owner = meta.owner_references.iter().flatten().find(is_set)?;
+    let template = annotation(meta, TEMPLATE).as_deref().and_then(hash_in).map(Box::from).unwrap_or_default();
+    Some(Parent { set: WatchKey(Arc::from(owner.uid.as_str())), template })
 }
 
 fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {

@@ -26,6 +26,12 @@ impl Quotas {
         Self { connections: connections.map(Census::new), users: HashMap::new() }
     }
 
+    /// How many connections of each namespace are served.
+    #[must_use]
+    pub fn limit(&self) -> Option<usize> {
+        self.connections.as_ref().map(Census::limit)
+    }
+
     /// Counts a connection. Returns the UID of the one that is not served any more because of it.
     pub fn enter_connection(&mut self, object: &ConnectionObject) -> Option<WatchKey> {
         let (census, namespace) = (self.connections.as_mut()?, object.identity.namespace.as_ref()?);

@@ -10,19 +10,19 @@ use std::{
 
 use k8s_openapi::{
     api::core::v1::Namespace,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use kube::Resource;
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 use super::objects::LOOKED_AT;
 use crate::{
     api::{
         ClusterTaskConnection, ClusterTaskConnectionSpec, ConnectionStatus, TaskConnection, TaskConnectionSpec,
-        TaskWatch, TaskWatchSpec, TaskWatchStatus, bounds,
+        TaskWatch, TaskWatchSet, TaskWatchSetSpec, TaskWatchSetStatus, TaskWatchSpec, TaskWatchStatus, bounds,
     },
     ops::guard::{Guard, Stage},
 };
@@ -70,6 +70,7 @@ macro_rules! custom_kind {
 }
 
 custom_kind!(TaskWatch, TaskWatchSpec, TaskWatchStatus);
+custom_kind!(TaskWatchSet, TaskWatchSetSpec, TaskWatchSetStatus);
 custom_kind!(TaskConnection, TaskConnectionSpec, ConnectionStatus);
 custom_kind!(ClusterTaskConnection, ClusterTaskConnectionSpec, ConnectionStatus);
 
@@ -187,6 +188,8 @@ struct Metadata {
     labels: Option<BTreeMap<String, String>>,
     #[serde(default, deserialize_with = "looked_at")]
     annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "controller")]
+    owner_references: Option<Vec<OwnerReference>>,
 }
 
 impl From<Metadata> for ObjectMeta {
@@ -201,6 +204,7 @@ impl From<Metadata> for ObjectMeta {
             deletion_timestamp: metadata.deletion_timestamp,
             labels: metadata.labels,
             annotations: metadata.annotations,
+            owner_references: metadata.owner_references,
             ..Self::default()
         }
     }
@@ -209,6 +213,54 @@ impl From<Metadata> for ObjectMeta {
 fn looked_at<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
     let kept = deserializer.deserialize_any(Wanted { names: LOOKED_AT, most: LOOKED_AT.len() })?;
     Ok(kept.filter(|kept| !kept.is_empty()))
+}
+
+/// Of the owners the one that controls the object, of which there is at most one.
+fn controller<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<OwnerReference>>, D::Error> {
+    deserializer.deserialize_any(Owners)
+}
+
+/// Reads owners, and keeps the controller.
+struct Owners;
+
+impl<'de> Visitor<'de> for Owners {
+    type Value = Option<Vec<OwnerReference>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of owners")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut owners: A) -> Result<Self::Value, A::Error> {
+        let mut kept = None;
+        while let Some(owner) = owners.next_element::<Owner>()? {
+            if owner.controller {
+                kept = Some(vec![OwnerReference {
+                    api_version: owner.api_version.unwrap_or_default(),
+                    kind: owner.kind.unwrap_or_default(),
+                    name: owner.name.unwrap_or_default(),
+                    uid: owner.uid.unwrap_or_default(),
+                    controller: Some(true),
+                    block_owner_deletion: None,
+                }]);
+            }
+        }
+        Ok(kept)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Owner {
+    api_version: Option<String>,
+    kind: Option<String>,
+    name: Option<String>,
+    uid: Option<String>,
+    #[serde(default)]
+    controller: bool,
 }
 
 struct AllLabels(Option<BTreeMap<String, String>>);

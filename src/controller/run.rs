@@ -22,7 +22,7 @@ use super::{
     permits::{Destinations, Permits},
     queue::Queue,
     quotas::Quotas,
-    reconcile::{self, connection::Connections, taskwatch::TaskWatches},
+    reconcile::{self, connection::Connections, taskwatch::TaskWatches, taskwatchset::TaskWatchSets},
     sources,
     write::{WriteLimit, Writer},
 };
@@ -42,6 +42,7 @@ use crate::{
         shutdown::{DrainTimeout, drain},
     },
     tenancy::{
+        ceiling::Ceiling,
         memory::{self, Parts},
         pool::Pool,
         shares::Shares,
@@ -61,6 +62,8 @@ pub enum StartError {
 
 /// Connections are reconciled so many at a time.
 const CONNECTION_WORKERS: u16 = 4;
+/// Sets are reconciled so many at a time.
+const SET_WORKERS: u16 = 2;
 /// So much memory is any namespace's for its statuses, in bytes: that of some thousand ordinary ones.
 const STATUSES_FLOOR: usize = 2 << 20;
 /// What a watch takes, its status and its place in the engine included, in bytes: the default limit goes by that.
@@ -87,6 +90,7 @@ pub async fn run(
     let shared = Arc::new(Shared {
         index: Mutex::new(Index::new(room, Some(limit).filter(|limit| *limit > 0), quotas)),
         watches: Queue::new(metrics.queue("taskwatch")),
+        sets: Queue::new(metrics.queue("taskwatchset")),
         connections: Queue::new(metrics.queue("connection")),
     });
     let clock = Clock::at(Timestamp::now());
@@ -103,6 +107,8 @@ pub async fn run(
     let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard.clone(), tenancy);
     let controller = Arc::new(Controller {
         writer: Writer::start(&client, limit_of_writes, &metrics),
+        creates: Ceiling::new(args.child_creates_per_second.into(), f64::INFINITY, Instant::now()),
+        discovery: args.discovery,
         guard: guard.clone(),
         client: client.clone(),
         shared: Arc::clone(&shared),
@@ -133,11 +139,13 @@ pub async fn run(
     info!("caches are in sync: at work");
     let mut workers = JoinSet::new();
     reconcile::start::<TaskWatches>(&controller, args.workers, &mut workers);
+    reconcile::start::<TaskWatchSets>(&controller, SET_WORKERS, &mut workers);
     reconcile::start::<Connections>(&controller, CONNECTION_WORKERS, &mut workers);
     stop.cancelled().await;
     info!("stopping: finishing what is in progress");
     controller.engine.close();
     shared.watches.close();
+    shared.sets.close();
     shared.connections.close();
     let deadline = Instant::now() + args.drain_timeout_seconds;
     drain(&stop, args.drain_timeout_seconds, async { while workers.join_next().await.is_some() {} }).await?;
@@ -157,11 +165,13 @@ async fn beat(shared: Arc<Shared>, health: Health, clock: Clock) {
         let mut index = shared.index();
         let step = clock.set(Timestamp::now());
         let keys = step.map(|step| index.step_clock(step)).unwrap_or_default();
+        let sets = step.map(|_| index.sets.keys(None)).unwrap_or_default();
         drop(index);
         if let Some(step) = step {
             warn!("the clock of this machine was stepped by {step:#}");
         }
         shared.look_at(keys);
+        shared.look_at_sets(sets);
         health.beat();
     }
 }

@@ -15,7 +15,7 @@ use super::{
     readable::{Kind, NamespaceLabels},
 };
 use crate::{
-    api::{ClusterTaskConnection, ConnectionStatus, TaskConnection, TaskWatch},
+    api::{ClusterTaskConnection, ConnectionStatus, TaskConnection, TaskWatch, TaskWatchSet},
     engine::{ConnectionId, WatchKey},
     ops::{guard::Guard, health::Readiness},
 };
@@ -37,6 +37,9 @@ pub(super) fn start(
     if namespaces.is_empty() {
         begin::<TaskWatch>(controller, &means, None, ready("taskwatches"));
         begin::<TaskConnection>(controller, &means, None, ready("taskconnections"));
+        if controller.discovery {
+            begin::<TaskWatchSet>(controller, &means, None, ready("taskwatchsets"));
+        }
     }
     if controller.sight.cluster {
         begin::<ClusterTaskConnection>(controller, &means, None, ready("clustertaskconnections"));
@@ -45,6 +48,9 @@ pub(super) fn start(
     for namespace in namespaces {
         begin::<TaskWatch>(controller, &means, Some(namespace), ready("taskwatches"));
         begin::<TaskConnection>(controller, &means, Some(namespace), ready("taskconnections"));
+        if controller.discovery {
+            begin::<TaskWatchSet>(controller, &means, Some(namespace), ready("taskwatchsets"));
+        }
     }
 }
 
@@ -113,6 +119,54 @@ impl Target<TaskWatch> for Source {
     }
 }
 
+impl Target<TaskWatchSet> for Source {
+    type Key = WatchKey;
+
+    fn put(&self, object: TaskWatchSet) -> Option<WatchKey> {
+        let going = object.metadata.deletion_timestamp.is_some();
+        let key = Target::<TaskWatchSet>::key(self, &object.metadata)?;
+        if going {
+            // Its children go or stay as whoever deletes it has said.
+            Target::<TaskWatchSet>::remove(self, &key);
+            return None;
+        }
+        let (key, is_news) = self.controller.shared.index().sets.put(object)?;
+        if is_news {
+            self.controller.shared.look_at_sets([key.clone()]);
+        }
+        Some(key)
+    }
+
+    fn remove(&self, key: &WatchKey) {
+        let (look, listed) = {
+            let mut index = self.controller.shared.index();
+            (index.sets.look(key), index.sets.remove(key))
+        };
+        if let Some(look) = look {
+            self.controller.shared.sets.remove(&look);
+        }
+        if let Some(connection) = listed {
+            self.controller.engine.forget(&connection, key.clone());
+        }
+    }
+
+    fn key(&self, meta: &ObjectMeta) -> Option<WatchKey> {
+        meta.uid.as_deref().map(|uid| WatchKey(Arc::from(uid)))
+    }
+
+    fn keys(&self) -> Vec<WatchKey> {
+        self.controller.shared.index().sets.keys(self.namespace.as_ref())
+    }
+
+    fn known_version(&self, key: &WatchKey) -> Option<u64> {
+        self.controller.shared.index().sets.version(key)
+    }
+
+    fn history_replaced(&self) {
+        self.controller.shared.index().sets.history_replaced();
+    }
+}
+
 fn put_connection(
     controller: &Controller,
     object: ConnectionObject,
@@ -127,8 +181,7 @@ fn put_connection(
     }
     if news == ConnectionNews::Object {
         // Who may use it, and for which scopes, may have changed.
-        let users = controller.shared.index().users(&id);
-        controller.shared.look_at(users);
+        controller.shared.look_at_users(&id);
     }
     id
 }
@@ -258,4 +311,12 @@ fn access_changed(shared: &Shared, namespace: &str) {
         uses.map(|(key, _)| key.clone()).collect()
     };
     shared.look_at(concerned);
+    let sets: Vec<_> = {
+        let index = shared.index();
+        let all = index.sets.keys(Some(&Arc::from(namespace)));
+        let is_shared =
+            |key: &WatchKey| index.sets.get(key).is_some_and(|entry| entry.object.connection().namespace.is_none());
+        all.into_iter().filter(is_shared).collect()
+    };
+    shared.look_at_sets(sets);
 }

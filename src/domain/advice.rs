@@ -77,19 +77,20 @@ fn by_class(class: FailureClass) -> &'static str {
 }
 
 /// What those may be told who share a connection but do not own it, see [`Failure::for_others`]: what happened, and what to do.
+/// The words fit one task and all tasks of a scope.
 pub(super) fn for_others(class: FailureClass) -> (&'static str, &'static str) {
     match class {
         FailureClass::NotFound => ("The upstream does not know the task.", "Check spec.task.id."),
         FailureClass::ScopeNotFound => (
-            "The upstream does not know the scope of the task.",
-            "Check spec.task.scope; the owner of the connection can see more in its status.",
+            "The upstream does not know the scope that was asked for.",
+            "Check the scope that spec names; the owner of the connection can see more in its status.",
         ),
         FailureClass::AuthenticationFailed => (
             "The upstream rejected the connection's credential.",
             "The owner of the connection can see why in its status.",
         ),
         FailureClass::PermissionDenied => (
-            "The connection's credential is not permitted to read the task.",
+            "The connection's credential is not permitted to read what was asked for.",
             "The owner of the connection can see why in its status.",
         ),
         FailureClass::RateLimited => {
@@ -100,11 +101,11 @@ pub(super) fn for_others(class: FailureClass) -> (&'static str, &'static str) {
             "Retrying; the owner of the connection can see why in its status.",
         ),
         FailureClass::InvalidRequest => (
-            "The upstream refuses the request for the task.",
-            "Check spec.task.id and spec.task.scope; the owner of the connection can see more in its status.",
+            "The upstream refuses what was asked for.",
+            "Check the identifiers that spec names; the owner of the connection can see more in its status.",
         ),
         FailureClass::InvalidAnswer => (
-            "The upstream answered with something other than the task.",
+            "The upstream answered with something other than what was asked for.",
             "Retrying; the owner of the connection can see more in its status.",
         ),
     }

@@ -49,6 +49,19 @@ pub mod reason {
     pub const IDLE: &str = "Idle";
     /// A connection whose upstream has not answered yet.
     pub const AWAITING_ANSWER: &str = "AwaitingAnswer";
+
+    /// A set whose tasks have not been listed yet.
+    pub const AWAITING_LIST: &str = "AwaitingList";
+    /// A set whose API cannot list.
+    pub const LIST_NOT_SUPPORTED: &str = "ListNotSupported";
+    /// A set whose watches are not all there yet.
+    pub const CREATING: &str = "Creating";
+    /// A set that finds somebody else's watch in the place of one of its own.
+    pub const NAME_CONFLICT: &str = "NameConflict";
+    /// A set whose namespace may have no more watches.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// A set whose watches the API server refuses for another reason.
+    pub const CREATION_REFUSED: &str = "CreationRefused";
 }
 
 /// A reason for programs and a message for people.

@@ -195,6 +195,11 @@ mod tests {
             let (sentence, advice) = (told.message.clone(), told.advice.clone());
             assert!(sentence.starts_with("The ") && sentence.ends_with('.'), "{sentence}");
             assert!(advice.ends_with('.'), "{advice}");
+            // A set asks for no single task.
+            assert!(
+                class == FailureClass::NotFound || !format!("{sentence} {advice}").contains("task"),
+                "{sentence} {advice}"
+            );
             assert_eq!(
                 told,
                 Failure { message: sentence.clone(), advice: advice.clone(), correlation_id: None, ..failure.clone() },

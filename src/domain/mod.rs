@@ -7,6 +7,7 @@ pub mod cadence;
 pub mod conditions;
 pub mod connection;
 pub mod decide;
+pub mod discovery;
 pub mod failure;
 pub mod outputs;
 pub mod redact;

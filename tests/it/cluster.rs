@@ -4,13 +4,13 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::ensure;
-use kube::Api;
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use taskwatch::api::TaskConnection;
 use taskwatch_harness::{ControlPlane, OPERATOR, Operator, OperatorOptions, eventually, workspace_root};
 
 use crate::{
-    rights::{Audit, differences, granted},
+    rights::{Audit, SETS, differences, granted},
     stage::{ASTRA, SECRET, SOON, Stage, install, message, row},
 };
 
@@ -33,6 +33,41 @@ async fn apply(plane: &ControlPlane, directory: &str) {
     }
 }
 
+/// A shared connection serves the namespaces that it names, and those with its labels, as either changes.
+async fn it_serves_by_name_and_by_label(named: &Stage, labelled: &Stage) {
+    named.scope(ASTRA, "account", json!([{"kind": "token", "token": SECRET}])).await;
+    named.task(ASTRA, "account", "task", json!([{"state": "running"}])).await;
+    named
+        .put(json!({"kind": "Secret", "metadata": {"name": "astra", "namespace": "taskwatch-system"},
+        "stringData": {"token": SECRET}}))
+        .await;
+    shared(named, json!(null)).await;
+    for stage in [named, labelled] {
+        let reference = json!({"connectionRef": {"kind": "ClusterTaskConnection"}});
+        stage.watch("w", "shared", "task", reference).await;
+        let status = stage.until_row("w", REFUSED).await;
+        let words =
+            format!("ClusterTaskConnection shared does not exist or does not serve namespace {}", stage.namespace);
+        assert!(message(&status, "Ready").contains(&words), "{}", message(&status, "Ready"));
+    }
+    // By name, and by label: either where the connection or where the namespace changes.
+    shared(named, json!({"names": ["named"], "selector": {"matchLabels": {"tasks": "yes"}}})).await;
+    named.until_row("w", RUNNING).await;
+    assert_eq!(row(&labelled.status("w").await.unwrap()), REFUSED);
+    let label = |value: Value| json!({"metadata": {"labels": {"tasks": value}}});
+    labelled.change("Namespace", "labelled", label(json!("yes"))).await;
+    labelled.until_row("w", RUNNING).await;
+    labelled.change("Namespace", "labelled", label(json!(null))).await;
+    let kept = "Running Unknown/TaskRunning False False/ConnectionNotFound Unknown R";
+    eventually(SOON, "it is refused again", || async {
+        let now = row(&labelled.status("w").await?);
+        ensure!(now == kept || now == REFUSED, "it is {now}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allowed() {
     let audit = Audit::new();
@@ -52,37 +87,7 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     .await
     .unwrap();
 
-    named.scope(ASTRA, "account", json!([{"kind": "token", "token": SECRET}])).await;
-    named.task(ASTRA, "account", "task", json!([{"state": "running"}])).await;
-    named
-        .put(json!({"kind": "Secret", "metadata": {"name": "astra", "namespace": "taskwatch-system"},
-        "stringData": {"token": SECRET}}))
-        .await;
-    shared(&named, json!(null)).await;
-    for stage in [&named, &labelled] {
-        let reference = json!({"connectionRef": {"kind": "ClusterTaskConnection"}});
-        stage.watch("w", "shared", "task", reference).await;
-        let status = stage.until_row("w", REFUSED).await;
-        let words =
-            format!("ClusterTaskConnection shared does not exist or does not serve namespace {}", stage.namespace);
-        assert!(message(&status, "Ready").contains(&words), "{}", message(&status, "Ready"));
-    }
-    // By name, and by label: either where the connection or where the namespace changes.
-    shared(&named, json!({"names": ["named"], "selector": {"matchLabels": {"tasks": "yes"}}})).await;
-    named.until_row("w", RUNNING).await;
-    assert_eq!(row(&labelled.status("w").await.unwrap()), REFUSED);
-    let label = |value: Value| json!({"metadata": {"labels": {"tasks": value}}});
-    labelled.change("Namespace", "labelled", label(json!("yes"))).await;
-    labelled.until_row("w", RUNNING).await;
-    labelled.change("Namespace", "labelled", label(json!(null))).await;
-    let kept = "Running Unknown/TaskRunning False False/ConnectionNotFound Unknown R";
-    eventually(SOON, "it is refused again", || async {
-        let now = row(&labelled.status("w").await?);
-        ensure!(now == kept || now == REFUSED, "it is {now}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    it_serves_by_name_and_by_label(&named, &labelled).await;
 
     // Statuses, events, deletions: all within its rights.
     named.upstream(ASTRA, "own").await;
@@ -115,6 +120,7 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     })
     .await
     .unwrap();
+    a_set_keeps_its_watches(plane).await;
     let log = operator.process().log();
     assert!(!log.contains("forbidden"), "{log}");
 
@@ -132,8 +138,11 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     for forbidden in [
         ["list", "secrets"],
         ["create", "secrets"],
-        ["create", "taskwatches.taskwatch.dev"],
-        ["update", "taskwatches.taskwatch.dev"],
+        ["patch", "taskwatches.taskwatch.dev"],
+        ["deletecollection", "taskwatches.taskwatch.dev"],
+        ["create", "taskwatchsets.taskwatch.dev"],
+        ["update", "taskwatchsets.taskwatch.dev"],
+        ["delete", "taskwatchsets.taskwatch.dev"],
         ["delete", "taskconnections.taskwatch.dev"],
         ["list", "pods"],
     ] {
@@ -142,7 +151,38 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     }
 
     drop(operator);
+    // Without sets it gets along without what they need.
+    plane.kubectl(&["delete", "clusterrolebinding", SETS]).await.unwrap().success().unwrap();
     kinds_can_be_denied(plane, &named).await;
+}
+
+/// A set creates, changes and deletes `TaskWatch` objects by the operator's rights alone, where the API server is strict about owners.
+async fn a_set_keeps_its_watches(plane: &'static ControlPlane) {
+    let stage = Stage::on(plane, "sets").await;
+    stage.upstream(ASTRA, "own").await;
+    for id in ["a", "b"] {
+        stage.task(ASTRA, "own", id, json!([{"state": "running"}])).await;
+    }
+    stage.set("all", "own", json!({})).await;
+    stage.until_children("all", &[("a", "Running"), ("b", "Running")]).await;
+    let before = stage.children("all").await.unwrap();
+    let owner = &before["a"].metadata.owner_references.as_ref().unwrap()[0];
+    assert_eq!(owner.block_owner_deletion, Some(true));
+    let template = json!({"metadata": {"labels": {"example.com/team": "red"}}});
+    stage.change("TaskWatchSet", "all", json!({"spec": {"template": template}})).await;
+    eventually(SOON, "the template is applied", || async {
+        let now = stage.children("all").await?;
+        for (id, child) in &now {
+            ensure!(child.metadata.uid == before[id].metadata.uid, "{id} was made anew");
+            ensure!(child.labels().contains_key("example.com/team"), "{id}: {:?}", child.labels());
+        }
+        ensure!(now.len() == before.len(), "{now:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    stage.change("TaskWatchSet", "all", json!({"spec": {"match": {"types": ["none"]}}})).await;
+    stage.until_children("all", &[]).await;
 }
 
 /// An identity in the cluster is not sent to an upstream; each credential that is, is told of.
@@ -200,12 +240,14 @@ async fn what_is_too_much_says_so(stage: &Stage) {
 }
 
 async fn kinds_can_be_denied(plane: &ControlPlane, named: &Stage) {
-    let denied = ["--no-cluster-connections", "--deny-auth", "token"];
+    let denied = ["--no-cluster-connections", "--discovery=false", "--deny-auth", "token"];
     let options = OperatorOptions::new(plane.kubeconfig(OPERATOR).unwrap()).args(&denied);
-    let _operator = Operator::start(options).await.unwrap();
+    let operator = Operator::start(options).await.unwrap();
     let why = named.until_connection("own", "InvalidSpec").await;
     assert!(why.contains("spec.auth.token (--deny-auth)"), "{why}");
     named.until_synced_says("w", "it runs with --namespace or --no-cluster-connections").await;
+    let log = operator.process().log();
+    assert!(!log.contains("forbidden"), "{log}");
 }
 
 async fn shared(stage: &Stage, allowed: Value) {

@@ -19,6 +19,8 @@ mod proxy;
 mod references;
 mod restored;
 mod rights;
+mod set_objects;
+mod sets;
 mod stage;
 mod trouble;
 mod unreadable;

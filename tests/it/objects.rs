@@ -158,6 +158,8 @@ async fn every_field_is_explained() {
     let mut left = vec![
         "taskwatch.spec".to_owned(),
         "taskwatch.status".to_owned(),
+        "taskwatchset.spec".to_owned(),
+        "taskwatchset.status".to_owned(),
         "taskconnection.spec".to_owned(),
         "taskconnection.status".to_owned(),
         "clustertaskconnection.spec.allowedNamespaces".to_owned(),
@@ -262,7 +264,7 @@ async fn stage_names(selector: &str) -> String {
 }
 
 /// A table of kubectl with `|` between its columns, whose places the headings give; ages are replaced.
-fn columns(table: &str) -> String {
+pub fn columns(table: &str) -> String {
     let heading = table.lines().next().unwrap_or_default();
     let mut starts: Vec<usize> = Vec::new();
     for (at, _) in heading.char_indices().filter(|(_, sign)| *sign != ' ') {

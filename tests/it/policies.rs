@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use taskwatch_harness::{ADMIN, ControlPlane, TENANT, eventually, workspace_root};
+use taskwatch_harness::{ADMIN, ControlPlane, OPERATOR, TENANT, eventually, workspace_root};
 
 use crate::stage::{SOON, install, lay_over};
 
@@ -32,7 +32,8 @@ async fn tenants() -> ControlPlane {
 /// What the API server says to an object of this user, without keeping it.
 async fn say(plane: &ControlPlane, user: &str, object: &Value) -> String {
     let kubectl = plane.kubectl_as(user).unwrap();
-    let file = format!("{}/{user}-{}.json", plane.workdir().display(), object["metadata"]["name"].as_str().unwrap());
+    let who = user.replace(':', "-");
+    let file = format!("{}/{who}-{}.json", plane.workdir().display(), object["metadata"]["name"].as_str().unwrap());
     std::fs::write(&file, object.to_string()).unwrap();
     let output = kubectl.run(&["create", "--dry-run=server", "--filename", &file]).await.unwrap();
     if output.code == 0 { String::new() } else { output.stderr }
@@ -72,6 +73,13 @@ fn watch(connection: &Value) -> Value {
     })
 }
 
+fn set(connection: &Value) -> Value {
+    json!({
+        "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatchSet", "metadata": {"name": "s", "namespace": NAMESPACE},
+        "spec": {"connectionRef": connection},
+    })
+}
+
 #[tokio::test]
 async fn each_policy_takes_what_is_good_and_refuses_what_is_not() {
     let plane = tenants().await;
@@ -107,12 +115,26 @@ async fn each_policy_takes_what_is_good_and_refuses_what_is_not() {
     let good = watch(&json!({"name": "c"}));
     let large = json!({"metadata": {"annotations": {"a": "x".repeat(9000), "b": "x".repeat(9000)}}});
     refused(&plane, (TENANT, &good), &[(large.clone(), "at most 16384 characters")]).await;
-    refused(&plane, (TENANT, &own), &[(large, "at most 16384 characters")]).await;
+    refused(&plane, (TENANT, &own), &[(large.clone(), "at most 16384 characters")]).await;
+    refused(&plane, (TENANT, &set(&json!({"name": "c"}))), &[(large, "at most 16384 characters")]).await;
 
     apply(&plane, "connection-use.yaml").await;
     let by_shared = watch(&json!({"kind": "ClusterTaskConnection", "name": "shared"}));
     let words = "you may not use the ClusterTaskConnection shared";
     refused(&plane, (TENANT, &good), &[(by_shared.clone(), words)]).await;
+    let set = set(&json!({"name": "c"}));
+    let set_by_shared = json!({"spec": {"connectionRef": {"kind": "ClusterTaskConnection", "name": "shared"}}});
+    refused(&plane, (TENANT, &set), &[(set_by_shared, words)]).await;
+    // The operator creates TaskWatches for sets, whose authors were asked; it has no verb of its own.
+    let bind = ["create", "rolebinding", "operator", "--clusterrole=all", "--user", OPERATOR, "--namespace", NAMESPACE];
+    plane.kubectl(&bind).await.unwrap().success().unwrap();
+    eventually(SOON, "the operator may", || async {
+        let said = say(&plane, OPERATOR, &by_shared).await;
+        ensure!(said.is_empty(), "{said}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     // As the file says to.
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "use"},
@@ -155,8 +177,8 @@ async fn the_quota_bounds_objects_of_ours() {
     let plane = tenants().await;
     apply(&plane, "resourcequota.yaml").await;
     // Its controller, which does not run here, fills the status in; what is allowed is lowered so that it is soon reached.
-    let hard = json!({"count/taskwatches.taskwatch.dev": "2", "count/taskconnections.taskwatch.dev": "0"});
-    let used = json!({"count/taskwatches.taskwatch.dev": "0", "count/taskconnections.taskwatch.dev": "0"});
+    let hard = json!({"count/taskwatches.taskwatch.dev": "2", "count/taskwatchsets.taskwatch.dev": "0", "count/taskconnections.taskwatch.dev": "0"});
+    let used = json!({"count/taskwatches.taskwatch.dev": "0", "count/taskwatchsets.taskwatch.dev": "0", "count/taskconnections.taskwatch.dev": "0"});
     let patch = json!({"spec": {"hard": hard}, "status": {"hard": hard, "used": used}}).to_string();
     for more in [&[][..], &["--subresource=status"]] {
         let args = ["patch", "resourcequota", "taskwatch", "--namespace", NAMESPACE, "--type=merge", "--patch", &patch];
@@ -169,6 +191,8 @@ async fn the_quota_bounds_objects_of_ours() {
     })
     .await
     .unwrap();
+    let said = say(&plane, TENANT, &set(&json!({"name": "c"}))).await;
+    assert!(said.contains("exceeded quota: taskwatch"), "{said}");
     assert_eq!(say(&plane, TENANT, &watch(&json!({"name": "c"}))).await, "");
     plane.stop().await.unwrap();
 }
@@ -178,9 +202,10 @@ async fn requests_go_by_the_flow_that_is_theirs() {
     let plane = tenants().await;
     apply(&plane, "flowcontrol.yaml").await;
     for (user, verb, path, flow) in [
-        (taskwatch_harness::OPERATOR, "GET", "/apis/taskwatch.dev/v1alpha1/taskwatches", "taskwatch-operator"),
-        (taskwatch_harness::OPERATOR, "GET", "/api/v1/namespaces/team-a/secrets/s", "taskwatch-operator"),
+        (OPERATOR, "GET", "/apis/taskwatch.dev/v1alpha1/taskwatches", "taskwatch-operator"),
+        (OPERATOR, "GET", "/api/v1/namespaces/team-a/secrets/s", "taskwatch-operator"),
         (TENANT, "DELETE", "/apis/taskwatch.dev/v1alpha1/namespaces/team-a/taskwatches/none", "taskwatch-tenants"),
+        (TENANT, "DELETE", "/apis/taskwatch.dev/v1alpha1/namespaces/team-a/taskwatchsets/none", "taskwatch-tenants"),
     ] {
         let get = ["get", "flowschema", flow, "--output=jsonpath={.metadata.uid}"];
         let uid = plane.kubectl(&get).await.unwrap().success().unwrap();

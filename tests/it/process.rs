@@ -233,11 +233,11 @@ fn crds_prints_what_the_repository_holds() {
     let directory = taskwatch_harness::workspace_root().join("crds");
     let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert_eq!(files.len(), 3);
+    assert_eq!(files.len(), 4);
     for file in files {
         assert!(printed.contains(&std::fs::read_to_string(&file).unwrap()), "{}", file.display());
     }
-    assert_eq!(printed.matches("---\n").count(), 2);
+    assert_eq!(printed.matches("---\n").count(), 3);
 }
 
 #[test]

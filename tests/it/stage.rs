@@ -38,7 +38,7 @@ pub async fn install(plane: &ControlPlane) -> Result<()> {
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"]).await?.success()?;
     let client = plane.client(ADMIN).await?;
     eventually(SOON, "the new kinds are served", || async {
-        for kind in ["TaskWatch", "TaskConnection", "ClusterTaskConnection"] {
+        for kind in ["TaskWatch", "TaskWatchSet", "TaskConnection", "ClusterTaskConnection"] {
             Api::<DynamicObject>::all_with(client.clone(), &resource(kind)).list(&ListParams::default()).await?;
         }
         Ok(())
@@ -369,6 +369,8 @@ fn resource(kind: &str) -> ApiResource {
         "ClusterRole" => ("rbac.authorization.k8s.io", "v1", "clusterroles"),
         "ClusterRoleBinding" => ("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
         "TaskWatch" => ("taskwatch.dev", "v1alpha1", "taskwatches"),
+        "TaskWatchSet" => ("taskwatch.dev", "v1alpha1", "taskwatchsets"),
+        "ResourceQuota" => ("", "v1", "resourcequotas"),
         "TaskConnection" => ("taskwatch.dev", "v1alpha1", "taskconnections"),
         "ClusterTaskConnection" => ("taskwatch.dev", "v1alpha1", "clustertaskconnections"),
         other => panic!("no tests with {other} yet"),

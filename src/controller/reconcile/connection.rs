@@ -132,6 +132,13 @@ fn close(controller: &Controller, id: &ConnectionId) {
         }
     }
     controller.shared.look_at(users);
+    let sets = controller.shared.index().sets.users(id);
+    for key in &sets {
+        if let Some(entry) = controller.shared.index().sets.get_mut(key) {
+            entry.disconnected();
+        }
+    }
+    controller.shared.look_at_sets(sets);
 }
 
 /// Takes in whether a connection can be used; its watches are told when that has changed.
@@ -151,8 +158,7 @@ fn settle(shared: &Shared, id: &ConnectionId, availability: Availability, finger
             info!(connection = %id, "open");
         }
         // An unusable one stays open in the engine, where its watches are called off: so a `Retry-After` outlasts the trouble.
-        let users = shared.index().users(id);
-        shared.look_at(users);
+        shared.look_at_users(id);
     }
 }
 

@@ -4,11 +4,13 @@
 //! | kind | what is decided | what is done |
 //! |---|---|---|
 //! | `TaskWatch` | [`taskwatch::plan`](taskwatch), of those beyond a limit [`outside`] | [`taskwatch`] |
+//! | `TaskWatchSet` | [`taskwatchset::plan`](taskwatchset), `domain::discovery` | [`taskwatchset`] |
 //! | `TaskConnection`, `ClusterTaskConnection` | `domain::connection`, [`super::resolve`] | [`connection`] |
 
 pub(super) mod connection;
 mod outside;
 pub(super) mod taskwatch;
+pub(super) mod taskwatchset;
 
 use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
 

@@ -110,12 +110,13 @@ fn planned(controller: &Controller, key: &WatchKey, read: Option<TaskWatchStatus
     let Index { watches, connections, namespaces, quotas, .. } = &mut *index;
     let entry = watches.get_mut(key)?;
     let object = Arc::clone(&entry.object);
-    let check = controller.sight.check(&object, connections.get(&object.connection()), namespaces, quotas);
+    let (claim, connection) = (object.claim(), connections.get(&object.connection()));
+    let check = controller.sight.check(claim, connection, namespaces, || quotas.user_refusal(&object));
     let context = Context {
         now: controller.clock.now(),
         instant: Instant::now(),
         settings: controller.settings,
-        tells_all: controller.sight.tells_all(&object),
+        tells_all: controller.sight.tells_all(claim),
         is_busy,
     };
     let planned = controller.guard.run(Stage::Decide, key, || plan(entry, read, &check, &context));

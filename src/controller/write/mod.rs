@@ -1,6 +1,7 @@
 //! All that is written to the API server: statuses, events, deletions.
 
 pub mod allowance;
+mod children;
 mod delete;
 mod events;
 mod limit;
@@ -12,9 +13,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use self::events::Events;
-pub(super) use self::{limit::WriteLimit, status::Written};
+pub(super) use self::{children::Created, limit::WriteLimit, status::Written};
 use super::{Error, objects::Identity};
-use crate::{api::TaskWatch, domain::decide::Event, ops::metrics::Metrics, tenancy::Tenant};
+use crate::{
+    api::{TaskWatch, TaskWatchSetSpec},
+    domain::decide::Event,
+    ops::metrics::Metrics,
+    tenancy::Tenant,
+};
 
 /// Writes to the API server.
 pub(super) struct Writer {
@@ -51,6 +57,21 @@ impl Writer {
     /// Deletes a `TaskWatch`, unless it is gone or has been made anew. Returns whether it did.
     pub(super) async fn delete(&self, identity: &Identity) -> Result<bool, Error> {
         delete::delete::<TaskWatch>(&self.client, identity).await
+    }
+
+    /// Creates a `TaskWatch` that belongs to the set of this identity.
+    pub(super) async fn create_child(&self, child: &TaskWatch, set: &Identity) -> Result<Created, Error> {
+        children::create(&self.client, child, set).await
+    }
+
+    /// Brings a `TaskWatch` that belongs to the set of this identity up to date with the set's template.
+    pub(super) async fn update_child(
+        &self,
+        child: &Identity,
+        set: &Identity,
+        spec: &TaskWatchSetSpec,
+    ) -> Result<Created, Error> {
+        children::update(&self.client, child, set, spec).await
     }
 
     /// Has an event about an object of the kind `K` published, unless too many wait.

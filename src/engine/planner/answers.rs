@@ -154,6 +154,7 @@ impl Planner {
         for polled in self.tasks.values_mut().filter(|polled| polled.is_polled()) {
             polled.troubled(&failure, self.gate.next_job(), now, &mut self.out);
         }
+        self.tell_all_discoverers(&failure, now);
     }
 
     fn found(&mut self, id: TaskId, found: Task, poll: u64, body: usize, now: Instant) {

@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Item, JobKind, Place, Planner, PolledTask, lists::Scope};
+use super::{
+    Item, JobKind, Place, Planner, PolledTask,
+    lists::{Scope, Survey},
+};
 use crate::engine::coalesce::Mode;
 use crate::tenancy::Tenant;
 
@@ -38,6 +41,23 @@ impl Planner {
         self.assert_watches_have_their_tasks();
         self.assert_demand_is_the_sum();
         self.assert_the_gate_knows_what_was_good();
+        self.assert_discoverers_have_their_scopes();
+    }
+
+    /// Who discovers, and whose list is read for that.
+    fn assert_discoverers_have_their_scopes(&self) {
+        let mut discoverers = 0;
+        for (name, scope) in self.scopes.iter() {
+            let Some(survey) = scope.surveyed() else { continue };
+            survey.assert_in_step();
+            assert_eq!(survey.lists(), self.settings.lists, "{name}");
+            assert!(!survey.lists() || scope.is_running() || scope.due().is_some(), "the list of {name} is forgotten");
+            for (key, _) in survey.tenants() {
+                discoverers += 1;
+                assert_eq!(self.discoverers.get(key), Some(name), "{key}");
+            }
+        }
+        assert_eq!(discoverers, self.discoverers.len(), "discoverers without their scope");
     }
 
     /// What has been good with the present credential is no news to the gate.
@@ -69,10 +89,8 @@ impl Planner {
                 due += 1;
                 let item = Item::Scope(name.clone());
                 assert!(self.schedule.has_due(scope.lane(), at, &item), "not in the queue: {scope:?}");
-                assert!(
-                    scope.is_awaited() && !scope.is_running() && scope.mode() == Mode::List,
-                    "no list is due: {scope:?}"
-                );
+                assert!(scope.is_listed() && !scope.is_running(), "no list is due: {scope:?}");
+                assert!(scope.is_discovered() || scope.mode() == Mode::List, "no task waits for a list: {scope:?}");
             }
         }
         assert_eq!(self.schedule.waiting(), (due, new), "the schedule has what nothing waits for");
@@ -89,15 +107,18 @@ impl Planner {
             }
         }
         for (name, scope) in self.scopes.iter() {
-            let tenants = members.remove(&**name).unwrap_or_default();
+            let mut tenants = members.remove(&**name).unwrap_or_default();
             assert_eq!(scope.members(), tenants.values().sum::<usize>(), "members of {name}");
+            for (_, tenant) in scope.surveyed().into_iter().flat_map(Survey::tenants) {
+                *tenants.entry(tenant.clone()).or_default() += 1;
+            }
             assert_eq!(*scope.tenants(), tenants, "tenants of {name}");
             assert_eq!(
                 scope.listed().collect::<HashSet<_>>(),
                 listed.remove(&**name).unwrap_or_default(),
                 "what waits for the list of {name}"
             );
-            assert!(scope.members() > 0 || scope.is_running(), "{name} is not needed");
+            assert!(scope.is_needed() || scope.is_running(), "{name} is not needed");
         }
         assert!(members.is_empty(), "tasks without their scopes: {members:?}");
     }

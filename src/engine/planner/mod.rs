@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! loop {
-//!     commands     reconfigure, watch, forget, abandon_all          what the controller wants
+//!     commands     reconfigure, watch, discover, forget, abandon_all    what the controller wants
 //!     next         until it gives none                              jobs to send, each paid for
-//!     news         take_deliveries, trouble, stretch, mode, count   what there is to tell
+//!     news         take_deliveries, take_discovered, trouble, ...   what there is to tell
 //!     wait         until when, and why (wake_at: when)              none: until an answer or a command comes
 //!     answers      list_reader, slice_came; done                    what came of a job
 //! }
@@ -18,7 +18,8 @@
 //! - [`Planner::next`] is the only one that gives jobs. A job that it gave is in flight until [`Planner::done`] is called with its number:
 //!   exactly once, whatever became of it. After [`Planner::abandon_all`] no answer is awaited; one that comes all the same is ignored.
 //! - `list_reader` and `slice_came` are for the parts of a list whose job is in flight, in their order; the last one comes with `done`.
-//! - Everything that changes may leave news; they are taken out with [`Planner::take_deliveries`], and may wait.
+//! - Everything that changes may leave news; they are taken out with [`Planner::take_deliveries`] and [`Planner::take_discovered`], and
+//!   may wait.
 //! - `now` never goes back.
 //!
 //! # Who decides what
@@ -51,7 +52,7 @@ use tokio::time::Instant;
 
 use self::{
     breaker::Trouble,
-    doubt::Doubt,
+    doubt::{Doubt, Subject},
     gate::{Asking, Gate},
     lists::Scopes,
     polled_task::{Place, PolledTask},
@@ -63,9 +64,9 @@ pub use self::{
     wait::{Wait, Why},
 };
 use crate::domain::task::{Task, TaskState};
-use crate::engine::{Delivery, Subscription, WatchKey, coalesce::Mode};
+use crate::engine::{Delivery, Discovered, Subscription, WatchKey, coalesce::Mode};
 use crate::providers::Cursor;
-use crate::tenancy::Tenant;
+use crate::tenancy::{Tenant, pool::Account};
 
 /// What continues a poll that has begun.
 #[derive(Debug)]
@@ -88,7 +89,11 @@ pub struct Planner {
     tasks: Tasks,
     /// Which task each watch is of: `tasks` has it, with a subscriber of this key.
     keys: HashMap<WatchKey, TaskId>,
-    /// The scopes with a task that is polled, or with a list that is being read. Where a task waits and what its scope counts of it are
+    /// Whose tasks each discoverer discovers: `scopes` has it, with a discoverer of this key.
+    discoverers: HashMap<WatchKey, Arc<str>>,
+    /// From what the room is taken for what is known of all tasks of a scope.
+    catalogues: Account,
+    /// The scopes with a task that is polled, with somebody who discovers, or with a list that is being read. Where a task waits and what its scope counts of it are
     /// changed together, by [`Planner::put`].
     scopes: Scopes,
     /// What waits, by tenant: each task whose place says so, each scope whose list is due. Changed by [`Planner::put`] and
@@ -102,23 +107,28 @@ pub struct Planner {
     subtasks_refused: bool,
     /// What is to be delivered, oldest first.
     out: Vec<Delivery<Instant>>,
+    /// What discoverers are to be told, oldest first.
+    found: Vec<Discovered<Instant>>,
 }
 
 impl Planner {
-    /// A planner without watches.
+    /// A planner without watches. What is kept for discoverers is taken from `catalogues`.
     #[must_use]
-    pub fn new(settings: Settings, now: Instant) -> Self {
+    pub fn new(settings: Settings, catalogues: Account, now: Instant) -> Self {
         Self {
             gate: Gate::new(&settings, now),
             settings,
             tasks: Tasks::default(),
             keys: HashMap::new(),
+            discoverers: HashMap::new(),
+            catalogues,
             scopes: Scopes::default(),
             schedule: Schedule::default(),
             demand: Demand::default(),
             doubt: Doubt::default(),
             subtasks_refused: false,
             out: Vec::new(),
+            found: Vec::new(),
         }
     }
 
@@ -139,6 +149,7 @@ impl Planner {
             }
             self.requeue_all(now);
         }
+        self.review_discovered(renewed, now);
     }
 
     /// Registers a watch, or changes it; a new ticket asks for a fresh observation.
@@ -151,8 +162,12 @@ impl Planner {
         let Some(polled) = self.tasks.get_mut(id) else { return };
         let is_first = !polled.is_watched();
         let owed = polled.watch(key.clone(), wanted, next_job, now);
-        if owed {
-            self.newcomer_bears_witness(id, now);
+        if owed && !wanted.known && !wanted.requested && self.show_newcomer(id, &key, now) {
+            self.keys.insert(key, id);
+            return;
+        }
+        if owed && let Some(lane) = self.tasks.get(id).map(|polled| polled.lane().clone()) {
+            self.newcomer_bears_witness(&lane, Subject::Task(id), now);
         }
         if owed
             && self.gate.is_silent(now)
@@ -174,8 +189,9 @@ impl Planner {
         self.review(&wanted.task.scope, now);
     }
 
-    /// Forgets a watch; a task that nobody watches any more costs no request.
+    /// Forgets a watch, or a discoverer; a task that nobody watches any more costs no request, nor does a list that nobody wants.
     pub fn forget(&mut self, key: &WatchKey) {
+        self.forget_discoverer(key);
         let Some(id) = self.keys.remove(key) else { return };
         let Some(polled) = self.tasks.get_mut(id) else { return };
         polled.forget(key);
@@ -227,6 +243,11 @@ impl Planner {
     /// What is to be delivered since the last call.
     pub fn take_deliveries(&mut self) -> Vec<Delivery<Instant>> {
         std::mem::take(&mut self.out)
+    }
+
+    /// What discoverers are to be told since the last call.
+    pub fn take_discovered(&mut self) -> Vec<Discovered<Instant>> {
+        std::mem::take(&mut self.found)
     }
 
     /// By how much the periods are stretched because the demand exceeds the budget; 1 is not at all.

@@ -391,6 +391,31 @@ impl PolledTask {
         self.deliver(news, poll, out, || Report::Seen { task, at: now });
     }
 
+    /// A list had shown the task before this subscriber came, who is told of that, where it is what is known. What was asked since has the
+    /// number `next_job` or a larger one. Returns whether it is.
+    pub fn was_shown(
+        &mut self,
+        key: &WatchKey,
+        task: Arc<Task>,
+        next_job: u64,
+        at: Instant,
+        out: &mut Vec<Delivery<Instant>>,
+    ) -> bool {
+        let is_known = self.fingerprint == Some(fingerprint(&task)) && self.trouble.is_none();
+        let is_first = !self.is_seen() && self.place == Place::Done;
+        let Some(newcomer) = self.subscribers.iter_mut().find(|subscriber| subscriber.is(key)) else { return false };
+        if is_known && self.missing_since.is_none() {
+            out.push(newcomer.tell(Report::Seen { task, at }));
+            return true;
+        }
+        if !is_first {
+            return false;
+        }
+        newcomer.may_have_since(next_job);
+        self.seen(task, next_job, next_job, at, out);
+        true
+    }
+
     /// The answer to the job `poll` says that the upstream does not know the task.
     pub fn missing(
         &mut self,

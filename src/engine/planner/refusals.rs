@@ -142,15 +142,14 @@ impl Planner {
         Consequence::AskAgain
     }
 
-    /// A watch of another tenant comes while the connection is silent only because nothing but one tenant's could be asked for: it
-    /// bears witness.
-    pub(super) fn newcomer_bears_witness(&mut self, id: TaskId, now: Instant) {
-        let Some(lane) = self.tasks.get(id).map(|polled| polled.lane().clone()) else { return };
-        let is_others = self.doubt.may_be_settled_by(&lane);
-        if is_others && self.gate.is_silent(now) && self.doubt.doubtful_ready_at(&lane, now).is_none() {
+    /// A watch or a discoverer of another tenant comes while the connection is silent only because nothing but one tenant's could be asked
+    /// for: what it wants bears witness.
+    pub(super) fn newcomer_bears_witness(&mut self, lane: &Tenant, wanted: Subject, now: Instant) {
+        let is_others = self.doubt.may_be_settled_by(lane);
+        if is_others && self.gate.is_silent(now) && self.doubt.doubtful_ready_at(lane, now).is_none() {
             self.doubt.rests_upon(None);
             self.gate.probe_now();
-            self.doubt.ask_first(Some(Subject::Task(id)));
+            self.doubt.ask_first(Some(wanted));
         }
     }
 
@@ -209,8 +208,9 @@ impl Planner {
     /// else is asked for. What was refused is asked for again, later, and with another token where there are tokens: that is cheap.
     pub(super) fn end_undecided_doubt(&mut self, now: Instant) {
         let Some(until) = self.doubt.until() else { return };
-        let is_asking =
-            self.doubt.asks_first() || self.gate.flights().len() > 0 || self.schedule.next_at(now, |_| Some(now)).is_some();
+        let is_asking = self.doubt.asks_first()
+            || self.gate.flights().len() > 0
+            || self.schedule.next_at(now, |_| Some(now)).is_some();
         if is_asking && now < until {
             return;
         }
@@ -254,6 +254,9 @@ impl Planner {
         };
         let Some(at) = self.doubt.doubtful_ready_at(scope.lane(), now) else { return false };
         self.put_off_list_until(name, at);
+        if let Some(reason) = self.doubt.last().cloned() {
+            self.tell_discoverers(name, &reason, now);
+        }
         true
     }
 

@@ -87,6 +87,11 @@ impl Subscriber {
         self.from_job <= poll
     }
 
+    /// It may have answers to what was asked from this job on, though it was registered later.
+    pub fn may_have_since(&mut self, job: u64) {
+        self.from_job = self.from_job.min(job);
+    }
+
     /// Whether it is owed that answer.
     pub fn awaits(&self, poll: u64) -> bool {
         self.owed && self.may_have(poll)

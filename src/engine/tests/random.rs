@@ -1,7 +1,7 @@
 //! Random schedules of everything that can happen to a planner. The rig checks the invariants after each step; in the end all
 //! faults are mended, and every watch must learn the truth.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
 
@@ -10,16 +10,19 @@ use super::{
     rig::{MINUTE, Rig, SECOND, settings, task},
 };
 use crate::domain::task::{TaskRef, TaskState};
-use crate::engine::{coalesce::ModeChoice, planner::Settings};
+use crate::engine::{Found, coalesce::ModeChoice, planner::Settings};
 
 const WATCHES: usize = 40;
 const TASKS: usize = 60;
+const DISCOVERERS: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Op {
     Watch(usize, usize, bool),
     WatchMany(usize),
     Forget(usize),
+    Discover(usize, bool, u64),
+    ForgetDiscoverer(usize),
     ForgetMany(usize),
     Advance(Duration),
     Fault(Option<Fault>, u64),
@@ -93,6 +96,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..WATCHES).prop_map(Op::WatchMany),
         3 => (0..WATCHES).prop_map(Op::Forget),
         1 => (0..WATCHES).prop_map(Op::ForgetMany),
+        2 => (0..DISCOVERERS, any::<bool>(), 1..60u64).prop_map(|(key, other, period)| Op::Discover(key, other, period)),
+        1 => (0..DISCOVERERS).prop_map(Op::ForgetDiscoverer),
         6 => (0..3000u64).prop_map(|millis| Op::Advance(Duration::from_millis(millis))),
         6 => (1..100u64).prop_map(|seconds| Op::Advance(Duration::from_secs(seconds))),
         4 => (proptest::option::weighted(0.7, fault()), 1..4u64).prop_map(|(fault, every)| Op::Fault(fault, every)),
@@ -112,6 +117,10 @@ fn apply(rig: &mut Rig, op: Op) {
         Op::Watch(key, number, known) => rig.watch(key, &number_to_task(number), known),
         Op::WatchMany(from) => (from..WATCHES).for_each(|key| rig.watch(key, &number_to_task(key), false)),
         Op::Forget(key) => rig.forget(key),
+        Op::Discover(key, other, period) => {
+            rig.discover(key, if other { "other" } else { "s" }, Duration::from_secs(period));
+        }
+        Op::ForgetDiscoverer(key) => rig.forget_discoverer(key),
         Op::ForgetMany(from) => (from..WATCHES).for_each(|key| rig.forget(key)),
         Op::Advance(span) => rig.run(span),
         Op::Fault(fault, every) => (rig.upstream.fault, rig.upstream.every) = (fault, every),
@@ -158,11 +167,14 @@ fn mend(rig: &mut Rig) {
         assert!(!state.is_finished(), "{key:?} has not been told of the end");
         assert!(watched.seen.last().is_some_and(|at| *at > steady), "{key:?} starves: {watched:?}");
     }
+    assert_discovered(rig);
     for state in [TaskState::Succeeded, TaskState::Failed] {
         rig.upstream.rows.values_mut().for_each(|row| row.state = state);
         rig.run(15 * MINUTE);
         assert!(rig.watches.values().all(|watched| watched.finished));
     }
+    assert_discovered(rig);
+    (0..DISCOVERERS).for_each(|key| rig.forget_discoverer(key));
     let quiet = rig.now;
     rig.run(60 * MINUTE);
     assert_eq!(rig.count(quiet, |_| true), 0);
@@ -172,6 +184,24 @@ fn mend(rig: &mut Rig) {
     let left = rig.planner.holdings();
     assert!(left.tasks == 0 && left.scopes == 0);
     assert!(left.demand.abs() < 1e-6, "{}", left.demand);
+}
+
+/// Each discoverer knows the tasks that the list of its scope shows, and no others.
+fn assert_discovered(rig: &Rig) {
+    for (key, discovering) in &rig.discoverers {
+        let Some(Found::Listed { catalogue, .. }) = discovering.told.last().filter(|_| rig.settings.lists) else {
+            assert!(!rig.settings.lists, "{key}: {discovering:?}");
+            assert!(matches!(discovering.told.last(), Some(Found::Unsupported)), "{key}: {discovering:?}");
+            continue;
+        };
+        let tops = catalogue.iter().filter(|task| task.parent_id.is_none());
+        let found: BTreeMap<_, _> = tops.map(|task| (task.id.to_string(), task.state)).collect();
+        let is_listed = |(task, row): &(&TaskRef, &Row)| task.scope == discovering.scope && !row.hidden_from_list;
+        let rows = rig.upstream.rows.iter().filter(is_listed);
+        assert_eq!(found, rows.map(|(task, row)| (task.id.clone(), row.state)).collect(), "{key}");
+        let parts = if rig.upstream.children_in_lists { found.len() } else { 0 };
+        assert_eq!(catalogue.len() - found.len(), parts, "{key}");
+    }
 }
 
 proptest! {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::rig::{SECOND, key, settings, task};
+use super::rig::{SECOND, account, key, settings, task};
 use crate::domain::{
     cadence,
     task::{Task, TaskState},
@@ -35,7 +35,7 @@ impl Stage {
     /// With so many watches of the tasks of one scope.
     fn new(watches: usize) -> Self {
         let now = Instant::now();
-        let mut planner = Planner::new(Settings { mode: ModeChoice::List, ..settings() }, now);
+        let mut planner = Planner::new(Settings { mode: ModeChoice::List, ..settings() }, account(), now);
         let mut shown = BTreeMap::new();
         for number in 0..watches {
             let period = 10 * SECOND;
@@ -48,6 +48,7 @@ impl Stage {
                 max_period: period,
                 age: Duration::ZERO,
                 known: true,
+                requested: false,
                 ticket: 1,
             };
             planner.watch(key(number), &watch, now);
@@ -170,6 +171,7 @@ fn a_part_that_is_watched_itself_is_shown_with_its_whole_too() {
         max_period: 10 * SECOND,
         age: Duration::ZERO,
         known: true,
+        requested: false,
         ticket: 2,
     };
     stage.planner.watch(key(1), &watch, stage.now);

@@ -10,15 +10,19 @@ use tokio::time::Instant;
 
 use super::model::{Answer, Upstream};
 use crate::domain::{
+    cadence,
     failure::FailureClass,
     task::{TaskRef, TaskState},
 };
 use crate::engine::{
-    Report, Subscription, WatchKey,
+    Discovery, Found, Report, Subscription, WatchKey,
     coalesce::ModeChoice,
-    planner::{Job, JobKind, Planner, Settings},
+    planner::{Job, JobKind, Outcome, Planner, Settings},
 };
-use crate::tenancy::Tenant;
+use crate::tenancy::{
+    Tenant,
+    pool::{Account, Pool},
+};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_mins(1);
@@ -38,6 +42,16 @@ pub struct Watched {
     pub seen: Vec<Instant>,
     pub missing: Vec<Instant>,
     pub troubles: Vec<(Instant, FailureClass)>,
+    /// It was told what a list had shown before: what was asked since then may be told, too.
+    from_list: bool,
+}
+
+/// What the rig knows of a discoverer that it has registered.
+#[derive(Clone, Debug)]
+pub struct Discovering {
+    pub scope: String,
+    pub ticket: u64,
+    pub told: Vec<Found<Instant>>,
 }
 
 struct Flight {
@@ -55,6 +69,7 @@ pub struct Rig {
     pub start: Instant,
     pub settings: Settings,
     pub watches: BTreeMap<WatchKey, Watched>,
+    pub discoverers: BTreeMap<WatchKey, Discovering>,
     /// What has been sent, and when.
     pub sent: Vec<(Instant, JobKind)>,
     /// When a credential was refused, as far as that was not on its way when the one before came.
@@ -95,6 +110,15 @@ fn tenant(task: &TaskRef) -> Tenant {
     Tenant::namespace(&Arc::from(name))
 }
 
+/// Room for all that there is.
+pub fn account() -> Account {
+    Account { pool: Pool::new(1 << 30, 0), tenant: Tenant::shared() }
+}
+
+pub fn set_key(number: usize) -> WatchKey {
+    WatchKey(Arc::from(format!("d{number}")))
+}
+
 pub fn key(number: usize) -> WatchKey {
     WatchKey(Arc::from(format!("w{number}")))
 }
@@ -105,13 +129,14 @@ impl Rig {
         let mut upstream = Upstream::new();
         upstream.exchanges = settings.exchanges;
         Self {
-            planner: Planner::new(settings.clone(), now),
+            planner: Planner::new(settings.clone(), account(), now),
             upstream,
             now,
             start: now,
             most_burst: settings.burst,
             settings,
             watches: BTreeMap::new(),
+            discoverers: BTreeMap::new(),
             sent: Vec::new(),
             refusals: Vec::new(),
             flights: Vec::new(),
@@ -146,13 +171,7 @@ impl Rig {
     }
 
     /// With a period for a young task, and one for an old task.
-    pub fn watch_between(
-        &mut self,
-        number: usize,
-        task: &TaskRef,
-        known: bool,
-        periods: (Duration, Duration),
-    ) {
+    pub fn watch_between(&mut self, number: usize, task: &TaskRef, known: bool, periods: (Duration, Duration)) {
         self.watch_for(tenant(task), number, task, known, periods);
     }
 
@@ -177,6 +196,7 @@ impl Rig {
             seen: Vec::new(),
             missing: Vec::new(),
             troubles: Vec::new(),
+            from_list: false,
         };
         self.watches.insert(key(number), watched);
         let age = Duration::ZERO;
@@ -187,6 +207,7 @@ impl Rig {
             max_period,
             age,
             known,
+            requested: false,
             ticket: self.ticket,
         };
         self.planner.watch(key(number), &watch, self.now);
@@ -201,6 +222,28 @@ impl Rig {
         self.check_inside();
     }
 
+    pub fn discover(&mut self, number: usize, scope: &str, period: Duration) {
+        self.ticket += 1;
+        let (scope, ticket) = (scope.to_owned(), self.ticket);
+        let tenant = tenant(&TaskRef { scope: scope.clone(), id: String::new() });
+        let wanted = Discovery { tenant, scope: scope.clone(), period, ticket };
+        self.discoverers.insert(set_key(number), Discovering { scope, ticket, told: Vec::new() });
+        self.planner.discover(set_key(number), &wanted, self.now);
+        self.planner.assert_in_step();
+        // What is known, and what is wrong, is told at once.
+        self.collect();
+    }
+
+    pub fn forget_discoverer(&mut self, number: usize) {
+        self.discoverers.remove(&set_key(number));
+        self.planner.forget(&set_key(number));
+        self.planner.assert_in_step();
+    }
+
+    fn is_discovered(&self, scope: &str) -> bool {
+        self.discoverers.values().any(|discovering| discovering.scope == scope)
+    }
+
     pub fn reconfigure(&mut self, settings: Settings, renewed: bool) {
         self.bucket = (self.leak(), self.now);
         self.most_burst = self.most_burst.max(settings.burst);
@@ -211,6 +254,7 @@ impl Rig {
         }
         self.planner.reconfigure(settings, renewed, self.now);
         self.check_inside();
+        self.collect();
     }
 
     pub fn watched(&self, number: usize) -> &Watched {
@@ -238,6 +282,7 @@ impl Rig {
             if wake.is_none() && self.flights.is_empty() {
                 let wanting = self.watches.values().find(|watched| !watched.finished);
                 assert!(wanting.is_none(), "asleep for ever, but {wanting:?}");
+                assert!(!self.settings.lists || self.discoverers.is_empty(), "asleep for ever, but for discoverers");
             }
             let arrival = self.flights.iter().map(|flight| flight.arrives).min();
             let next = wake.into_iter().chain(arrival).min().unwrap_or(end).max(self.now);
@@ -275,7 +320,17 @@ impl Rig {
     fn arrive(&mut self) {
         while let Some(at) = self.flights.iter().position(|flight| flight.arrives <= self.now) {
             let Flight { job, answer, asked, .. } = self.flights.remove(at);
-            let answer = answer.unwrap_or_else(|| self.upstream.answer(&job.kind, self.now));
+            let mut answer = answer.unwrap_or_else(|| self.upstream.answer(&job.kind, self.now));
+            if let (JobKind::List(scope, _), Outcome::List(Ok(page))) = (&job.kind, &mut answer.result)
+                && self.is_discovered(scope)
+            {
+                // As the actor reads a list; each answer shows something new of each task.
+                let mut reader = self.planner.list_reader(job.id, scope, usize::MAX);
+                page.tasks.retain(|task| {
+                    let print = cadence::seed(&format!("{} {}", task.id, task.order));
+                    !reader.knows(print) && reader.wants(&task.id, task.parent_id.as_deref(), print)
+                });
+            }
             self.asked_of_stamp.insert(answer.stamp, asked);
             if let Some(wait) = answer.retry_after.filter(|_| answer.result.failure().is_some()) {
                 self.retry_at = self.retry_at.max(Some(self.now + wait));
@@ -329,10 +384,31 @@ impl Rig {
             JobKind::Get(task) | JobKind::Subtasks(task) => watched.task == **task,
             JobKind::List(scope, _) => watched.task.scope == **scope,
         });
+        let wanted = wanted
+            || match &job.kind {
+                JobKind::Authenticate => !self.discoverers.is_empty(),
+                JobKind::List(scope, _) => self.is_discovered(scope),
+                JobKind::Get(_) | JobKind::Subtasks(_) => false,
+            };
         assert!(wanted, "inv 5: nobody wants {:?}", job.kind);
     }
 
     fn collect(&mut self) {
+        for news in self.planner.take_discovered() {
+            let discovering = self.discoverers.get_mut(&news.key).expect("nothing is told to who was forgotten");
+            assert_eq!(discovering.ticket, news.ticket);
+            let is_news = match (&news.found, discovering.told.last()) {
+                (Found::Listed { catalogue, .. }, Some(Found::Listed { catalogue: before, .. })) => catalogue != before,
+                (Found::Trouble { failure, .. }, Some(Found::Trouble { failure: before, .. })) => {
+                    failure.class != before.class
+                }
+                (Found::Unsupported, _) => !self.settings.lists,
+                _ => true,
+            };
+            assert!(is_news, "told again: {news:?}");
+            discovering.told.push(news.found);
+        }
+        let discovered: Vec<_> = self.discoverers.values().map(|discovering| discovering.scope.clone()).collect();
         for delivery in self.planner.take_deliveries() {
             let watched = self.watches.get_mut(&delivery.key).expect("nothing is delivered to who was forgotten");
             assert_eq!(watched.ticket, delivery.ticket);
@@ -347,7 +423,9 @@ impl Rig {
                 }
             };
             assert!(stamp >= watched.stamp, "inv 1: an older answer after a newer one");
-            assert!(self.asked_of_stamp[&stamp] > watched.since, "inv 1: asked before the watch was registered");
+            let is_older = self.asked_of_stamp[&stamp] <= watched.since;
+            watched.from_list |= is_older && watched.seen.is_empty() && discovered.contains(&watched.task.scope);
+            assert!(!is_older || watched.from_list, "inv 1: asked before the watch was registered");
             watched.stamp = stamp;
             match delivery.report {
                 Report::Seen { task, .. } => {

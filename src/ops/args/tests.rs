@@ -49,7 +49,8 @@ fn run_has_the_documented_defaults() {
     assert_eq!(args.progress_min_points, 5);
     assert_eq!(args.secret_refresh_seconds, Duration::from_secs(30));
     assert_eq!((args.workers, args.threads), (16, 1));
-    assert_eq!(args.api_writes_per_second, 1000);
+    assert_eq!((args.api_writes_per_second, args.child_creates_per_second), (1000, 50));
+    assert!(args.discovery);
     assert_eq!(args.drain_timeout_seconds, Duration::from_secs(8));
     let rates = |args: &RunArgs| [args.max_requests_per_second, args.max_requests_per_second_per_namespace];
     assert_eq!(rates(&args).map(|rate| rate.to_string()), ["500", "250"]);
@@ -61,6 +62,14 @@ fn lists_are_repeated_or_separated_by_commas() {
     let args = run(&["--namespace", "a,b", "--namespace", "c", "--allow-egress", "10.1.2.3/16,::1"]);
     assert_eq!(args.namespaces, ["a", "b", "c"]);
     assert_eq!(args.allow_egress, ["10.1.0.0/16".parse::<Allowance>().unwrap(), "::1/128".parse().unwrap()]);
+}
+
+#[test]
+fn sets_are_served_unless_told_otherwise() {
+    for (argument, served) in [("--discovery=false", false), ("--discovery=true", true)] {
+        assert_eq!(run(&[argument]).discovery, served);
+    }
+    assert!(!run(&["--discovery", "false"]).discovery);
 }
 
 #[test]
@@ -84,7 +93,8 @@ fn the_page_for_administrators_shows_what_can_be_given() {
     for name in &named {
         assert!(known.contains(name), "--{name} is no flag");
     }
-    let limits = ["egress", "http", "upstream", "deny", "cluster-connections", "per-second", "per-namespace"];
+    let limits =
+        ["egress", "http", "upstream", "deny", "cluster-connections", "discovery", "per-second", "per-namespace"];
     for name in known.iter().filter(|name| limits.iter().any(|part| name.contains(part))) {
         assert!(named.contains(name) || *name == "http-address", "--{name} is not on the page");
     }
@@ -116,6 +126,8 @@ fn what_cannot_be_used_is_a_usage_error_that_says_what_to_give() {
         (["run", "--progress-min-points", "0"], "1..=100"),
         (["run", "--drain-timeout-seconds", "301"], "0 to 300"),
         (["run", "--log-level", "taskwatch=loud"], "invalid"),
+        (["run", "--discovery", "no"], "true, false"),
+        (["run", "--child-creates-per-second", "100001"], "0..=100000"),
         (["run", "--max-requests-per-second", "0.5"], "0 for no limit"),
         (["run", "--http-address", "here"], "socket address"),
         (["decode", "--http-status", "99"], "100 to 599"),

@@ -167,13 +167,20 @@ fn what_a_body_costs_grows_no_faster_than_it() {
         let limit = if cfg!(debug_assertions) { limit / 8 } else { limit };
         let bodies = [limit / 4, limit].map(|size| fill(open, part, close, size));
         for (name, status) in names().flat_map(|name| [(name, 100), (name, 304)]) {
-            let [quarter, whole] = [&bodies[0], &bodies[1]].map(|body| {
+            let took = |body: &String| {
                 let before = cpu_time();
                 checks::decode(provider(name).as_ref(), status, b"", body.as_bytes());
                 cpu_time().saturating_sub(before)
-            });
-            let most = quarter.max(Duration::from_millis(5)) * 10;
-            assert!(whole < most, "{name}, {open}{part}…: {whole:?} where a quarter of it takes {quarter:?}");
+            };
+            // What others do to the caches costs this thread time, too, but not in each of several tries.
+            let is_in_proportion = || {
+                let [quarter, whole] = [&bodies[0], &bodies[1]].map(took);
+                whole < quarter.max(Duration::from_millis(5)) * 10
+            };
+            assert!(
+                (0..5).any(|_| is_in_proportion()),
+                "{name}, {open}{part}…: more than ten times what a quarter of it takes"
+            );
         }
     }
 }

@@ -160,7 +160,8 @@ pub fn plan(
     let known = !asked_for && stored.is_some_and(|status| status.last_observed_time.is_some());
     let age = Duration::try_from(now.duration_since(unchanged_since(object, stored))).unwrap_or_default();
     let tenant = object.tenant();
-    let wanted = task.map(|task| Subscription { tenant, task, period, max_period, age, known, ticket });
+    let wanted =
+        task.map(|task| Subscription { tenant, task, period, max_period, age, known, requested: asked_for, ticket });
     let seen = entry.seen();
     Planned::Now(Box::new(Plan {
         object: Arc::clone(object),

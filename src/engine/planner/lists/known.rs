@@ -1,10 +1,13 @@
 //! What is known of the entries of a list while it is read: who wants them, and which are as they were.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         Planner,
         polled_task::{PolledTask, Reading},
     },
+    discovery::Survey,
     scope::Scope,
 };
 use crate::domain::task::TaskRef;
@@ -21,6 +24,10 @@ pub struct ListReader<'p> {
     served: u32,
     /// So many more may be decoded.
     room: usize,
+    /// Somebody discovers the tasks of the scope.
+    is_discovered: bool,
+    /// What the list shows is applied to those that are watched.
+    serves_tasks: bool,
 }
 
 impl ListReader<'_> {
@@ -32,6 +39,39 @@ impl ListReader<'_> {
 
     /// Whether an entry of this print is as it was when it was last applied, so that it need not be decoded.
     pub fn knows(&mut self, print: u64) -> bool {
+        if self.is_discovered { self.is_catalogued(print) } else { self.is_applied(print) }
+    }
+
+    /// The same for those who discover: nobody who watches a task needs it either.
+    fn is_catalogued(&mut self, print: u64) -> bool {
+        let Some(task) = self.survey().and_then(|survey| survey.known(print)).map(Arc::clone) else { return false };
+        if self.serves_tasks {
+            let is_polled = |polled: &mut PolledTask| polled.is_polled();
+            if task.parent_id.as_deref().and_then(|parent| self.find(parent)).is_some_and(is_polled) {
+                return false;
+            }
+            let poll = self.poll;
+            if let Some(polled) = self.find(&task.id).filter(|polled| !polled.is_read_by(poll) && polled.is_polled()) {
+                if !polled.is_as_shown(print) {
+                    return false;
+                }
+                polled.is_shown(poll, Reading::Unchanged);
+                self.served += 1;
+            }
+        }
+        let poll = self.poll;
+        if let Some(survey) = self.survey() {
+            survey.is_shown(&task.id, poll);
+        }
+        true
+    }
+
+    fn survey(&mut self) -> Option<&mut Survey> {
+        self.planner.scopes.get_mut(&self.sought.scope).and_then(Scope::discovered)
+    }
+
+    /// The same for those who watch tasks.
+    fn is_applied(&mut self, print: u64) -> bool {
         let Planner { scopes, tasks, .. } = &mut *self.planner;
         let id = scopes.get(&self.sought.scope).and_then(|scope| scope.shown_with(print));
         let Some(polled) = id.and_then(|id| tasks.get_mut(id)).filter(|polled| polled.is_of(print)) else {
@@ -64,6 +104,21 @@ impl ListReader<'_> {
 
     /// Whether the entry of this task, which is part of `parent`, is to be decoded; `print` stands for its bytes.
     pub fn wants(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
+        let is_watched = self.serves_tasks && self.is_watched(id, parent, print);
+        if !self.is_discovered {
+            return is_watched;
+        }
+        let poll = self.poll;
+        let Some(survey) = self.survey() else { return is_watched };
+        let is_new = survey.wants(id, print, poll);
+        if is_new {
+            survey.awaits(id, print, is_watched);
+        }
+        is_new || is_watched
+    }
+
+    /// The same for those who watch tasks.
+    fn is_watched(&mut self, id: &str, parent: Option<&str>, print: u64) -> bool {
         let (poll, has_room) = (self.poll, self.room > 0);
         let is_part = parent.and_then(|parent| self.find(parent)).is_some_and(|parent| {
             parent.has_part(poll);
@@ -91,8 +146,11 @@ impl Planner {
     /// The reader for the answer to a list's job; it decodes no more entries than there is `room` for.
     pub fn list_reader(&mut self, job: u64, scope: &str, room: usize) -> ListReader<'_> {
         let poll = self.gate.poll_of(job).unwrap_or(job);
-        let found = self.scopes.get(scope).map_or(0, Scope::found);
+        let state = self.scopes.get(scope);
+        let room = room.saturating_sub(state.map_or(0, Scope::found));
+        let is_discovered = state.is_some_and(Scope::is_discovered);
+        let serves_tasks = state.is_none_or(Scope::list_serves_tasks);
         let sought = TaskRef { scope: scope.to_owned(), id: String::new() };
-        ListReader { planner: self, poll, sought, served: 0, room: room.saturating_sub(found) }
+        ListReader { planner: self, poll, sought, served: 0, room, is_discovered, serves_tasks }
     }
 }

@@ -1,11 +1,14 @@
 //! The part of the planner that serves all tasks of a scope from one list: which scopes are, and when their lists are due.
 //!
 //! What a scope knows and decides for itself is in `scope`, a list in progress in `run`; `pages` takes in what comes, `known` says while a
-//! list arrives what of it need not be decoded. (A list that is read to discover tasks would be a file beside these: see
-//! [`Scope::is_awaited`].)
+//! list arrives what of it need not be decoded. A list is read for those who discover tasks, too: `discoverers` says what becomes of that
+//! here, `discovery` what is known of all tasks of a scope and who has been told it, `recent` keeps those that were shown of late.
 
+mod discoverers;
+mod discovery;
 mod known;
 mod pages;
+mod recent;
 mod run;
 mod scope;
 mod scopes;
@@ -14,6 +17,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+#[cfg(test)]
+pub(super) use self::discovery::Survey;
 use self::scope::{After, Move};
 pub(super) use self::{scope::Scope, scopes::Scopes};
 use super::{
@@ -46,7 +51,7 @@ impl Planner {
         }
     }
 
-    /// Forgets a scope that has nothing to poll.
+    /// Forgets a scope that is not needed.
     fn dismiss(&mut self, scope: &str) {
         self.list_never(scope);
         self.scopes.remove(scope);
@@ -83,6 +88,7 @@ impl Planner {
         }
         match mode {
             Mode::List => self.list_at(&name, now),
+            Mode::Get if self.scopes.get(&name).is_some_and(Scope::is_discovered) => {}
             Mode::Get => self.list_never(&name),
         }
     }
@@ -104,7 +110,7 @@ impl Planner {
         true
     }
 
-    /// Has the scope's list asked for at `at` or earlier, where a task waits for it; nothing while one is in progress: its end says
+    /// Has the scope's list asked for at `at` or earlier, where it is wanted; nothing while one is in progress: its end says
     /// when the next is due.
     pub(super) fn list_at(&mut self, scope: &Arc<str>, at: Instant) {
         let Some(change) = self.scopes.get_mut(scope).and_then(|state| state.list_at(at)) else { return };

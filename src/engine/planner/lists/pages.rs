@@ -6,34 +6,40 @@ use tokio::time::Instant;
 
 use super::{
     super::{Planner, Step, polled_task::Place, tasks::TaskId},
-    scope::{Failed, Scope},
+    discovery::{Reading, Survey},
+    scope::{Came, Failed, Scope},
 };
 use crate::domain::{
     cadence,
     failure::{Failure, FailureClass},
     task::TaskRef,
 };
-use crate::engine::coalesce::Mode;
 use crate::providers::Page;
 
 impl Planner {
     /// A slice of a page came, of which there is more.
-    pub fn slice_came(&mut self, scope: &str, slice: Page) {
-        if let Some(run) = self.scopes.run(scope) {
-            run.take(slice.tasks);
+    pub fn slice_came(&mut self, job: u64, scope: &str, slice: Page, now: Instant) {
+        let reading = Reading { poll: self.gate.poll_of(job).unwrap_or(job), next_job: self.gate.next_job(), now };
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let tasks = state.sift(slice.tasks, &reading);
+        if let Some(run) = state.run() {
+            run.take(tasks);
         }
     }
 
     /// A page came: the next one is asked for, or the list is whole.
     pub(in super::super) fn page_came(&mut self, scope: &Arc<str>, page: Page, body: usize, poll: u64, now: Instant) {
+        let reading = Reading { poll, next_job: self.gate.next_job(), now };
         let Some(state) = self.scopes.get_mut(scope) else { return };
+        let page = Page { tasks: state.sift(page.tasks, &reading), ..page };
         let next = page.next.clone();
         match (state.page_came(page, body, now), next) {
             (None, _) => {}
-            (Some(true), Some(next)) => self.schedule.put_step(state.lane(), Step::page(scope, next, poll)),
-            (Some(_), _) => {
+            (Some(Came::GoesOn), Some(next)) => self.schedule.put_step(state.lane(), Step::page(scope, next, poll)),
+            (Some(came), _) => {
                 self.apply_run(scope, poll, now);
                 self.confirm_missing(scope, poll, now);
+                self.survey_came(scope, came, poll, now);
                 self.end_run(scope, now);
             }
         }
@@ -57,10 +63,12 @@ impl Planner {
             None => {}
             Some(Failed::Enough) => {
                 self.confirm_missing(scope, poll, now);
+                self.tell_discoverers(scope, &Arc::new(failure.clone()), now);
                 self.end_run(scope, now);
             }
             Some(Failed::Told) => {
                 let told = self.tell_listed(scope, failure, poll, now);
+                self.tell_discoverers(scope, &Arc::new(failure.clone()), now);
                 self.end_run(scope, now);
                 if failure.class == FailureClass::UpstreamUnavailable
                     && let Some(id) = told.filter(|id| self.place(*id) == Place::Listed)
@@ -133,20 +141,22 @@ impl Planner {
     /// Says when the scope's next list is due.
     pub(in super::super) fn end_run(&mut self, scope: &Arc<str>, now: Instant) {
         let Some(state) = self.scopes.get_mut(scope) else { return };
-        let run = state.end();
-        if state.members() == 0 {
+        let run = state.end(now);
+        if !state.is_needed() {
             return self.dismiss(scope);
         }
         self.review(scope, now);
         let Some(state) = self.scopes.get_mut(scope) else { return };
-        if state.mode() != Mode::List || !state.is_awaited() {
+        if !state.is_listed() {
             return self.list_never(scope);
         }
         let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
         let listed = || state.listed().filter_map(|id| self.tasks.get(id));
         let shortest = listed().map(|polled| polled.period(floor, ceiling, None, now)).min();
+        let shortest = shortest.into_iter().chain(state.survey_period(floor, ceiling)).min();
         let is_owing = |is_seen: bool| listed().any(|polled| polled.is_owing() && polled.is_seen() == is_seen);
-        let (awaited, requested) = (state.lists_work() && is_owing(false), state.lists_work() && is_owing(true));
+        let is_awaited = is_owing(false) || state.surveyed().is_some_and(Survey::is_owing);
+        let (awaited, requested) = (state.lists_work() && is_awaited, state.lists_work() && is_owing(true));
         let period = state.period(shortest, ceiling);
         let (lane, more) = state.want(f64::from(run.size().0.max(1)) / period.as_secs_f64());
         self.demand.add(lane, more);

@@ -66,6 +66,11 @@ impl Run {
         self.left = true;
     }
 
+    /// Whether any was.
+    pub(super) fn has_left_some(&self) -> bool {
+        self.left
+    }
+
     /// How many tasks wait to be applied.
     pub(super) fn found(&self) -> usize {
         self.found.len()

@@ -2,17 +2,23 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::run::{LIST_SPACING, Run, Shown};
+use super::{
+    discovery::{Reading, Survey},
+    run::{LIST_SPACING, Run, Shown},
+};
 use crate::domain::{
     cadence,
     failure::{BODY_TOO_LARGE, Failure, FailureClass},
+    task::Task,
 };
 use crate::engine::{
+    Discovery, WatchKey,
     coalesce::{Costs, Mode},
     planner::{polled_task::Place, tasks::TaskId},
 };
@@ -29,13 +35,13 @@ const UNREADABLE_LISTS: u32 = 3;
 pub struct Scope {
     /// How its tasks are polled.
     mode: Mode,
-    /// How many tasks of it are polled at all: the sum of `tenants`.
+    /// How many tasks of it are polled at all: the sum of `tenants`, but for those who discover.
     members: usize,
     /// What either way costs.
     costs: Costs,
     /// The tasks whose place is the list.
     listed: HashSet<TaskId>,
-    /// How many of its tasks are on whose account.
+    /// How many of its tasks, and of those who discover, are on whose account.
     tenants: HashMap<Tenant, usize>,
     /// In whose turn its list is asked for.
     lane: Tenant,
@@ -59,6 +65,8 @@ pub struct Scope {
     demand: f64,
     /// How many lists have ended, for the jitter.
     runs: u64,
+    /// All its tasks, where somebody discovers them: the list is asked for although no task waits for it.
+    survey: Option<Box<Survey>>,
 }
 
 /// A task's move, from a place in a tenant's turn to another.
@@ -87,6 +95,19 @@ pub struct Rescheduled {
     pub from: Tenant,
     pub to: Tenant,
     pub demand: f64,
+}
+
+/// What follows from a page that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// The list goes on at the page's cursor.
+    GoesOn,
+    /// The list has shown all that there is.
+    Whole,
+    /// It has not: something was left to the next list, for want of room.
+    Left,
+    /// It has not: it is read no further.
+    Cut,
 }
 
 /// What follows from a page that did not come.
@@ -118,6 +139,7 @@ impl Scope {
             gets_work: false,
             demand: 0.0,
             runs: 0,
+            survey: None,
         }
     }
 
@@ -133,7 +155,9 @@ impl Scope {
 
     /// How to poll its tasks, by what either way costs.
     pub fn choose(&self, now: Instant) -> Mode {
-        self.costs.choose(self.mode, self.members, now)
+        // A list that is read for those who discover serves the tasks for nothing.
+        let is_free = self.is_discovered() && self.costs.list_is_usable(now);
+        if is_free { Mode::List } else { self.costs.choose(self.mode, self.members, now) }
     }
 
     /// How many tasks of it are polled at all.
@@ -161,15 +185,89 @@ impl Scope {
         self.good = job;
     }
 
-    /// Whether the list is wanted. (A scope that is listed for its own sake, though no task waits for it, would say so here and in
-    /// [`Self::moved`], and give its own period to [`Self::period`].)
+    /// Whether the list is wanted: a task waits for it, or somebody discovers the tasks.
     pub fn is_awaited(&self) -> bool {
-        !self.listed.is_empty()
+        !self.listed.is_empty() || self.is_discovered()
+    }
+
+    /// Whether it is to be asked for, by and by.
+    pub fn is_listed(&self) -> bool {
+        self.is_discovered() || self.mode == Mode::List && !self.listed.is_empty()
     }
 
     /// Whether its list may be asked for now.
     pub fn may_be_listed(&self) -> bool {
-        self.mode == Mode::List && self.is_awaited() && self.run.is_none()
+        self.is_listed() && self.run.is_none()
+    }
+
+    /// Whether what its list shows is applied to its tasks. Where they are polled one by one the list is for those who discover.
+    pub fn list_serves_tasks(&self) -> bool {
+        self.mode == Mode::List || !self.is_discovered()
+    }
+
+    /// Whether the list is asked for on account of those who discover.
+    pub fn is_discovered(&self) -> bool {
+        self.survey.as_deref().is_some_and(Survey::lists)
+    }
+
+    /// Whether there is anything to do for it: tasks that are polled, or somebody who discovers.
+    pub fn is_needed(&self) -> bool {
+        self.members > 0 || self.survey.is_some()
+    }
+
+    /// What is known of all its tasks, where somebody discovers them.
+    pub fn surveyed(&self) -> Option<&Survey> {
+        self.survey.as_deref()
+    }
+
+    /// The shortest period of those who discover, where there is a list.
+    pub(super) fn survey_period(&self, floor: Duration, ceiling: Duration) -> Option<Duration> {
+        self.surveyed().filter(|survey| survey.lists())?.shortest(floor, ceiling)
+    }
+
+    /// What is known of all its tasks, where somebody discovers them.
+    pub(super) fn survey(&mut self) -> Option<&mut Survey> {
+        self.survey.as_deref_mut()
+    }
+
+    /// The same, where there is a list.
+    pub(super) fn discovered(&mut self) -> Option<&mut Survey> {
+        self.survey().filter(|survey| survey.lists())
+    }
+
+    /// Somebody discovers its tasks, or wants something else of them. Returns whether there is something to be told that has not been.
+    pub(super) fn discover(&mut self, key: WatchKey, wanted: &Discovery, new: impl FnOnce() -> Survey) -> bool {
+        let (old, is_new) = self.survey.get_or_insert_with(|| Box::new(new())).discover(key, wanted);
+        if old.as_ref() != Some(&wanted.tenant) {
+            if let Some(old) = old {
+                self.count(&old, false);
+            }
+            self.count(&wanted.tenant, true);
+        }
+        is_new
+    }
+
+    /// Somebody does not discover them any more.
+    pub fn forget_discoverer(&mut self, key: &WatchKey) -> After {
+        if let Some(tenant) = self.survey().and_then(|survey| survey.forget(key)) {
+            self.count(&tenant, false);
+        }
+        self.survey = self.survey.take().filter(|survey| !survey.is_forgotten());
+        if !self.is_needed() && self.run.is_none() {
+            After::Dismiss
+        } else if self.is_listed() {
+            After::Nothing
+        } else {
+            After::Unlist
+        }
+    }
+
+    /// Takes in what was decoded of its list. Returns what those who watch tasks need of it.
+    pub(super) fn sift(&mut self, tasks: Vec<Arc<Task>>, reading: &Reading) -> Vec<Arc<Task>> {
+        let serves_tasks = self.list_serves_tasks();
+        let Some(survey) = self.discovered() else { return tasks };
+        let left = survey.take_in(tasks, reading);
+        if serves_tasks { left } else { Vec::new() }
     }
 
     /// Whether its list can be relied upon.
@@ -225,7 +323,7 @@ impl Scope {
             self.listed.remove(&id);
         }
         debug_assert!(self.listed.len() <= self.members, "who waits for the list is polled");
-        if self.members == 0 && self.run.is_none() {
+        if !self.is_needed() && self.run.is_none() {
             After::Dismiss
         } else if *old == Place::Listed && !self.is_awaited() {
             After::Unlist
@@ -234,7 +332,7 @@ impl Scope {
         }
     }
 
-    /// A task of it came to a tenant, or left it.
+    /// A task of it, or somebody who discovers, came to a tenant, or left it.
     fn count(&mut self, tenant: &Tenant, came: bool) {
         let count = self.tenants.entry(tenant.clone()).or_default();
         debug_assert!(came || *count > 0, "a task leaves the tenant that it came to");
@@ -244,11 +342,11 @@ impl Scope {
         }
     }
 
-    /// Has the list asked for at `at` or earlier, where a task waits for it. Returns what is to be changed in the schedule, which is to
+    /// Has the list asked for at `at` or earlier, where it is wanted. Returns what is to be changed in the schedule, which is to
     /// have it then for that time.
     pub fn list_at(&mut self, at: Instant) -> Option<Rescheduled> {
         let has_earlier = self.run.is_some() || self.due.is_some_and(|due| due <= at);
-        if self.mode != Mode::List || !self.is_awaited() || has_earlier {
+        if !self.is_listed() || has_earlier {
             return None;
         }
         let was = self.due.replace(at);
@@ -287,6 +385,9 @@ impl Scope {
     pub fn begin(&mut self, now: Instant) {
         debug_assert!(self.run.is_none() && self.due.is_none(), "one list of a scope at a time");
         (self.run, self.began) = (Some(Run::default()), Some(now));
+        if let Some(survey) = self.survey() {
+            survey.begins();
+        }
     }
 
     /// The list that is being read.
@@ -299,19 +400,22 @@ impl Scope {
         self.run.as_ref().map_or(0, Run::found)
     }
 
-    /// A page came whole. Returns whether the list goes on at the page's cursor; none where no list is being read.
-    pub fn page_came(&mut self, page: Page, body: usize, now: Instant) -> Option<bool> {
+    /// A page came whole. Returns what follows; none where no list is being read.
+    pub fn page_came(&mut self, page: Page, body: usize, now: Instant) -> Option<Came> {
         let may_go_on = page.total > 0 && self.paging_refused_until.is_none_or(|until| until <= now);
         let run = self.run.as_mut()?;
         run.take(page.tasks);
         run.page_is_whole(body);
-        let goes_on = may_go_on && page.next.is_some_and(|next| run.goes_on_at(&next));
-        if !goes_on {
-            let (pages, bytes) = run.size();
-            self.costs.list_took(pages, bytes);
-            (self.failures, self.gets_work) = (0, false);
-        }
-        Some(goes_on)
+        let came = match page.next {
+            Some(next) if may_go_on && run.goes_on_at(&next) => return Some(Came::GoesOn),
+            Some(_) => Came::Cut,
+            None if run.has_left_some() => Came::Left,
+            None => Came::Whole,
+        };
+        let (pages, bytes) = run.size();
+        self.costs.list_took(pages, bytes);
+        (self.failures, self.gets_work) = (0, false);
+        Some(came)
     }
 
     /// A page did not come.
@@ -349,7 +453,10 @@ impl Scope {
     }
 
     /// The list is over.
-    pub(super) fn end(&mut self) -> Run {
+    pub(super) fn end(&mut self, now: Instant) -> Run {
+        if let Some(survey) = self.survey() {
+            survey.ends(now);
+        }
         self.run.take().unwrap_or_default()
     }
 
@@ -382,7 +489,7 @@ impl Scope {
         }
     }
 
-    /// How many of its tasks are on whose account.
+    /// How many of its tasks, and of those who discover, are on whose account.
     #[cfg(test)]
     pub fn tenants(&self) -> &HashMap<Tenant, usize> {
         &self.tenants

@@ -76,9 +76,10 @@ impl Scopes {
         self.get_mut(name)?.run()
     }
 
-    /// How most tasks are polled; none without tasks to poll.
+    /// How most tasks are polled; none without tasks to poll or to discover.
     pub fn mode_of_most(&self) -> Option<Mode> {
-        self.0.values().max_by_key(|scope| scope.members()).map(Scope::mode)
+        let is_asked = |scope: &&Scope| scope.members() > 0 || scope.is_running() || scope.is_discovered();
+        self.0.values().filter(is_asked).max_by_key(|scope| scope.members()).map(Scope::mode)
     }
 
     /// Its list is not due any more. Returns its name as it is kept, when it was due, and in whose turn.

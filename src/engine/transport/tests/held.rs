@@ -37,7 +37,7 @@ async fn stalled_answers_of_one_tenant_hold_no_more_than_its_share() {
         })
         .collect();
     let most = async {
-        while shares.bodies.held() < (2 << 20) - 2 * PART {
+        while shares.bodies.held() < 3 << 19 {
             tokio::task::yield_now().await;
         }
     };
@@ -47,8 +47,8 @@ async fn stalled_answers_of_one_tenant_hold_no_more_than_its_share() {
     let (answer, lease) = channel_of(&transport, "modest", modest).send(request(modest)).await.unwrap();
     assert_eq!((answer.body.len(), lease.held()), (100_000, 100_000));
     drop(lease);
-    // The part that reaches the half may pass it.
-    assert!(shares.bodies.held() <= (2 << 20) + PART, "half is left to others");
+    // Half of what is not kept for newcomers; the part that reaches it may pass it.
+    assert!(shares.bodies.held() <= (7 << 18) + PART, "more than half is left to others");
     for hung in hung {
         let failure = hung.await.unwrap().unwrap_err();
         assert!(["Timeout", "Throttled"].contains(&failure.code.as_str()), "{failure}");

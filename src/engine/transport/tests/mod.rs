@@ -28,7 +28,7 @@ fn transport(allowed: &[&str], api_server: &[SocketAddr]) -> Transport {
 }
 
 fn shares(bodies: usize) -> Shares {
-    let parts = Parts { bodies, settings: 1 << 20, objects: 0 };
+    let parts = Parts { bodies, settings: 1 << 20, catalogues: 0, objects: 0 };
     Shares::new(parts, (f64::INFINITY, f64::INFINITY), Usage::default(), Instant::now())
 }
 

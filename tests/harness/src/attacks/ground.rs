@@ -91,7 +91,8 @@ impl Ground {
     /// Creates objects, many at a time. That some are refused is no error: the admission is part of what defends.
     pub(super) async fn create_all(self: &Arc<Self>, objects: Vec<Value>) -> Result<Made> {
         // What others refer to first.
-        let (watches, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object["kind"] == "TaskWatch");
+        let refers = |object: &Value| object["kind"] == "TaskWatch" || object["kind"] == "TaskWatchSet";
+        let (watches, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(refers);
         let mut made = Made::default();
         for objects in [rest, watches] {
             let (objects, next) = (Arc::new(objects), Arc::new(AtomicUsize::new(0)));
@@ -171,10 +172,10 @@ impl Ground {
         Ok(list["items"].as_array().into_iter().flatten().filter(|object| named(object)).cloned().collect())
     }
 
-    /// Everything that the operator has shown: statuses of all three kinds, and events.
+    /// Everything that the operator has shown: statuses of all kinds, and events.
     pub(super) async fn shown(&self) -> Result<String> {
         let mut all = String::new();
-        for kind in ["taskwatches", "taskconnections", "clustertaskconnections"] {
+        for kind in ["taskwatches", "taskwatchsets", "taskconnections", "clustertaskconnections"] {
             let list = self.get(&format!("{GROUP}/{kind}")).await?;
             for object in list["items"].as_array().into_iter().flatten() {
                 all += &object["status"].to_string();
@@ -195,7 +196,8 @@ impl Ground {
         let mut paths = vec![format!("{GROUP}/clustertaskconnections")];
         for namespace in ATTACKER.into_iter().chain([CANARY, OUTSIDER, SYSTEM]) {
             paths.extend(
-                ["taskwatches", "taskconnections"].map(|kind| format!("{GROUP}/namespaces/{namespace}/{kind}")),
+                ["taskwatchsets", "taskwatches", "taskconnections"]
+                    .map(|kind| format!("{GROUP}/namespaces/{namespace}/{kind}")),
             );
             paths.extend(["secrets", "configmaps"].map(|kind| format!("/api/v1/namespaces/{namespace}/{kind}")));
         }
@@ -253,6 +255,7 @@ fn collection(object: &Value) -> Result<String> {
         "Namespace" => "/api/v1/namespaces".to_owned(),
         "ClusterTaskConnection" => format!("{GROUP}/clustertaskconnections"),
         "TaskWatch" => format!("{GROUP}/namespaces/{namespace}/taskwatches"),
+        "TaskWatchSet" => format!("{GROUP}/namespaces/{namespace}/taskwatchsets"),
         "TaskConnection" => format!("{GROUP}/namespaces/{namespace}/taskconnections"),
         "Secret" => format!("/api/v1/namespaces/{namespace}/secrets"),
         "ConfigMap" => format!("/api/v1/namespaces/{namespace}/configmaps"),
@@ -271,7 +274,7 @@ fn role(namespace: &str) -> Value {
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
     "metadata": {"name": "tenant", "namespace": namespace},
     "rules": [
-        {"apiGroups": ["taskwatch.dev"], "resources": ["taskwatches", "taskconnections"], "verbs": all},
+        {"apiGroups": ["taskwatch.dev"], "resources": ["taskwatches", "taskwatchsets", "taskconnections"], "verbs": all},
         {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": all},
     ]})
 }

@@ -194,9 +194,10 @@ pub(super) async fn prepare(client: &Client) -> Result<()> {
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
     "metadata": {"name": "taskwatch-bench"},
     "rules": [
-        allow(own, &["taskwatches", "taskconnections", "clustertaskconnections"], &["get", "list", "watch"]),
-        allow(own, &["taskwatches"], &["delete"]),
-        allow(own, &["taskwatches/status", "taskconnections/status", "clustertaskconnections/status"], &["patch", "update"]),
+        allow(own, &["taskwatches", "taskwatchsets", "taskconnections", "clustertaskconnections"], &["get", "list", "watch"]),
+        allow(own, &["taskwatches"], &["create", "update", "delete"]),
+        allow(own, &["taskwatchsets/finalizers"], &["update"]),
+        allow(own, &["taskwatches/status", "taskwatchsets/status", "taskconnections/status", "clustertaskconnections/status"], &["patch", "update"]),
         allow("", &["secrets", "configmaps"], &["get"]),
         allow("", &["namespaces"], &["get", "list", "watch"]),
         allow("events.k8s.io", &["events"], &["create", "patch", "update"]),

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn the_crds_are_found_by_name() {
         let names = crd_files().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        for kind in ["clustertaskconnections", "taskconnections", "taskwatches"] {
+        for kind in ["clustertaskconnections", "taskconnections", "taskwatches", "taskwatchsets"] {
             assert!(names.contains(&format!("{kind}.taskwatch.dev")), "{names:?}");
         }
     }

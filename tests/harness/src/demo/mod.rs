@@ -1,7 +1,7 @@
 //! The demo: the operator at work on a real API server, against the simulator of the three systems.
 //!
-//! What it applies stands in `tests/harness/demo/`: the manifests, each TaskWatch with the state that it is expected to reach,
-//! and the scenario by which the simulator's tasks move.
+//! What it applies stands in `tests/harness/demo/`: the manifests, each `TaskWatch` with the state that it is expected to reach and each
+//! `TaskWatchSet` with what it is expected to find, and the scenario by which the simulator's tasks move.
 
 mod cluster;
 mod scenes;
@@ -23,19 +23,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest scene ends after about 70 s.
 const LIMIT: Duration = Duration::from_mins(5);
 
+/// What is shown: the watches of the manifests, the sets, and the watches that the sets keep.
+const TABLES: [&[&str]; 3] = [
+    &["taskwatches", "--selector", "!taskwatch.dev/set"],
+    &["taskwatchsets"],
+    &["taskwatches", "--selector", "taskwatch.dev/set"],
+];
+
 /// How the demo is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// End by itself when every watch has reached its state, and fail when one does not.
+    /// End by itself when every watch and set has reached its state, and fail when one does not.
     pub once: bool,
     /// Use the cluster of the current kubectl context instead of starting one.
     pub current_cluster: bool,
 }
 
-/// Runs the demo until it is interrupted, or until every watch has reached its state with [`Options::once`].
+/// Runs the demo until it is interrupted, or until every watch and set has reached its state with [`Options::once`].
 ///
 /// # Errors
-/// When a part does not start, or a watch does not reach the state that its scene expects.
+/// When a part does not start, or a watch or set does not reach the state that its scene expects.
 pub async fn run(options: Options) -> Result<()> {
     let mut cluster = None;
     let played = tokio::select! {
@@ -77,32 +84,40 @@ async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
     let operator = Operator::start(operator_options).await?;
     println!("    metrics: {}/metrics, log: {}", operator.metrics_url(), operator.process().log_path().display());
 
-    step("Creating namespaces, Secrets, connections and TaskWatches");
+    step("Creating namespaces, Secrets, connections, TaskWatches and a TaskWatchSet");
     scenes.apply(cluster, &simulator).await?;
 
     println!("\n    To look from another terminal:");
     println!("      export KUBECONFIG={}", cluster.kubeconfig().display());
-    println!("      {} --namespace {NAMESPACE} get taskwatches --output wide", cluster.kubectl_program());
+    println!("      {} --namespace {NAMESPACE} get taskwatches,taskwatchsets --output wide", cluster.kubectl_program());
 
-    step("The table, again whenever it changes (the last watch ends after about 70 s)");
+    step(
+        "TaskWatches, TaskWatchSets and the TaskWatches that these keep: each table again when it changes (the last ends after about 70 s)",
+    );
     watch(options, cluster, &operator, &scenes).await
 }
 
-/// Shows the table as it changes, and judges the scenes.
+/// Shows the tables as they change, and judges the scenes.
 async fn watch(options: Options, cluster: &Cluster, operator: &Operator, scenes: &Scenes) -> Result<()> {
     let started = Instant::now();
-    let mut shown = String::new();
+    let mut shown = TABLES.map(|_| String::new());
     let mut done = false;
     let mut progress = scenes::Progress::default();
     loop {
         if let Some(exit) = operator.process().exit() {
             bail!("the operator ended ({exit:?}); the end of its log:\n{}", operator.process().log_tail(30));
         }
-        let table = cluster.get(&["taskwatches"]).await?;
-        let without_age = without_last_column(&table);
-        if without_age != shown {
-            println!("\n-- after {} s\n{}", started.elapsed().as_secs(), table.trim_end());
-            shown = without_age;
+        let mut fresh = Vec::new();
+        for (table, shown) in TABLES.into_iter().zip(&mut shown) {
+            let table = cluster.get(table).await?;
+            let without_age = without_last_column(&table);
+            if without_age != *shown {
+                fresh.push(table.trim_end().to_owned());
+                *shown = without_age;
+            }
+        }
+        if !fresh.is_empty() {
+            println!("\n-- after {} s\n{}", started.elapsed().as_secs(), fresh.join("\n\n"));
         }
         for event in progress.new_events(cluster).await? {
             println!("   event: {event}");
@@ -110,9 +125,11 @@ async fn watch(options: Options, cluster: &Cluster, operator: &Operator, scenes:
         match scenes.judge(cluster, &mut progress).await? {
             Verdict::Reached if !done => {
                 done = true;
-                println!("\n{}", cluster.get(&["taskwatches", "--output", "wide"]).await?.trim_end());
+                for table in TABLES {
+                    println!("\n{}", cluster.get(&[table, &["--output", "wide"]].concat()).await?.trim_end());
+                }
                 println!(
-                    "\nEvery watch has reached the state that its scene expects, after {} s.",
+                    "\nEvery watch has reached the state that its scene expects, and the set has found its tasks, after {} s.",
                     started.elapsed().as_secs()
                 );
                 if options.once {

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::cluster::Cluster;
 use crate::{Simulator, workspace_root};
 
-/// The state in which the scene of a TaskWatch ends.
+/// How the scene of an object ends: the state of a `TaskWatch`, or what a `TaskWatchSet` counts.
 const EXPECT: &str = "taskwatch.dev/demo-expects";
-/// A reason of its condition `Synced` that must have been seen on the way.
+/// A reason of its condition `Synced` or `Ready` that must have been seen on the way.
 const VIA: &str = "taskwatch.dev/demo-via";
 /// What the manifests have in the place of the simulator's address.
 const PLACEHOLDER: &str = "${SIMULATOR}";
@@ -26,14 +26,14 @@ pub(super) struct Scenes {
 #[derive(Default)]
 pub(super) struct Progress {
     events: BTreeSet<String>,
-    /// Watch and reason.
+    /// Object and reason.
     passed: BTreeSet<(String, String)>,
 }
 
 /// Whether all scenes have come to their end.
 pub(super) enum Verdict {
     Reached,
-    /// What is missing, a line for each watch.
+    /// What is missing, a line for each object.
     Missing(Vec<String>),
 }
 
@@ -66,9 +66,10 @@ impl Scenes {
         Ok(())
     }
 
-    /// Compares the watches with what their annotations expect.
+    /// Compares watches and sets with what their annotations expect; the watches of sets have none.
     pub(super) async fn judge(&self, cluster: &Cluster, progress: &mut Progress) -> Result<Verdict> {
-        let list = serde_json::from_str::<Value>(&cluster.get(&["taskwatches", "--output", "json"]).await?)?;
+        let list =
+            serde_json::from_str::<Value>(&cluster.get(&["taskwatches,taskwatchsets", "--output", "json"]).await?)?;
         let items = list["items"].as_array().context("kubectl gave no list")?;
         ensure!(!items.is_empty(), "the manifests have no TaskWatch");
         let missing = items.iter().filter_map(|item| lacks(item, progress)).collect::<Vec<_>>();
@@ -96,16 +97,16 @@ impl Progress {
     }
 }
 
-/// What a watch still lacks, if anything.
+/// What a watch or a set still lacks, if anything.
 fn lacks(item: &Value, progress: &mut Progress) -> Option<String> {
     let name = item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let annotation = |key: &str| item["metadata"]["annotations"][key].as_str();
     let condition = |kind: &str| item["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind);
     let synced = condition("Synced").unwrap_or(&Value::Null);
-    if let Some(reason) = synced["reason"].as_str() {
+    for reason in ["Synced", "Ready"].into_iter().filter_map(|kind| condition(kind)?["reason"].as_str()) {
         progress.passed.insert((name.clone(), reason.to_owned()));
     }
-    let state = item["status"]["state"].as_str().unwrap_or("none");
+    let state = state(item);
     let expected = annotation(EXPECT)?;
     if state != expected {
         let said = synced["message"].as_str().unwrap_or_default();
@@ -115,7 +116,16 @@ fn lacks(item: &Value, progress: &mut Progress) -> Option<String> {
     if progress.passed.contains(&(name.clone(), via.to_owned())) {
         return None;
     }
-    Some(format!("{name}: its Synced condition never had the reason {via}"))
+    Some(format!("{name}: neither its condition Synced nor Ready ever had the reason {via}"))
+}
+
+/// The state of a watch, or what a set counts.
+fn state(item: &Value) -> String {
+    let status = &item["status"];
+    if item["kind"] == "TaskWatchSet" {
+        return format!("{} matched, {} watched", status["matched"], status["watched"]);
+    }
+    status["state"].as_str().unwrap_or("none").to_owned()
 }
 
 #[cfg(test)]
@@ -133,11 +143,22 @@ mod tests {
     #[test]
     fn a_scene_ends_in_its_state_and_by_its_way() {
         let mut progress = Progress::default();
-        assert!(lacks(&watch("Succeeded", "Synced"), &mut progress).is_some_and(|what| what.contains("never had")));
+        assert!(lacks(&watch("Succeeded", "Synced"), &mut progress).is_some_and(|what| what.contains("ever had")));
         assert!(
             lacks(&watch("Running", "UpstreamUnavailable"), &mut progress)
                 .is_some_and(|what| what.contains("it is Running"))
         );
         assert_eq!(lacks(&watch("Succeeded", "Synced"), &mut progress), None);
+    }
+    #[test]
+    fn a_set_is_judged_by_what_it_counts() {
+        let mut set = json!({"kind": "TaskWatchSet", "metadata": {"name": "s", "annotations": {EXPECT: "2 matched, 1 watched", VIA: "X"}},
+            "status": {"matched": 2, "watched": 2, "conditions": [{"type": "Ready", "status": "False", "reason": "X"}]}});
+        let mut progress = Progress::default();
+        assert!(lacks(&set, &mut progress).is_some_and(|what| what.contains("it is 2 matched, 2 watched")));
+        set["status"]["watched"] = json!(1);
+        assert_eq!(lacks(&set, &mut progress), None);
+        // One without a word of what is expected is whatever it is.
+        assert_eq!(lacks(&json!({"kind": "TaskWatch", "metadata": {"name": "child"}}), &mut progress), None);
     }
 }

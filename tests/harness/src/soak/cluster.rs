@@ -67,9 +67,13 @@ impl Cluster {
             call(namespaces.delete(name, &DeleteParams::default())).await.map(drop)
         })
         .await?;
-        for resource in
-            [kind("TaskWatch", "taskwatches"), kind("TaskConnection", "taskconnections"), core("Secret", "secrets")]
-        {
+        // Sets first: what belongs to them would come back.
+        for resource in [
+            kind("TaskWatchSet", "taskwatchsets"),
+            kind("TaskWatch", "taskwatches"),
+            kind("TaskConnection", "taskconnections"),
+            core("Secret", "secrets"),
+        ] {
             let api = self.api(&resource, Some(name));
             eventually(INSIST, "the namespace is emptied", || async {
                 call(api.delete_collection(&DeleteParams::default(), &ListParams::default())).await.map(drop)

@@ -1,0 +1,225 @@
+//! What is planned for a set, one rule a test.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::{ConnectionPoll, TaskWatch, TaskWatchSet},
+    controller::{check::Usable, index::Index},
+    domain::{
+        failure::{Failure, FailureClass},
+        task::{Task, TaskState},
+    },
+    engine::{Discovered, Found, WatchKey},
+};
+
+/// A set in an index, and the time.
+struct World {
+    index: Index,
+    set: WatchKey,
+    poll: ConnectionPoll,
+    begin: Instant,
+    seconds: u64,
+    version: u64,
+    tells_all: bool,
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000).unwrap() + Duration::from_secs(seconds)
+}
+
+fn catalogue(tasks: &[(&str, TaskState)]) -> Arc<Catalogue> {
+    let mut catalogue = Catalogue::default();
+    for (id, state) in tasks {
+        catalogue.put(Candidate::of(&Task::new(*id, *state, "word")));
+    }
+    Arc::new(catalogue)
+}
+
+impl World {
+    /// A set of before, whose tasks are asked for.
+    fn new() -> Self {
+        let set = WatchKey("set".into());
+        let mut world = Self {
+            index: Index::default(),
+            set,
+            poll: ConnectionPoll::default(),
+            begin: Instant::now(),
+            seconds: 60,
+            version: 0,
+            tells_all: true,
+        };
+        world.apply(&json!({}));
+        world.register();
+        world
+    }
+
+    fn apply(&mut self, spec: &serde_json::Value) {
+        self.version += 1;
+        let mut object = json!({
+            "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatchSet",
+            "metadata": {"name": "s", "namespace": "n", "uid": "set", "generation": self.version,
+                "creationTimestamp": at(0).to_string(), "resourceVersion": self.version.to_string()},
+            "spec": {"connectionRef": {"name": "c"}},
+        });
+        object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let object: TaskWatchSet = serde_json::from_value(object).unwrap();
+        self.index.sets.put(object).unwrap();
+    }
+
+    fn register(&mut self) {
+        let wanted = self.plan().discovery.as_ref().map(print);
+        self.entry().set_registered(wanted);
+    }
+
+    fn entry(&mut self) -> &mut SetEntry {
+        self.index.sets.get_mut(&self.set).unwrap()
+    }
+
+    fn tell(&mut self, found: Found<Timestamp>) {
+        self.index.sets.observe(Discovered { key: self.set.clone(), ticket: 1, found }).unwrap();
+    }
+
+    fn list(&mut self, tasks: &[(&str, TaskState)]) {
+        self.tell(Found::Listed { catalogue: catalogue(tasks), at: at(self.seconds) });
+    }
+
+    /// A watch that says that it is the set's.
+    fn child(&mut self, namespace: &str, id: &str, template: &str) {
+        self.version += 1;
+        let object: TaskWatch = serde_json::from_value(json!({
+            "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
+            "metadata": {"name": format!("w-{id}"), "namespace": namespace, "uid": format!("{namespace}-{id}"),
+                "resourceVersion": self.version.to_string(),
+                "annotations": {"taskwatch.dev/template": format!(r#"{{"hash":"{template}","labels":[]}}"#)},
+                "ownerReferences": [{"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatchSet", "name": "s",
+                    "uid": "set", "controller": true}]},
+            "spec": {"connectionRef": {"name": "c"}, "task": {"id": id}},
+        }))
+        .unwrap();
+        self.index.put_watch(object).unwrap();
+    }
+
+    fn plan(&self) -> Plan {
+        let usable = Usable { scope: "own", open: true, poll: &self.poll };
+        let context = Context {
+            now: at(self.seconds),
+            instant: self.begin + Duration::from_secs(self.seconds),
+            settings: decide::Settings::default(),
+            tells_all: self.tells_all,
+        };
+        let children: Vec<_> = self.index.sets.children(&self.set).collect();
+        plan(self.index.sets.get(&self.set).unwrap(), &children, &Ok(usable), None, &context)
+    }
+
+    fn creates(&self) -> Vec<String> {
+        let mut ids: Vec<_> = self.plan().create.iter().map(|task| task.id.to_string()).collect();
+        ids.sort();
+        ids
+    }
+
+    fn hash(&self) -> String {
+        child::template_hash(&self.index.sets.get(&self.set).unwrap().object.spec)
+    }
+}
+
+fn ready(plan: &Plan) -> Option<(String, String)> {
+    let status = plan.status.as_ref()?;
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    Some((ready.status.clone(), ready.reason.clone()))
+}
+
+#[test]
+fn what_has_no_watch_gets_one_and_what_was_created_is_waited_for() {
+    let mut world = World::new();
+    assert!(!world.plan().has_work(), "nothing is known yet");
+    world.list(&[("a", TaskState::Running), ("b", TaskState::Running)]);
+    assert_eq!(world.creates(), ["a", "b"]);
+    assert_eq!(ready(&world.plan()), Some(("False".into(), "Creating".into())));
+    let now = world.begin + Duration::from_secs(world.seconds);
+    for id in ["a", "b"] {
+        world.entry().created(&Arc::from(id), now);
+    }
+    let plan = world.plan();
+    assert!(!plan.has_work());
+    assert_eq!(ready(&plan), Some(("True".into(), "Observed".into())));
+    assert_eq!(plan.status.unwrap().watched, Some(2));
+    // One comes, of the other nothing is heard: it is tried again.
+    let hash = world.hash();
+    world.child("n", "a", &hash);
+    world.seconds += 31;
+    assert_eq!(world.creates(), ["b"]);
+}
+
+#[test]
+fn a_watch_of_another_namespace_is_no_child() {
+    let mut world = World::new();
+    let hash = world.hash();
+    world.child("evil", "a", &hash);
+    world.child("evil", "z", &hash);
+    world.list(&[("a", TaskState::Running)]);
+    let plan = world.plan();
+    assert_eq!(world.creates(), ["a"]);
+    assert!(plan.delete.is_empty(), "{:?}", plan.delete);
+    assert_eq!(plan.status.unwrap().watched, Some(0));
+}
+
+#[test]
+fn what_another_template_made_is_changed_and_what_is_refused_is_left_alone_for_a_while() {
+    let mut world = World::new();
+    world.list(&[("a", TaskState::Running)]);
+    world.child("n", "a", "old");
+    let update: Vec<_> = world.plan().update.iter().map(|child| child.name.to_string()).collect();
+    assert_eq!(update, ["w-a"]);
+    let now = world.begin + Duration::from_secs(world.seconds);
+    world.entry().refuse("w-a".into(), Why::Refused("no".into()), now);
+    let plan = world.plan();
+    assert!(!plan.has_work() && plan.unwanted.is_empty());
+    assert_eq!(ready(&plan), Some(("False".into(), "CreationRefused".into())));
+    assert!(plan.wake_at.is_some_and(|at| at <= now + Duration::from_secs(5)));
+    world.seconds += 6;
+    assert_eq!(world.plan().update.len(), 1, "it is tried again");
+    // What is wanted no more is told no more.
+    world.list(&[]);
+    assert_eq!(world.plan().unwanted.len(), 0, "there it is still, and old");
+    let hash = world.hash();
+    world.child("n", "a", &hash);
+    assert_eq!(world.plan().unwanted, ["w-a"]);
+}
+
+#[test]
+fn nothing_is_done_by_what_was_listed_for_something_else() {
+    let mut world = World::new();
+    world.list(&[("a", TaskState::Running)]);
+    world.apply(&json!({"suspend": true}));
+    let plan = world.plan();
+    assert!(plan.discovery.is_none() && !plan.has_work());
+    world.register();
+    world.apply(&json!({"template": {"spec": {"poll": {"periodSeconds": 30}}}}));
+    assert!(!world.plan().has_work(), "what was known is forgotten");
+    world.register();
+    world.list(&[("a", TaskState::Running)]);
+    assert_eq!(world.creates(), ["a"]);
+}
+
+#[test]
+fn no_word_before_the_first_list_of_a_young_set() {
+    let mut world = World::new();
+    world.seconds = 1;
+    let plan = world.plan();
+    assert!(plan.status.is_none() && plan.wake_at.is_some());
+    world.seconds = 5;
+    assert_eq!(ready(&world.plan()), Some(("Unknown".into(), "AwaitingList".into())));
+}
+
+#[test]
+fn other_namespaces_are_told_the_class_of_a_failure_and_no_more() {
+    let mut world = World::new();
+    let failure = Failure::new(FailureClass::UpstreamUnavailable, "10.1.2.3 refuses");
+    world.tell(Found::Trouble { failure: Arc::new(failure), since: at(0), at: at(60) });
+    for (tells_all, said) in [(true, true), (false, false)] {
+        world.tells_all = tells_all;
+        let text = format!("{:?}", world.plan().status.unwrap());
+        assert_eq!(text.contains("10.1.2.3"), said, "{text}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Creating and changing the watches that belong to a set.
+
+use kube::{Api, Client, api::PostParams, core::Status};
+
+use super::super::{
+    Error, call,
+    objects::{Identity, WatchObject},
+};
+use crate::{
+    api::{TaskWatch, TaskWatchSetSpec},
+    domain::discovery::{child, status::Why},
+};
+
+/// Our name among the managers of fields.
+const FIELD_MANAGER: &str = "taskwatch";
+
+/// What became of a creation, or of a change.
+pub(in super::super) enum Created {
+    /// It is there, now or already; or it is as it should be.
+    Done,
+    /// Another object of its name is there, which does not belong to the set.
+    Foreign,
+    /// The API server does not want it.
+    Refused(Why),
+}
+
+/// Creates a child of the set of this identity.
+pub(super) async fn create(client: &Client, child: &TaskWatch, set: &Identity) -> Result<Created, Error> {
+    let api = api(client, set);
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match call(api.create(&params, child)).await {
+        Ok(_) => Ok(Created::Done),
+        Err(Error::Api(kube::Error::Api(status))) if status.is_already_exists() => {
+            let name = child.metadata.name.as_deref().unwrap_or_default();
+            let found = call(api.get_opt(name)).await?;
+            // Where it has gone meanwhile, it is created at the next look.
+            let is_ours = found.is_none_or(|found| belongs(&found, set));
+            Ok(if is_ours { Created::Done } else { Created::Foreign })
+        }
+        Err(error) => refused(error),
+    }
+}
+
+/// Brings a child of the set of this identity up to date with the set's template, unless it is gone, is another one, or has been changed
+/// meanwhile: then the next look tells.
+pub(super) async fn update(
+    client: &Client,
+    child: &Identity,
+    set: &Identity,
+    spec: &TaskWatchSetSpec,
+) -> Result<Created, Error> {
+    let api = api(client, set);
+    let Some(mut found) = call(api.get_opt(&child.name)).await? else { return Ok(Created::Done) };
+    if found.metadata.uid.as_deref() != Some(&*child.uid.0) || !belongs(&found, set) {
+        return Ok(Created::Done);
+    }
+    child::update(&mut found, spec);
+    found.status = None;
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match call(api.replace(&child.name, &params, &found)).await {
+        Ok(_) => Ok(Created::Done),
+        Err(Error::Api(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Ok(Created::Done),
+        Err(error) => refused(error),
+    }
+}
+
+/// Why the API server does not want an object, where asking again soon does not help.
+fn refused(error: Error) -> Result<Created, Error> {
+    match error {
+        Error::Api(kube::Error::Api(status)) => match refusal(&status) {
+            Some(why) => Ok(Created::Refused(why)),
+            None => Err(Error::Api(kube::Error::Api(status))),
+        },
+        error => Err(error),
+    }
+}
+
+fn api(client: &Client, set: &Identity) -> Api<TaskWatch> {
+    Api::namespaced(client.clone(), set.namespace.as_deref().unwrap_or_default())
+}
+
+fn belongs(watch: &TaskWatch, set: &Identity) -> bool {
+    let object = WatchObject::of(&watch.metadata, watch.spec.clone());
+    object.and_then(|object| object.parent).is_some_and(|parent| parent.set == set.uid)
+}
+
+fn refusal(status: &Status) -> Option<Why> {
+    match status.code {
+        403 if status.message.contains("exceeded quota") => Some(Why::Quota(status.message.clone())),
+        400 | 403 | 404 | 422 => Some(Why::Refused(status.message.clone())),
+        _ => None,
+    }
+}
