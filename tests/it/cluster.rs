@@ -121,8 +121,7 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     .await
     .unwrap();
     a_set_keeps_its_watches(plane).await;
-    let log = operator.process().log();
-    assert!(!log.contains("forbidden"), "{log}");
+    nothing_was_forbidden(&operator);
 
     // Each right is used, and nothing else is asked for.
     let authority = json!({"tls": {"caBundleRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}}});
@@ -154,6 +153,11 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     // Without sets it gets along without what they need.
     plane.kubectl(&["delete", "clusterrolebinding", SETS]).await.unwrap().success().unwrap();
     kinds_can_be_denied(plane, &named).await;
+}
+
+fn nothing_was_forbidden(operator: &Operator) {
+    let log = operator.process().log();
+    assert!(!log.contains("forbidden"), "{log}");
 }
 
 /// A set creates, changes and deletes `TaskWatch` objects by the operator's rights alone, where the API server is strict about owners.
@@ -246,8 +250,7 @@ async fn kinds_can_be_denied(plane: &ControlPlane, named: &Stage) {
     let why = named.until_connection("own", "InvalidSpec").await;
     assert!(why.contains("spec.auth.token (--deny-auth)"), "{why}");
     named.until_synced_says("w", "it runs with --namespace or --no-cluster-connections").await;
-    let log = operator.process().log();
-    assert!(!log.contains("forbidden"), "{log}");
+    nothing_was_forbidden(&operator);
 }
 
 async fn shared(stage: &Stage, allowed: Value) {

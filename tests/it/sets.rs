@@ -117,6 +117,14 @@ async fn each_task_that_matches_has_a_watch_while_it_lasts_and_for_a_time_after(
     // Kept no longer.
     stage.change("TaskWatchSet", "all", json!({"spec": {"finishedRetentionSeconds": 0}})).await;
     stage.until_children("all", &[("b", "Pending"), ("c", "Running")]).await;
+    // What was deleted is not counted until a later write.
+    eventually(Duration::from_secs(10), "it counts what is left", || async {
+        let status = stage.sets().get("all").await?.status.context("it has no status")?;
+        ensure!((status.matched, status.watched) == (Some(2), Some(2)), "{status:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
