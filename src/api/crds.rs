@@ -27,7 +27,7 @@ const WATCH_COLUMNS: &[Column] = &[
     ("Progress", "string", ".status.progress.display", !WIDE, "How far the task is"),
     ("Ready", "string", READY, !WIDE, "Whether the object may be relied upon (see spec.readyWhen)"),
     AGE,
-    ("Task", "string", ".spec.task.id", WIDE, "Identifier of the task"),
+    ("Task", "string", ".status.task.id", WIDE, "Identifier of the task"),
     ("Connection", "string", ".spec.connectionRef.name", WIDE, "Name of the connection"),
     ("Reason", "string", READY_REASON, WIDE, "Reason of the condition Ready"),
     ("Message", "string", READY_MESSAGE, WIDE, "Message of the condition Ready; for a failed task, the upstream's own words"),

@@ -29,7 +29,8 @@ pub use status::{
     TaskWatchStatus,
 };
 pub use taskwatch::{
-    ConnectionKind, ConnectionReference, OnNotFound, ReadyWhen, TaskReference, TaskWatch, TaskWatchSpec, WatchPoll,
+    ConnectionKind, ConnectionReference, KeyReference, KeySource, LatestTask, NotBefore, OnNotFound, ReadyWhen,
+    TaskIdSource, TaskReference, TaskWatch, TaskWatchSpec, WatchPoll,
 };
 pub use taskwatchset::{
     FoundTask, SetReadyWhen, TaskMatch, TaskParents, TaskWatchSet, TaskWatchSetSpec, TaskWatchSetStatus,
@@ -44,5 +45,7 @@ pub const VERSION: &str = "v1alpha1";
 pub const REQUESTED_AT: &str = "taskwatch.dev/requestedAt";
 /// The same as [`REQUESTED_AT`], as `flux reconcile` sets it; of the two, the one that changed last counts.
 pub const FLUX_REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
+/// Label: `"true"` lets the value of a Secret be taken for the identifier of a task, and so be shown in a status.
+pub const ID_FROM: &str = "taskwatch.dev/id-from";
 /// Annotation: `"true"` lets the TTL delete an object that Argo CD, Flux or Helm tracks.
 pub const ALLOW_TTL: &str = "taskwatch.dev/allow-ttl";

@@ -23,12 +23,12 @@ pub struct TaskWatchStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: Option<i64>,
-    /// The task's state in one word: Pending, Running, Paused, Succeeded, Failed, Cancelled, Lost (the upstream does not know the task)
+    /// The task's state in one word: Pending (also while it is not known yet which task it is), Running, Paused, Succeeded, Failed, Cancelled, Lost (the upstream does not know the task)
     /// or Unknown (not seen yet). Expect others in later versions. The last known state stays while the upstream cannot be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD))]
     pub state: Option<String>,
-    /// What the upstream says of the task's identity, in its own words.
+    /// Which task it is, and what the upstream says of its identity, in its own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskStatus>,
     /// How far the task is. Absent where neither the upstream nor the sub-tasks tell. Written at most every 30 s while nothing else
@@ -79,7 +79,8 @@ pub struct TaskWatchStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStatus {
-    /// The task's identifier.
+    /// The task's identifier: there as soon as it is known which task it is, also where it was looked for (`spec.task.idFrom`, `.latest`);
+    /// it stays the same from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = IDENTIFIER))]
     pub id: Option<String>,

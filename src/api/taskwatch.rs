@@ -6,7 +6,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{schema, status::TaskWatchStatus};
+use super::{
+    bounds::{KEY, WORD},
+    schema,
+    status::TaskWatchStatus,
+};
 
 /// What to watch, and how.
 // The category must not be the name of a kind: `kubectl describe taskwatch x` would look for an x of every kind in it, and refuse.
@@ -98,20 +102,132 @@ impl ConnectionKind {
     }
 }
 
-/// Which task to watch.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+/// Which task to watch: by its identifier, or by where that is to be found.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = schema::exactly_one("way to name the task", ["id", "idFrom", "latest"].into_iter()))]
 pub struct TaskReference {
     /// The task's identifier, as the upstream gave it when it accepted the task (Huawei Cloud: `job_id`). 1 to 1,024 characters: no
     /// blanks, control characters, `?`, `#` or `\`, and no empty part, `.` or `..` between slashes. Each provider takes less than that;
     /// where it does not take this one, the conditions say `InvalidSpec` and what it expects, and nothing is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::identifier")]
-    pub id: String,
+    pub id: Option<String>,
+    /// Where the task's identifier is to be found, once somebody has put it there: for manifests that are written before the task
+    /// exists. It is looked for until it is there; then it is fixed, shown in `status.task.id`, and not read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_from: Option<Box<TaskIdSource>>,
+    /// The newest task that matches, of those that the upstream lists. It is looked for until there is one; then that one is fixed, and
+    /// shown in `status.task.id`. Only for systems that can list their tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Box<LatestTask>>,
     /// The container of the task: Astra account, Huawei Cloud project, Cloud.ru service instance. Absent: that of the connection.
     /// Any other must be among the connection's `allowedScopes`, and an identifier as the provider has them, by the rules of `id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::identifier")]
     pub scope: Option<String>,
+}
+
+/// Where an identifier is to be found: exactly one of the members, in the namespace of the TaskWatch.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = schema::exactly_one("source", ["configMapKeyRef", "secretKeyRef"].into_iter()))]
+pub struct TaskIdSource {
+    /// A key of a ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeyReference>,
+    /// A key of a Secret that has the label `taskwatch.dev/id-from: "true"`: what it holds is shown in the status, where also those can
+    /// read it who may not read Secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<KeyReference>,
+}
+
+/// The member of a [`TaskIdSource`] that is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySource<'a> {
+    /// Of a ConfigMap.
+    ConfigMap(&'a KeyReference),
+    /// Of a Secret.
+    Secret(&'a KeyReference),
+}
+
+impl TaskIdSource {
+    /// The member that is given; none where that is none or both, which the schema does not let pass.
+    #[must_use]
+    pub fn member(&self) -> Option<KeySource<'_>> {
+        match (&self.config_map_key_ref, &self.secret_key_ref) {
+            (Some(reference), None) => Some(KeySource::ConfigMap(reference)),
+            (None, Some(reference)) => Some(KeySource::Secret(reference)),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> KeySource<'a> {
+    /// The kind of the object.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::ConfigMap(_) => "ConfigMap",
+            Self::Secret(_) => "Secret",
+        }
+    }
+
+    /// Which key of which object.
+    #[must_use]
+    pub fn reference(self) -> &'a KeyReference {
+        match self {
+            Self::ConfigMap(reference) | Self::Secret(reference) => reference,
+        }
+    }
+}
+
+/// A key of an object of the same namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyReference {
+    /// The name of the object.
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+    /// The key. Blanks and line breaks around its value do not count.
+    #[schemars(length(min = 1, max = KEY))]
+    pub key: String,
+}
+
+/// Which of the tasks that are listed: the newest for which all that is given holds. Parts of other tasks are left aside.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct LatestTask {
+    /// The task's type or name is like this pattern, in which `*` stands for any characters and `?` for one, as `astra.backup*`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = WORD))]
+    pub kind: Option<String>,
+    /// The task's name or display name contains this text, such as a marker that a pipeline puts there. Upper and lower case count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = WORD))]
+    pub name_contains: Option<String>,
+    /// The URI or identifier of the resource that the task works on contains this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = WORD))]
+    pub resource: Option<String>,
+    /// The task was started by this user, as the upstream names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = WORD))]
+    pub created_by: Option<String>,
+    /// Which tasks are new enough: `ObjectCreation` (the default), those that were created after this object, or up to a minute before it,
+    /// for clocks that differ; `Any`, all, also those whose time of creation is not known.
+    #[serde(default)]
+    pub not_before: NotBefore,
+}
+
+/// From when on tasks count.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NotBefore {
+    #[default]
+    /// From when the object was created, less a minute.
+    ObjectCreation,
+    /// All.
+    Any,
 }
 
 /// When an object is Ready.

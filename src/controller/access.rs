@@ -23,8 +23,10 @@ pub struct Claim<'a> {
     pub namespace: &'a str,
     /// The connection that it names.
     pub reference: &'a ConnectionReference,
-    /// The identifier of its task; none where it asks for a whole scope.
+    /// The identifier of its task; none where it asks for a whole scope, or that is not known yet.
     pub task: Option<&'a str>,
+    /// The field that gives that.
+    pub task_field: &'static str,
     /// The scope; none for the connection's own.
     pub scope: Option<&'a str>,
     /// The field that gives the scope.
@@ -57,7 +59,7 @@ pub fn scope_refusal(claim: Claim<'_>, connection: &ConnectionObject) -> Option<
 #[must_use]
 pub fn identifier_refusal(claim: Claim<'_>, provider: Chosen<'_>) -> Option<String> {
     let (rules, name) = (provider.identifiers(), provider.member().name());
-    let of_task = claim.task.and_then(|task| rules.task.refusal(task, "spec.task.id", name));
+    let of_task = claim.task.and_then(|task| rules.task.refusal(task, claim.task_field, name));
     let refusal = of_task.or_else(|| rules.scope.refusal(claim.scope?, claim.scope_field, name))?;
     Some(format!(
         "{refusal}. Nothing is sent: delete the {} and create it with such an identifier, or with another connectionRef",

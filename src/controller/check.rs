@@ -134,10 +134,10 @@ impl Usable<'_> {
         (spec.period().clamp(floor, ceiling), spec.max_period().clamp(floor, ceiling))
     }
 
-    /// What to poll, where the engine can.
+    /// What to poll for the task of this identifier, where the engine can.
     #[must_use]
-    pub fn task(&self, spec: &TaskWatchSpec) -> Option<TaskRef> {
-        self.open.then(|| TaskRef { scope: self.scope.to_owned(), id: spec.task.id.clone() })
+    pub fn task(&self, id: &str) -> Option<TaskRef> {
+        self.open.then(|| TaskRef { scope: self.scope.to_owned(), id: id.to_owned() })
     }
 }
 

@@ -20,12 +20,13 @@ use super::{
     look::Look,
     objects::{Identity, WatchObject, version},
     quotas::Quotas,
+    search::Search,
     unread::Unread,
 };
 use crate::{
     api::TaskWatch,
     domain::decide,
-    engine::{ConnectionId, Delivery, WatchKey},
+    engine::{ConnectionId, Delivery, Discovered, WatchKey},
     tenancy::pool::Pool,
 };
 
@@ -55,6 +56,15 @@ pub struct Moved {
     pub connections: Vec<ConnectionId>,
     /// Which sets have other children than before.
     pub sets: Vec<WatchKey>,
+}
+
+/// Who wanted to know of all tasks of a scope.
+#[derive(Debug)]
+pub enum Discoverer {
+    /// A watch that does not name its task.
+    Watch(Look),
+    /// A set.
+    Set(Look),
 }
 
 /// What is new of a connection.
@@ -223,6 +233,7 @@ impl Index {
             if is_changed {
                 entry.object = object;
             }
+            entry.search(|search, object| search.is_shown(object, watch.status.as_ref()));
             // The watch may lag behind our own writes.
             if version >= entry.version {
                 entry.version = version;
@@ -233,7 +244,8 @@ impl Index {
             is_news
         } else {
             let room = self.room.lease(&object.tenant());
-            let mut entry = WatchEntry::new(object, version, room);
+            let search = Search::of(&object, watch.status.as_ref());
+            let mut entry = WatchEntry::new(object, search, version, room);
             entry.keep(status);
             if let Some(Polled { ticket, print, .. }) = polled {
                 // Whether that is still wanted, the next plan says. What was reported meanwhile went to nobody.
@@ -305,6 +317,15 @@ impl Index {
             self.unread.add(entry.object.payer());
         }
         Some(entry.object.look())
+    }
+
+    /// Takes in what the engine says of all tasks of a scope. Returns who is to be looked at, where anybody still wants to know.
+    pub fn discovered(&mut self, news: Discovered<Timestamp>) -> Option<Discoverer> {
+        if let Some(entry) = self.watches.get_mut(&news.key) {
+            entry.search(|search, object| search.observe(object, news.found));
+            return Some(Discoverer::Watch(entry.object.look()));
+        }
+        self.sets.observe(news).map(Discoverer::Set)
     }
 
     /// The write of a watch is put off, for want of a share.

@@ -9,6 +9,7 @@
 //! | [`reconcile`] | one kind a file: what is to be done about an object, and doing it |
 //! | [`write`] | all that is written to the API server, and how much |
 //! | [`resolve`] | from a connection's specification and Secret to the engine's terms |
+//! | `search` | how the task of a watch is found that does not name it |
 //! | [`access`], [`check`] | which watch may use which connection, and what it is told of it |
 //! | `permits` | what a connection may use |
 //! | [`requested`] | a request to look now, by annotation |
@@ -38,6 +39,7 @@ mod reconcile;
 mod requested;
 mod resolve;
 mod run;
+mod search;
 mod sources;
 mod unread;
 mod write;
@@ -55,7 +57,7 @@ use tokio::time::timeout;
 pub use self::run::run;
 use self::{
     check::Sight,
-    index::Index,
+    index::{Discoverer, Index},
     look::Look,
     permits::{Destinations, Permits},
     queue::Queue,
@@ -166,9 +168,11 @@ impl Sink for Shared {
     }
 
     fn discovered(&self, news: Discovered<Timestamp>) {
-        let look = self.index().sets.observe(news);
-        if let Some(look) = look {
-            self.sets.add(look);
+        let look = self.index().discovered(news);
+        match look {
+            Some(Discoverer::Watch(look)) => self.watches.add(look),
+            Some(Discoverer::Set(look)) => self.sets.add(look),
+            None => {}
         }
     }
 

@@ -95,7 +95,7 @@ impl WatchObject {
     /// What is needed of it; none without a UID.
     #[must_use]
     pub fn of(metadata: &ObjectMeta, mut spec: TaskWatchSpec) -> Option<Self> {
-        cut_identifiers([&mut spec.task.id].into_iter().chain(&mut spec.task.scope));
+        cut_identifiers(spec.task.id.iter_mut().chain(&mut spec.task.scope));
         Some(Self {
             identity: identity(metadata)?,
             generation: metadata.generation.unwrap_or_default(),
@@ -151,14 +151,15 @@ impl WatchObject {
         self.identity.connection(&self.spec.connection_ref)
     }
 
-    /// What it asks of that.
+    /// What it asks of that, where it names its task.
     #[must_use]
     pub fn claim(&self) -> Claim<'_> {
         Claim {
             kind: "TaskWatch",
             namespace: self.identity.namespace.as_deref().unwrap_or_default(),
             reference: &self.spec.connection_ref,
-            task: Some(&self.spec.task.id),
+            task: self.spec.task.id.as_deref(),
+            task_field: "spec.task.id",
             scope: self.spec.task.scope.as_deref(),
             scope_field: "spec.task.scope",
         }
@@ -198,6 +199,7 @@ impl SetObject {
             namespace: self.identity.namespace.as_deref().unwrap_or_default(),
             reference: &self.spec.connection_ref,
             task: None,
+            task_field: "",
             scope: self.spec.scope.as_deref(),
             scope_field: "spec.scope",
         }
@@ -310,7 +312,7 @@ fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
 
 /// Of identifiers that are too long for any provider no more is kept than shows that: the schema lets a tenant have thousands, of some
 /// kilobytes each.
-fn cut_identifiers<'a>(identifiers: impl IntoIterator<Item = &'a mut String>) {
+pub fn cut_identifiers<'a>(identifiers: impl IntoIterator<Item = &'a mut String>) {
     let most = registry::longest_identifier() + 1;
     for identifier in identifiers {
         if identifier.len() > most {
@@ -348,7 +350,7 @@ mod tests {
             let spec = json!({"connectionRef": {"name": "c"}, "task": {"id": text, "scope": text}});
             let metadata = serde_json::from_value(json!({"name": "w", "namespace": "n", "uid": "u"})).unwrap();
             let task = WatchObject::of(&metadata, serde_json::from_value(spec).unwrap()).unwrap().spec.task;
-            [task.id, task.scope.unwrap()].map(|text| text.chars().count())
+            [task.id.unwrap(), task.scope.unwrap()].map(|text| text.chars().count())
         };
         assert_eq!(kept(longest), [longest; 2], "it may be some provider's");
         assert_eq!((kept(longest + 1), kept(1024)), ([longest + 1; 2], [longest + 1; 2]));

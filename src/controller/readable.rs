@@ -347,7 +347,7 @@ mod tests {
         }));
         let Readable::Whole(meta, TaskWatch { metadata, spec, .. }) = read(&object) else { panic!("it fits") };
         assert_eq!(meta, metadata);
-        assert_eq!(spec.task.id, "t");
+        assert_eq!(spec.task.id.as_deref(), Some("t"));
         let kept =
             [(ALLOW_TTL, "true"), (REQUESTED_AT, "now")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(meta.annotations, Some(BTreeMap::from(kept)));

@@ -30,6 +30,10 @@ pub const UNKNOWN: &str = "Unknown";
 #[allow(missing_docs, reason = "each is what its word says; docs/status.md has them all")]
 pub mod reason {
     pub const AWAITING_OBSERVATION: &str = "AwaitingObservation";
+    /// The identifier of the task is not there yet.
+    pub const AWAITING_TASK_ID: &str = "AwaitingTaskID";
+    /// No task matches yet.
+    pub const AWAITING_TASK: &str = "AwaitingTask";
     pub const TASK_PENDING: &str = "TaskPending";
     pub const TASK_RUNNING: &str = "TaskRunning";
     pub const TASK_PAUSED: &str = "TaskPaused";
@@ -52,7 +56,7 @@ pub mod reason {
 
     /// A set whose tasks have not been listed yet.
     pub const AWAITING_LIST: &str = "AwaitingList";
-    /// A set whose API cannot list.
+    /// A set, or a watch that asks for the latest task, whose API cannot list.
     pub const LIST_NOT_SUPPORTED: &str = "ListNotSupported";
     /// A set whose watches are not all there yet.
     pub const CREATING: &str = "Creating";

@@ -13,5 +13,6 @@ pub mod outputs;
 pub mod redact;
 pub mod stored;
 pub mod subtasks;
+pub mod target;
 pub mod task;
 pub mod text;

@@ -6,6 +6,7 @@ mod auth;
 mod claims;
 mod cluster;
 mod crds;
+mod described;
 mod identifiers;
 mod keystone;
 mod layers;

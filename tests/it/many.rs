@@ -133,7 +133,7 @@ async fn a_restart_writes_nothing_and_tells_nothing_twice() {
 
     // It does see what is new, and had told nothing before.
     let canary = list(&stage).await.unwrap().into_iter().find(|watch| watch.name_any() == "evs-0").unwrap();
-    stage.step(HUAWEI, "evs", &canary.spec.task.id, json!({"state": "SUCCESS"})).await;
+    stage.step(HUAWEI, "evs", canary.spec.task.id.as_deref().unwrap(), json!({"state": "SUCCESS"})).await;
     stage.until_row("evs-0", SUCCEEDED).await;
     eventually(LONG, "it is told", || async {
         let told = told(&stage).await?;
@@ -158,7 +158,7 @@ async fn asked_for_again(stage: &Stage, since: u64) {
         .filter(|watch| {
             watch.spec.connection_ref.name == "evs" && watch.status.as_ref().map(row).as_deref() == Some(RUNNING)
         })
-        .map(|watch| watch.spec.task.id)
+        .map(|watch| watch.spec.task.id.unwrap())
         .collect();
     assert_eq!(running.len(), 50);
     eventually(LONG, "all are asked for again", || async {

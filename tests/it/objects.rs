@@ -197,13 +197,13 @@ async fn kubectl_shows_the_columns() {
     for (name, status) in [
         (
             "failed",
-            json!({"state": "Failed", "progress": {"percent": 20, "display": "20%"},
+            json!({"state": "Failed", "task": {"id": "task-failed"}, "progress": {"percent": 20, "display": "20%"},
             "startTime": "2026-01-02T03:04:05Z", "completionTime": "2026-01-02T03:05:05Z",
             "conditions": ready("False", "TaskFailed", "sold out (EVS.5400)")}),
         ),
         (
             "running",
-            json!({"state": "Running", "conditions": ready("Unknown", "TaskRunning", "The task is running upstream.")}),
+            json!({"state": "Running", "task": {"id": "task-running"}, "conditions": ready("Unknown", "TaskRunning", "The task is running upstream.")}),
         ),
     ] {
         stage.watch(name, "c", &format!("task-{name}"), json!({})).await;
@@ -227,7 +227,7 @@ async fn kubectl_shows_the_columns() {
         columns(&wide),
         "NAME|STATE|PROGRESS|READY|AGE|TASK|CONNECTION|REASON|MESSAGE|STARTED|FINISHED\n\
          failed|Failed|20%|False|<age>|task-failed|c|TaskFailed|sold out (EVS.5400)|<age>|<age>\n\
-         new||||<age>|task-new|other||||\n\
+         new||||<age>||other||||\n\
          running|Running||Unknown|<age>|task-running|c|TaskRunning|The task is running upstream.||\n"
     );
     assert_eq!(

@@ -37,7 +37,7 @@ impl Stage {
     /// The children of a set, by task.
     pub async fn children(&self, set: &str) -> Result<BTreeMap<String, TaskWatch>> {
         let list = self.watches().list(&ListParams::default().labels(&format!("{SET}={set}"))).await?;
-        Ok(list.items.into_iter().map(|watch| (watch.spec.task.id.clone(), watch)).collect())
+        Ok(list.items.into_iter().map(|watch| (watch.spec.task.id.clone().unwrap(), watch)).collect())
     }
 
     /// Waits until a set is as `probe` wants it.
@@ -63,6 +63,11 @@ impl Stage {
         .await
         .unwrap();
     }
+}
+
+/// Whether a request that the simulator tells of was for a list.
+fn is_list(request: &Value) -> bool {
+    request["path"].as_str().is_some_and(|path| path.ends_with("/tasks"))
 }
 
 /// The status of a condition and its reason.
@@ -300,12 +305,7 @@ async fn a_list_that_fails_deletes_nothing_and_costs_one_request_a_period() {
     let quiet = Duration::from_secs(10);
     tokio::time::sleep(quiet).await;
     let (requests, since) = stage.requests(since).await;
-    let lists = requests
-        .iter()
-        .filter(|request| {
-            request["route"] == "list" || request["path"].as_str().unwrap_or_default().ends_with("/tasks")
-        })
-        .count();
+    let lists = requests.iter().filter(|request| is_list(request)).count();
     assert_eq!(lists, requests.len(), "{:?}", requests.first());
     assert!((4..=11).contains(&lists), "{lists} lists in {quiet:?}");
     assert_eq!(before, all().await);
@@ -343,6 +343,40 @@ async fn a_list_that_fails_deletes_nothing_and_costs_one_request_a_period() {
     .await
     .unwrap();
     assert_eq!(operator.get("/healthz").await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn of_a_large_account_what_is_active_is_watched_and_nothing_is_asked_for_singly() {
+    let stage = Stage::new("sets-large").await;
+    stage.upstream(ASTRA, "account").await;
+    let bulk = |first: usize, count: usize, state: &str| json!({"provider": ASTRA, "scope": "account", "first": first, "count": count, "steps": [{"state": state}]});
+    stage.admin("POST", "/bulk", bulk(0, 4_800, "completed")).await;
+    stage.admin("POST", "/bulk", bulk(4_800, 200, "running")).await;
+    let _operator = stage.operator(&[]).await;
+    let (_, since) = stage.requests(0).await;
+    stage.set("active", "account", json!({"match": {"states": ["Pending", "Running"]}, "limit": 100})).await;
+    let begun = std::time::Instant::now();
+    eventually(SOON, "each child has its status", || async {
+        let children = stage.children("active").await?;
+        let seen =
+            |watch: &&TaskWatch| watch.status.as_ref().is_some_and(|status| status.state.as_deref() == Some("Running"));
+        let seen = children.values().filter(seen).count();
+        ensure!((children.len(), seen) == (100, 100), "{} children, {seen} seen", children.len());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    println!("100 of 5,000 tasks are watched after {:?}", begun.elapsed());
+    let status = stage
+        .until_set("active", "counts them", |status| {
+            ensure!(status.watched == Some(100));
+            Ok(status.clone())
+        })
+        .await;
+    assert_eq!((status.matched, status.left_out), (Some(200), Some(100)));
+    let (requests, _) = stage.requests(since).await;
+    let singly: Vec<_> = requests.iter().filter(|request| !is_list(request)).collect();
+    assert!(singly.is_empty(), "{:?}", singly.first());
 }
 
 #[tokio::test]

@@ -7,10 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::super::{
+    access::Claim,
     kept::Kept,
     objects::{ConnectionObject, WatchObject},
     quarantine::Quarantine,
     resolve::Compiled,
+    search::Search,
     write::allowance::Allowance,
 };
 use crate::{
@@ -18,6 +20,7 @@ use crate::{
     domain::{
         availability::Availability,
         decide::{Event, Pace},
+        target::Target,
     },
     engine::{ConnectionHealth, Report},
     tenancy::pool::Lease,
@@ -27,6 +30,8 @@ use crate::{
 #[derive(Debug)]
 pub struct WatchEntry {
     pub object: Arc<WatchObject>,
+    /// How its task is found; none where it is named.
+    pub search: Option<Search>,
     /// Its status as last acknowledged by the API server.
     pub status: Option<Kept>,
     /// The memory that this takes, of its namespace's share.
@@ -100,9 +105,10 @@ pub struct Written {
 
 impl WatchEntry {
     /// A watch of which nothing is known but the object; what is kept of its status takes `room`.
-    pub(super) fn new(object: Arc<WatchObject>, version: u64, room: Lease) -> Self {
+    pub(super) fn new(object: Arc<WatchObject>, search: Option<Search>, version: u64, room: Lease) -> Self {
         Self {
             object,
+            search,
             status: None,
             room,
             version,
@@ -120,6 +126,36 @@ impl WatchEntry {
             quarantine: None,
             put_off: false,
             finished: false,
+        }
+    }
+
+    /// Which task it is of, as far as that is known.
+    #[must_use]
+    pub fn target(&self) -> Target<'_> {
+        match (&self.object.spec.task.id, &self.search) {
+            (Some(id), _) => Target::Known(id),
+            (None, Some(search)) => search.target(),
+            // There is always one or the other.
+            (None, None) => Target::Known(""),
+        }
+    }
+
+    /// What it asks of its connection.
+    #[must_use]
+    pub fn claim(&self) -> Claim<'_> {
+        let claim = self.object.claim();
+        match self.target() {
+            Target::Known(id) if claim.task.is_none() => {
+                Claim { task: Some(id), task_field: "status.task.id", ..claim }
+            }
+            _ => claim,
+        }
+    }
+
+    /// Has something done to the search for its task, if there is one.
+    pub fn search(&mut self, act: impl FnOnce(&mut Search, &WatchObject)) {
+        if let Some(search) = &mut self.search {
+            act(search, &self.object);
         }
     }
 
@@ -145,6 +181,7 @@ impl WatchEntry {
     /// It is not polled any more. That it cannot be asked for is no news from then on; what was seen of it is.
     pub fn call_off(&mut self) {
         self.registered = None;
+        self.search(Search::call_off);
         self.observation = self.observation.take().filter(|seen| matches!(seen.1, Report::Seen { .. }));
     }
 
@@ -172,6 +209,7 @@ impl WatchEntry {
         self.not_found_since = told.zip(meant).map(|(told, meant)| Box::new((told.0, meant)));
         self.asking_since = stepped(self.asking_since, step);
         self.pace.step_clock(step);
+        self.search(|search, _| search.step_clock(step));
         if let Some((_, report)) = self.observation.as_deref_mut() {
             for time in report.times_mut() {
                 *time = stepped(*time, step);

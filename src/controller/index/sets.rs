@@ -211,10 +211,13 @@ impl Sets {
     /// Takes in a watch as the API server shows it. Returns the sets for which that is news.
     pub fn put_watch(&mut self, watch: &WatchObject, status: Option<&TaskWatchStatus>) -> Vec<WatchKey> {
         let key = &watch.identity.uid;
-        let Some(parent) = &watch.parent else { return self.remove_watch(key).into_iter().collect() };
+        // One that does not name its task is nobody's child: no set makes such.
+        let (Some(parent), Some(task)) = (&watch.parent, &watch.spec.task.id) else {
+            return self.remove_watch(key).into_iter().collect();
+        };
         let child = Child {
             identity: watch.identity.clone(),
-            task: Arc::from(watch.spec.task.id.as_str()),
+            task: Arc::from(task.as_str()),
             template: parent.template.clone(),
             ended: status.and_then(ended),
         };

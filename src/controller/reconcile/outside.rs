@@ -10,6 +10,7 @@ use super::{
     super::{
         Controller, Error, call,
         objects::{Identity, WatchObject},
+        search::Search,
     },
     taskwatch,
 };
@@ -18,6 +19,7 @@ use crate::{
     domain::{
         availability::{Reason, Unavailable},
         decide::{Input, Observation, Pace, decide},
+        target::Target,
     },
     ops::guard::Stage,
 };
@@ -50,11 +52,13 @@ pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> R
          administrator of the operator to raise --max-watches-per-namespace"
     );
     let unavailable = Unavailable::new(Reason::LimitExceeded, message);
+    let search = Search::of(&object, found.status.as_ref());
     let input = Input {
         meta: object.meta(),
         spec: &object.spec,
         status: found.status.as_ref(),
         connection: Err(&unavailable),
+        task: search.as_ref().map_or(Target::Known(object.spec.task.id.as_deref().unwrap_or_default()), Search::target),
         observation: Observation::None,
         refreshed: false,
         asking_since: now,

@@ -1,5 +1,6 @@
 //! The reconciler of `TaskWatch` objects: carries out what is planned. Registers or calls off the poll, writes what is new, tells of it.
 
+mod find;
 mod plan;
 
 use std::{sync::Arc, time::Duration};
@@ -8,7 +9,7 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 use tracing::{debug, error, info};
 
-use self::plan::{Context, Plan, Planned, Polling, plan};
+use self::plan::{Context, Plan, Planned, Polling, plan, print};
 use super::{
     super::{
         Controller, Error, Shared,
@@ -72,10 +73,17 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
         }
         read = Some(outside::read(controller, &identity).await?.status.unwrap_or_default());
     }
-    let mut plan = match planned(controller, key, read) {
-        None => return Ok(None),
-        Some(Planned::Later(wait)) => return Ok(Some(Instant::now() + wait)),
-        Some(Planned::Now(plan)) => plan,
+    let mut plan = loop {
+        match planned(controller, key, read.clone()) {
+            None => return Ok(None),
+            Some(Planned::Later(wait)) => return Ok(Some(Instant::now() + wait)),
+            Some(Planned::LookUp(object, look)) => {
+                if let Err(again) = find::look(controller, &object, look).await? {
+                    return Ok(Some(again));
+                }
+            }
+            Some(Planned::Now(plan)) => break plan,
+        }
     };
     register(controller, key, &plan.object.connection(), std::mem::replace(&mut plan.polling, Polling::Unchanged));
     tell(controller, &plan.object, &plan.confirmed);
@@ -96,10 +104,11 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
     if plan.decision.delete {
         delete(controller, &plan.object).await?;
     }
-    Ok(plan.decision.wake_at.map(|at| {
+    let by_time = plan.decision.wake_at.map(|at| {
         let wait = at.duration_since(plan.decided);
         Instant::now() + Duration::try_from(wait).unwrap_or_default()
-    }))
+    });
+    Ok([by_time, plan.look_at].into_iter().flatten().min())
 }
 
 /// Plans under the index's lock, and notes there what is planned. None for a watch that is no more.
@@ -110,7 +119,7 @@ fn planned(controller: &Controller, key: &WatchKey, read: Option<TaskWatchStatus
     let Index { watches, connections, namespaces, quotas, .. } = &mut *index;
     let entry = watches.get_mut(key)?;
     let object = Arc::clone(&entry.object);
-    let (claim, connection) = (object.claim(), connections.get(&object.connection()));
+    let (claim, connection) = (entry.claim(), connections.get(&object.connection()));
     let check = controller.sight.check(claim, connection, namespaces, || quotas.user_refusal(&object));
     let context = Context {
         now: controller.clock.now(),
@@ -142,6 +151,13 @@ fn register(controller: &Controller, key: &WatchKey, connection: &ConnectionId, 
         Polling::Register(watch) => {
             let print = watch.print();
             let accepted = controller.engine.watch(connection, key.clone(), watch);
+            if !controller.shared.index().registered(key, print, accepted) {
+                controller.engine.forget(connection, key.clone());
+            }
+        }
+        Polling::Discover(discovery) => {
+            let print = print(&discovery);
+            let accepted = controller.engine.discover(connection, key.clone(), discovery);
             if !controller.shared.index().registered(key, print, accepted) {
                 controller.engine.forget(connection, key.clone());
             }

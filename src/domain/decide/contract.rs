@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use self::{
     Cause::{Fixed, Given, LastState, OfConnection, OfRequest},
-    Polled::{Always, IfRequested, Never},
+    Polled::{Always, IfRequested, Never, Search},
     Tells::{Change, EndsBadly, EndsWell, Nothing, OutOfSync},
 };
 use super::messages::{
@@ -18,8 +18,8 @@ use crate::{
         conditions::{
             self, FALSE, FINISHED, READY, RECONCILING, Remark, STALLED, SUCCEEDED, SYNCED, TRUE, UNKNOWN, find,
             reason::{
-                DEADLINE_EXCEEDED, OBSERVED, TASK_CANCELLED, TASK_FAILED, TASK_GONE, TASK_NOT_FOUND, TASK_PAUSED,
-                TASK_PENDING, TASK_RUNNING, TASK_SUCCEEDED,
+                AWAITING_TASK, AWAITING_TASK_ID, DEADLINE_EXCEEDED, LIST_NOT_SUPPORTED, OBSERVED, TASK_CANCELLED,
+                TASK_FAILED, TASK_GONE, TASK_NOT_FOUND, TASK_PAUSED, TASK_PENDING, TASK_RUNNING, TASK_SUCCEEDED,
             },
         },
         task::TaskState,
@@ -69,6 +69,8 @@ enum Cause {
 pub(super) enum Polled {
     Always,
     Never,
+    /// As soon as it is known which it is: that is what is looked for.
+    Search,
     /// Once, when a look is requested.
     IfRequested,
 }
@@ -128,6 +130,11 @@ const KEPT: Option<&str> = None;
 table! {
     // 2: the first answer is awaited, or the first one after the connection became usable or the watch was resumed.
     Awaiting  KEPT                [U, F, U] (U, R)    (U, R)    Fixed(AWAITING),          Fixed(AWAITING),       Always,      Nothing;
+    // 16: it is not known yet which task it is: its identifier is not there, or no task matches.
+    Unnamed   (Some("Pending"))   [U, F, U] (U, R)    (U, R)    Given(AWAITING_TASK_ID),  Given(AWAITING_TASK_ID), Search,   Nothing;
+    Unmatched (Some("Pending"))   [U, F, U] (U, R)    (U, R)    Given(AWAITING_TASK),     Given(AWAITING_TASK),  Search,      Nothing;
+    // 14: there are no lists to find it in.
+    Unlisted  (Some(UNKNOWN))     [U, F, F] (F, S)    (F, S)    Fixed(AWAITING),          Given(LIST_NOT_SUPPORTED), Never,  OutOfSync;
     // 3, 4, 5: what the upstream says.
     Pending   KEPT                [U, F, T] (U, R)    (T, NONE) Fixed(PENDING),           Fixed(CURRENT),        Always,      Change(TASK_PENDING);
     Running   KEPT                [U, F, T] (U, R)    (T, NONE) Fixed(RUNNING),           Fixed(CURRENT),        Always,      Change(TASK_RUNNING);
@@ -186,7 +193,12 @@ impl Row {
 
     /// Whether the row still describes the watch while the upstream is being asked and there is no news.
     pub(super) fn lasts(self) -> bool {
-        self.line().polled != Never
+        self.line().polled != Never && !self.is_search()
+    }
+
+    /// Whether it is not known yet which task it is.
+    pub(super) fn is_search(self) -> bool {
+        self.line().polled == Search
     }
 
     /// What Succeeded says where nothing more particular is known, with the last known `state` of the task.

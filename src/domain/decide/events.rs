@@ -3,6 +3,7 @@
 use super::{
     contract::Tells,
     input::Input,
+    mirror::has_seen,
     situation::{Known, Verdict},
 };
 use crate::{
@@ -68,7 +69,7 @@ pub(super) fn of(
             if was_out_of_sync {
                 tell(EventType::Normal, "MirrorRecovered", CONNECT, "The upstream can be polled again.");
             }
-            if known.is_none_or(|known| known.status.task.is_none()) {
+            if !known.is_some_and(|known| has_seen(known.status)) {
                 tell(EventType::Normal, TASK_OBSERVED, OBSERVE, &format!("First observation of the task: {state}."));
             } else if last.is_some_and(|last| last != state && last != UNKNOWN) {
                 tell(EventType::Normal, reason, OBSERVE, message(conditions::SUCCEEDED));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::pace::Pace;
+use super::{contract::is_finished, pace::Pace};
 use crate::{
     api::{TaskWatchSpec, TaskWatchStatus, bounds},
     domain::{
@@ -12,6 +12,7 @@ use crate::{
         cadence::later,
         conditions::{self, find},
         failure::Failure,
+        target::Target,
         task::Task,
     },
 };
@@ -27,7 +28,9 @@ pub struct Input<'a> {
     pub status: Option<&'a TaskWatchStatus>,
     /// The scope that the task is asked for in, the watch's or else the connection's own; or why the connection cannot be used.
     pub connection: Result<&'a str, &'a Unavailable>,
-    /// The latest news of the task in this process.
+    /// Which task that is.
+    pub task: Target<'a>,
+    /// The latest news of the task in this process; of a task that is looked for, that it cannot be looked for.
     pub observation: Observation<'a>,
     /// The observation, good or bad, was asked for after the present [`Meta::requested_at`] was set.
     pub refreshed: bool,
@@ -51,7 +54,24 @@ impl<'a> Input<'a> {
 
     /// Whether the upstream is being asked: else what was observed before says nothing of now.
     pub(super) fn is_asking(&self) -> bool {
-        !self.spec.suspend && self.connection.is_ok()
+        !self.spec.suspend && self.connection.is_ok() && matches!(self.task, Target::Known(_))
+    }
+
+    /// Whether it is to be found out which task it is.
+    #[must_use]
+    pub fn is_seeking(&self, now: Timestamp) -> bool {
+        matches!(self.task, Target::Sought(_))
+            && !self.spec.suspend
+            && self.connection.is_ok()
+            && !self.is_overdue(now)
+            && !self.written().is_some_and(is_finished)
+    }
+
+    /// The task's identifier, where the specification does not give it and the status does not show it yet: nobody could tell after a
+    /// restart which task it was.
+    pub(super) fn is_untold(&self) -> bool {
+        let shown = self.written().and_then(|status| status.task.as_ref()?.id.as_deref());
+        matches!(self.task, Target::Known(id) if self.spec.task.id.is_none() && shown != Some(id))
     }
 
     /// When the watch's time is up.

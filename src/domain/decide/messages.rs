@@ -58,6 +58,14 @@ fn error(error: &TaskError) -> Option<String> {
     }
 }
 
+/// The task was not found in time.
+pub(super) fn not_found_in_time(limit: Duration) -> String {
+    let limit = limit.as_secs();
+    format!(
+        "Which task to watch did not become known within activeDeadlineSeconds ({limit} s). It is no longer looked for."
+    )
+}
+
 pub(super) fn out_of_time(limit: Duration) -> String {
     let limit = limit.as_secs();
     format!(
@@ -85,6 +93,10 @@ pub(super) fn lost(failure: &Failure, spec: &TaskWatchSpec) -> String {
         OnNotFound::Succeed => {
             format!("Not found for {grace} s, which counts as success (onNotFound: Succeed). {}", failure.what())
         }
+        OnNotFound::Fail | OnNotFound::Retry if spec.task.id.is_none() => format!(
+            "Not found for {grace} s. {} Check status.task.id; to have the task looked for anew, delete this object and create it again.",
+            failure.what()
+        ),
         OnNotFound::Fail | OnNotFound::Retry => format!("Not found for {grace} s. {}", failure.explain()),
     }
 }

@@ -98,6 +98,11 @@ impl Mirror {
         }
     }
 
+    /// Which task it is, though nothing may have been seen of it yet.
+    pub(super) fn name(&mut self, id: &str) {
+        self.task.get_or_insert_default().id = word(id, IDENTIFIER);
+    }
+
     /// A state that is not the upstream's word; of what counts as a success nothing is left to do.
     pub(super) fn put_state(&mut self, state: &str) {
         if state == TaskState::Succeeded.as_str() {
@@ -200,6 +205,11 @@ fn error(error: &TaskError) -> Option<ErrorStatus> {
             .collect(),
     };
     (shown != ErrorStatus::default()).then_some(shown)
+}
+
+/// Whether the status shows something that the upstream said of the task.
+pub(super) fn has_seen(status: &TaskWatchStatus) -> bool {
+    status.task.as_ref().is_some_and(|task| task.upstream_state.is_some())
 }
 
 /// A status without what is written only along with something else: progress, and the times that move with every look.

@@ -38,7 +38,7 @@ pub use self::{
     input::{Input, Meta, Observation, Settings},
     pace::Pace,
 };
-use super::{cadence::later, conditions, stored};
+use super::{cadence::later, conditions, stored, target::Target};
 use crate::api::TaskWatchStatus;
 
 /// What to do.
@@ -74,7 +74,7 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
     let mut verdict = situation::judge(input, known.as_ref(), now);
     let mut decision = Decision { poll: poll(input, &verdict), ..Decision::default() };
     if !verdict.hold {
-        let status = compose(input, old, &verdict, now);
+        let status = compose(input, known.as_ref(), &verdict, now);
         match worth_writing(input, old, &status, now) {
             Worth::Write => {
                 decision.events = events::of(input, known.as_ref(), &verdict, &status);
@@ -100,7 +100,7 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
 
 fn poll(input: &Input<'_>, verdict: &Verdict<'_>) -> Poll {
     let wanted = match verdict.row.line().polled {
-        Polled::Always => true,
+        Polled::Always | Polled::Search => true,
         Polled::Never => false,
         Polled::IfRequested => input.is_asking() && input.wants_refresh() && !input.has_looked(),
     };
@@ -108,7 +108,8 @@ fn poll(input: &Input<'_>, verdict: &Verdict<'_>) -> Poll {
 }
 
 /// The whole status of a verdict.
-fn compose(input: &Input<'_>, old: Option<&TaskWatchStatus>, verdict: &Verdict<'_>, now: Timestamp) -> TaskWatchStatus {
+fn compose(input: &Input<'_>, known: Option<&Known<'_>>, verdict: &Verdict<'_>, now: Timestamp) -> TaskWatchStatus {
+    let old = input.written();
     let kept = || old.map(Mirror::of).unwrap_or_default();
     let mut mirror = match verdict.seen {
         Some((task, at)) => {
@@ -119,6 +120,13 @@ fn compose(input: &Input<'_>, old: Option<&TaskWatchStatus>, verdict: &Verdict<'
     };
     if let Some(at) = verdict.absent_at {
         mirror.last_observed = Some(stored::time(at));
+    }
+    if let Target::Known(id) = input.task {
+        mirror.name(id);
+    }
+    if known.is_some_and(|known| known.row.is_search()) {
+        // It was not the task's.
+        mirror.state = verdict.seen.map(|(task, _)| task.state.as_str().to_owned());
     }
     if let Some(state) = verdict.row.line().state {
         mirror.put_state(state);

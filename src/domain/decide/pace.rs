@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::contract::is_finished;
+use super::{contract::is_finished, mirror::has_seen};
 use crate::{api::TaskWatchStatus, domain::cadence::later};
 
 /// The least time between two writes, after so many that followed quickly upon one another.
@@ -54,11 +54,13 @@ impl Pace {
 #[allow(clippy::cast_possible_truncation, reason = "there are five")]
 const MOST_QUICK: u8 = INTERVALS.len() as u8 - 1;
 
-/// Whether a reader must not be kept waiting for what is new: an end, a first observation, the answer to a change of the
+/// Whether a reader must not be kept waiting for what is new: an end, which task it is, a first observation, the answer to a change of the
 /// specification or to a requested look.
 pub(super) fn cannot_wait(old: &TaskWatchStatus, new: &TaskWatchStatus) -> bool {
+    let id = |status: &TaskWatchStatus| status.task.as_ref().and_then(|task| task.id.clone());
     is_finished(new)
-        || old.task.is_none() && new.task.is_some()
+        || !has_seen(old) && has_seen(new)
+        || id(old).is_none() && id(new).is_some()
         || old.observed_generation != new.observed_generation
         || old.last_handled_reconcile_at != new.last_handled_reconcile_at
 }

@@ -13,9 +13,11 @@ use super::{
 use crate::{
     api::{OnNotFound, TaskWatchStatus},
     domain::{
+        availability::Unavailable,
         cadence::{self, later},
         conditions::{self, Remark, find, reason},
         failure::Failure,
+        target::{Sought, Target},
         task::Task,
     },
 };
@@ -147,15 +149,22 @@ pub(super) fn judge<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Times
         return Verdict::new(Row::Suspended);
     }
     if let Err(unavailable) = input.connection {
-        let sync = (unavailable.reason.as_str(), unavailable.message.clone());
-        return Verdict::new(Row::without_connection(unavailable.reason)).with_sync(sync);
+        return unusable(unavailable);
+    }
+    if let Target::Sought(Sought::Unusable(why)) = input.task {
+        return unusable(why);
     }
     match input.observation {
+        Observation::Trouble { failure, since, .. } => trouble(input, known, failure, since, now),
+        _ if matches!(input.task, Target::Sought(_)) => pending(input, known, now),
         Observation::None => pending(input, known, now),
         Observation::NotFound { since, at, failure } => absent(input, known, (since, at), failure, now),
-        Observation::Trouble { failure, since, .. } => trouble(input, known, failure, since, now),
         Observation::Seen { .. } => seen.unwrap_or_else(|| pending(input, known, now)),
     }
+}
+
+fn unusable<'a>(why: &Unavailable) -> Verdict<'a> {
+    Verdict::new(Row::without_connection(why.reason)).with_sync((why.reason.as_str(), why.message.clone()))
 }
 
 /// A finished watch stays what it is, unless somebody asked to look again and the look showed the task.
@@ -178,21 +187,46 @@ fn out_of_time<'a>(input: &Input<'a>, known: Option<&Known<'a>>, seen: Option<Ve
     Verdict {
         seen: seen.and_then(|verdict| verdict.seen),
         not_found_since: known.and_then(|known| known.status.not_found_since.as_ref()).map(|since| since.0),
-        outcome: Some((None, messages::out_of_time(limit))),
+        outcome: Some((
+            None,
+            match input.task {
+                Target::Known(_) => messages::out_of_time(limit),
+                Target::Sought(_) => messages::not_found_in_time(limit),
+            },
+        )),
         ..Verdict::new(Row::Deadline)
     }
 }
 
 /// No news yet: what the status says still holds, or a first answer is awaited.
 fn pending<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Timestamp) -> Verdict<'a> {
+    if let Target::Sought(sought) = input.task {
+        return unknown(input, known, sought, now);
+    }
     if let Some(known) = known.filter(|known| known.row.lasts()) {
         return Verdict::kept(known);
     }
     let due = later(input.asking_since.max(input.meta.created), input.settings.first_answer);
-    if due > now {
+    if due > now && !input.is_untold() {
         return Verdict { hold: true, ..Verdict::new(Row::Awaiting).waking(due) };
     }
     Verdict::new(Row::Awaiting)
+}
+
+/// Which task it is, is not known yet.
+fn unknown<'a>(input: &Input<'a>, known: Option<&Known<'a>>, sought: &Sought, now: Timestamp) -> Verdict<'a> {
+    let (row, message) = match sought {
+        Sought::Identifier(message) => (Row::Unnamed, message),
+        Sought::Match(message) => (Row::Unmatched, message),
+        Sought::Unlisted(message) => (Row::Unlisted, message),
+        Sought::Unusable(why) => return unusable(why),
+    };
+    let reason = row.sync().0;
+    let outcome = row.is_search().then(|| (None, message.clone()));
+    let verdict = Verdict { outcome, ..Verdict::new(row) }.with_sync((reason, message.clone()));
+    // Where all is applied at once, it is there in a moment.
+    let due = later(input.meta.created, input.settings.first_answer);
+    if known.is_none() && due > now { Verdict { hold: true, ..verdict.waking(due) } } else { verdict }
 }
 
 /// The upstream says that it does not know the task.
@@ -242,7 +276,7 @@ fn trouble<'a>(
     } else {
         let shown_at = later(since.max(awaited_since(known)), patience(input));
         // Synced has been False for another reason: it must not be read as the beginning of this trouble.
-        if shown_at > now || matches!(before, Some(Row::Unusable | Row::Waiting)) {
+        if shown_at > now || matches!(before, Some(Row::Unusable | Row::Unlisted | Row::Waiting)) {
             return pending(input, known, now).waking(shown_at).waking(stale_at);
         }
         Row::Trouble

@@ -206,7 +206,7 @@ pub fn make(set_name: &str, set_uid: &str, namespace: &str, spec: &TaskWatchSetS
         },
         spec: TaskWatchSpec {
             connection_ref: spec.connection_ref.clone(),
-            task: TaskReference { id: id.to_owned(), scope: spec.scope.clone() },
+            task: TaskReference { id: Some(id.to_owned()), scope: spec.scope.clone(), ..TaskReference::default() },
             ready_when: crate::api::ReadyWhen::default(),
             poll: None,
             active_deadline_seconds: None,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`catalogue`] | what is kept of the tasks that a list has shown |
 //! | [`filter`] | which of them match (with `glob`: patterns) |
+//! | [`latest`] | which of them a `TaskWatch` is of that asks for the latest |
 //! | [`select`] | which of those are watched, and whose `TaskWatch` is created or deleted |
 //! | [`child`] | what such a `TaskWatch` is called and made of |
 //! | [`status`] | what the set says |
@@ -12,5 +13,6 @@ pub mod catalogue;
 pub mod child;
 pub mod filter;
 mod glob;
+pub mod latest;
 pub mod select;
 pub mod status;

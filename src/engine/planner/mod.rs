@@ -152,8 +152,17 @@ impl Planner {
         self.review_discovered(renewed, now);
     }
 
-    /// Registers a watch, or changes it; a new ticket asks for a fresh observation.
+    /// Registers a watch, or changes it; a new ticket asks for a fresh observation. Who discovered until now only watches from then on.
     pub fn watch(&mut self, key: WatchKey, wanted: &Subscription, now: Instant) {
+        let discoverer = self.discoverers.contains_key(&key).then(|| key.clone());
+        self.watch_task(key, wanted, now);
+        // Not before: what the lists have shown may be just what the watch has to be told.
+        if let Some(key) = discoverer {
+            self.forget_discoverer(&key);
+        }
+    }
+
+    fn watch_task(&mut self, key: WatchKey, wanted: &Subscription, now: Instant) {
         if self.keys.get(&key).is_some_and(|id| self.tasks.id(&wanted.task) != Some(*id)) {
             self.forget(&key);
         }

@@ -1,19 +1,30 @@
 //! What is to be done about one `TaskWatch`. Pure: of what the index knows of it, whether it may use its connection, and the time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::super::super::{check::ConnectionCheck, index::WatchEntry, kept::Kept, objects::WatchObject};
+use super::super::super::{
+    check::ConnectionCheck,
+    index::WatchEntry,
+    kept::Kept,
+    objects::WatchObject,
+    search::{Lookup, Search, Trouble},
+};
 use crate::{
     api::TaskWatchStatus,
     domain::{
         availability::Reason,
         decide::{self, Decision, Event, Input, Observation, Poll, decide},
         failure::Failure,
+        target::Target,
     },
-    engine::{Report, Subscription},
+    engine::{Discovery, Report, Subscription},
 };
 
 /// When to read a status again that was another one than is known.
@@ -42,6 +53,8 @@ pub struct Context {
 pub enum Planned {
     /// Nothing can be said yet: look again after this time.
     Later(Duration),
+    /// It has to be looked for the task first.
+    LookUp(Arc<WatchObject>, Lookup),
     /// This is to be done.
     Now(Box<Plan>),
 }
@@ -61,6 +74,8 @@ pub struct Plan {
     pub confirmed: Vec<Event>,
     /// What the engine is to be told.
     pub polling: Polling,
+    /// When to look for the task again, if it is not known.
+    pub look_at: Option<Instant>,
     /// The ticket of what is registered from now on.
     ticket: u64,
     /// The request to look that this plan is the first to act upon.
@@ -80,6 +95,8 @@ pub enum Polling {
     Unchanged,
     /// To poll this.
     Register(Subscription),
+    /// To tell of all tasks of a scope, of which it may be one.
+    Discover(Discovery),
     /// Not to poll it any more.
     CallOff,
 }
@@ -105,6 +122,7 @@ impl Plan {
                     entry.asking_since = self.decided;
                 }
             }
+            Polling::Discover(discovery) => entry.registered = Some(print(discovery)),
             Polling::CallOff => entry.call_off(),
         }
     }
@@ -137,14 +155,16 @@ pub fn plan(
     let asking_since = if is_busy && observed.is_none() { now } else { entry.asking_since };
     let own = (object.spec.period(), object.spec.max_period());
     let (period, max_period) = check.as_ref().map_or(own, |usable| usable.periods(&object.spec));
-    let failure = observed.and_then(|(_, report)| report.failure());
+    let trouble = entry.search.as_ref().and_then(Search::trouble);
+    let failure = observed.and_then(|(_, report)| report.failure()).or(trouble.map(|trouble| &*trouble.failure));
     let for_others = failure.filter(|_| !tells_all).map(Failure::for_others);
     let input = Input {
         meta: object.meta(),
         spec: &object.spec,
         status: stored,
         connection: check.as_ref().map(|usable| usable.scope),
-        observation: observation(observed.map(|(_, report)| report), for_others.as_ref()),
+        task: entry.target(),
+        observation: observation(observed.map(|(_, report)| report), trouble, for_others.as_ref()),
         refreshed: ticket_for.is_some() && observed.is_some_and(|(asked_by, _)| *asked_by == ticket),
         asking_since: if entry.registered.is_some() { asking_since } else { now },
         not_found_since: entry.not_found_since(stored),
@@ -152,14 +172,29 @@ pub fn plan(
         settings,
         pace: entry.pace,
     };
+    let is_seeking = input.is_seeking(now);
+    let search = entry.search.as_ref().filter(|_| is_seeking);
+    if let Some(look) = search.and_then(|search| search.look(object, instant)) {
+        return Planned::LookUp(Arc::clone(object), look);
+    }
     let decision = decide(&input, now);
     let usable = check.as_ref().ok().filter(|_| decision.poll == Poll::Keep);
-    let task = usable.and_then(|usable| usable.task(&object.spec));
+    let task = match entry.target() {
+        Target::Known(id) => usable.and_then(|usable| usable.task(id)),
+        Target::Sought(_) => None,
+    };
     // A request to look goes before what only takes its turn.
     let asked_for = ticket_for.is_some() && ticket_for != handled;
     let known = !asked_for && stored.is_some_and(|status| status.last_observed_time.is_some());
-    let age = Duration::try_from(now.duration_since(unchanged_since(object, stored))).unwrap_or_default();
+    let age = Duration::try_from(now.duration_since(unchanged_since(object, stored, now))).unwrap_or_default();
     let tenant = object.tenant();
+    let is_listed = is_seeking && object.spec.task.latest.is_some();
+    let discovery = check.as_ref().ok().filter(|usable| is_listed && usable.open).map(|usable| Discovery {
+        tenant: tenant.clone(),
+        scope: usable.scope.to_owned(),
+        period,
+        ticket,
+    });
     let wanted =
         task.map(|task| Subscription { tenant, task, period, max_period, age, known, requested: asked_for, ticket });
     let seen = entry.seen();
@@ -168,7 +203,8 @@ pub fn plan(
         decided: now,
         seen,
         confirmed: confirmed(entry, &decision),
-        polling: polling(entry.registered, wanted),
+        polling: polling(entry.registered, wanted, discovery),
+        look_at: search.and_then(Search::again),
         ticket,
         requested: requested.map(str::to_owned),
         asking_since,
@@ -201,8 +237,16 @@ fn is_early(
     is_young && is_blank && matches!(check, Err(why) if why.reason == Reason::ConnectionNotFound)
 }
 
-/// What the engine said last; of a failure what `for_others` says, where that is all that the watch's namespace may be told.
-fn observation<'a>(report: Option<&'a Report<Timestamp>>, for_others: Option<&'a Failure>) -> Observation<'a> {
+/// What the engine said last, of the task or of the list in which it is sought; of a failure what `for_others` says, where that is all that
+/// the watch's namespace may be told.
+fn observation<'a>(
+    report: Option<&'a Report<Timestamp>>,
+    trouble: Option<&'a Trouble>,
+    for_others: Option<&'a Failure>,
+) -> Observation<'a> {
+    if let Some(Trouble { failure, since, at }) = trouble {
+        return Observation::Trouble { failure: for_others.unwrap_or(failure), since: *since, at: *at };
+    }
     match report {
         None => Observation::None,
         Some(Report::Seen { task, at }) => Observation::Seen { task, at: *at },
@@ -224,17 +268,29 @@ fn confirmed(entry: &WatchEntry, decision: &Decision) -> Vec<Event> {
 }
 
 /// What the engine is to be told, who was asked for `registered`.
-fn polling(registered: Option<u64>, wanted: Option<Subscription>) -> Polling {
-    match wanted {
-        wanted if wanted.as_ref().map(Subscription::print) == registered => Polling::Unchanged,
-        Some(watch) => Polling::Register(watch),
-        None => Polling::CallOff,
+fn polling(registered: Option<u64>, wanted: Option<Subscription>, discovery: Option<Discovery>) -> Polling {
+    let printed = wanted.as_ref().map(Subscription::print).or(discovery.as_ref().map(print));
+    match (wanted, discovery) {
+        _ if printed == registered => Polling::Unchanged,
+        // It takes the place of the discovery.
+        (Some(watch), _) => Polling::Register(watch),
+        (None, Some(discovery)) => Polling::Discover(discovery),
+        (None, None) => Polling::CallOff,
     }
 }
 
+/// A number that differs where the engine would do something else.
+pub(super) fn print(discovery: &Discovery) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    ("discovery", &discovery.scope, discovery.period, discovery.ticket).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Since when the task's state has been what it is, as far as the object tells: the poll period grows from there.
-fn unchanged_since(object: &WatchObject, status: Option<&TaskWatchStatus>) -> Timestamp {
-    status.and_then(|status| status.last_observed_time.as_ref()).map_or(object.created, |time| time.0)
+fn unchanged_since(object: &WatchObject, status: Option<&TaskWatchStatus>, now: Timestamp) -> Timestamp {
+    // One that had to be looked for has been found just now.
+    let begin = if object.spec.task.id.is_some() { object.created } else { now };
+    status.and_then(|status| status.last_observed_time.as_ref()).map_or(begin, |time| time.0)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod pace;
 mod properties;
 mod rows;
 mod rules;
+mod search;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::{
     domain::{
         availability::{Reason, Unavailable},
         failure::{Failure, FailureClass},
+        target::{Sought, Target},
         task::{Task, TaskError, TaskState},
     },
 };
@@ -33,7 +35,7 @@ fn at(secs: i64) -> Timestamp {
 fn spec() -> TaskWatchSpec {
     TaskWatchSpec {
         connection_ref: ConnectionReference { kind: crate::api::ConnectionKind::default(), name: "c".into() },
-        task: TaskReference { id: "t".into(), scope: None },
+        task: TaskReference { id: Some("t".into()), ..TaskReference::default() },
         ready_when: crate::api::ReadyWhen::default(),
         poll: None,
         active_deadline_seconds: None,
@@ -81,6 +83,8 @@ struct World {
     tracked: bool,
     allow_ttl: bool,
     connection: Connection,
+    /// Why it is not known yet which task it is.
+    sought: Option<Sought>,
     news: News,
     refreshed: bool,
     asking_since: Timestamp,
@@ -110,6 +114,7 @@ impl World {
             tracked: false,
             allow_ttl: false,
             connection: USABLE,
+            sought: None,
             news: News::None,
             refreshed: false,
             asking_since: at(0),
@@ -152,6 +157,7 @@ impl World {
             spec: &self.spec,
             status: self.status.as_ref(),
             connection: self.connection.as_ref().copied(),
+            task: self.sought.as_ref().map_or(Target::Known("t"), Target::Sought),
             observation,
             refreshed: self.refreshed,
             asking_since: self.asking_since,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{FailureClass, News, Reason, TaskState, Unavailable, World, at, kstatus, running, task};
+use super::{FailureClass, News, Reason, Sought, TaskState, Unavailable, World, at, kstatus, running, task};
 use crate::api::{OnNotFound, ReadyWhen};
 
 fn trouble(class: FailureClass, since: i64) -> News {
@@ -91,6 +91,16 @@ const STORIES: &[Story] = &[
         w.connection = Err(Unavailable::new(Reason::InvalidSpec, "The list mode is not to be had."));
         w.then(10, News::None);
     }),
+    ("14 task ID unusable", |w| {
+        w.spec.task.id = None;
+        w.sought = Some(Sought::Unusable(Unavailable::new(Reason::InvalidSpec, "Correct the ConfigMap m.")));
+        w.then(2, News::None);
+    }),
+    ("14 no lists to find it in", |w| {
+        w.spec.task.id = None;
+        w.sought = Some(Sought::Unlisted("Name the task.".into()));
+        w.then(2, News::None);
+    }),
     ("15 connection not found (yet)", |w| {
         w.connection = Err(Unavailable::new(Reason::ConnectionNotFound, "Create the TaskConnection c."));
         w.then(10, News::None);
@@ -99,6 +109,16 @@ const STORIES: &[Story] = &[
         w.then(1, running(20));
         w.connection = Err(Unavailable::new(Reason::SecretNotFound, "Create the Secret s."));
         w.then(10, News::None);
+    }),
+    ("16 task ID not there (yet)", |w| {
+        w.spec.task.id = None;
+        w.sought = Some(Sought::Identifier("Waiting for the identifier of the task.".into()));
+        w.then(2, News::None);
+    }),
+    ("16 no task matches (yet)", |w| {
+        w.spec.task.id = None;
+        w.sought = Some(Sought::Match("Waiting for a task.".into()));
+        w.then(2, News::None);
     }),
 ];
 

@@ -154,6 +154,11 @@ impl Stage {
 
     pub fn forget_discoverer(&mut self, number: usize) {
         self.planner.forget(&set_key(number));
+        self.is_no_discoverer(number);
+    }
+
+    /// The discoverer of this number is none any more.
+    pub fn is_no_discoverer(&mut self, number: usize) {
         self.discoverers.remove(&number);
         self.last.remove(&number);
         if self.discoverers.is_empty() {

@@ -1,5 +1,7 @@
 //! What is planned for a watch, one rule a test.
 
+mod search;
+
 use serde_json::json;
 
 use super::*;
@@ -25,6 +27,8 @@ struct World {
     seconds: u64,
     is_busy: bool,
     tells_all: bool,
+    /// A status that somebody else wrote.
+    status: Option<TaskWatchStatus>,
 }
 
 fn at(seconds: u64) -> Timestamp {
@@ -38,7 +42,14 @@ fn missing(reason: Reason) -> Result<bool, Unavailable> {
 impl World {
     /// A watch that was made a moment ago, and whose connection is open.
     fn new() -> Self {
-        let mut world = Self {
+        let mut world = Self::blank();
+        world.apply(&json!({}), &json!({}));
+        world
+    }
+
+    /// No watch yet.
+    fn blank() -> Self {
+        Self {
             index: Index::default(),
             key: WatchKey("u".into()),
             version: 0,
@@ -48,9 +59,8 @@ impl World {
             seconds: 1,
             is_busy: false,
             tells_all: true,
-        };
-        world.apply(&json!({}), &json!({}));
-        world
+            status: None,
+        }
     }
 
     /// The object as the API server shows it from now on.
@@ -64,7 +74,8 @@ impl World {
         });
         object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let mut object: TaskWatch = serde_json::from_value(object).unwrap();
-        object.status = self.index.watches.get(&self.key).and_then(|entry| entry.status.as_ref()?.unpack());
+        let kept = self.index.watches.get(&self.key).and_then(|entry| entry.status.as_ref()?.unpack());
+        object.status = self.status.clone().or(kept);
         self.index.put_watch(object).unwrap();
     }
 
