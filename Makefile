@@ -31,15 +31,15 @@ test: tools tools-go tools-python ## Everything: formatting, clippy, and all tes
 	$(CARGO) fmt --all --check
 	$(call say,Clippy: up to 4 minutes the first time)
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
-	$(CONTROLPLANE)
+	$(call say,Control plane: about 12 minutes the first time$(comma) then at once)
+	$(CONTROLPLANE) --with-controller-manager
 	$(call say,Keystone: about a minute the first time$(comma) then at once)
 	$(KEYSTONE)
 	$(call say,Toxiproxy: up to a minute the first time$(comma) then at once)
 	$(TOXIPROXY)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
-	$(call say,Tests: about 7 minutes)
+	$(call say,Tests: about 14 minutes)
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 .PHONY: test-many
