@@ -31,6 +31,10 @@ pub enum TaskState {
 }
 
 impl TaskState {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Running, Self::Paused, Self::Succeeded, Self::Failed, Self::Cancelled];
+
     /// Whether the task has ended and will not change again.
     #[must_use]
     pub fn is_finished(self) -> bool {

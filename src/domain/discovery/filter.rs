@@ -19,15 +19,6 @@ pub struct Filter {
     newer_than: Option<SignedDuration>,
 }
 
-const STATES: [TaskState; 6] = [
-    TaskState::Pending,
-    TaskState::Running,
-    TaskState::Paused,
-    TaskState::Succeeded,
-    TaskState::Failed,
-    TaskState::Cancelled,
-];
-
 impl Filter {
     /// What `wanted` says, made ready to be held against many tasks.
     #[must_use]
@@ -35,7 +26,7 @@ impl Filter {
         let text = |text: &Option<String>| text.as_deref().map(Box::from);
         let is_named = |state: &TaskState| wanted.states.iter().any(|word| word == state.as_str());
         Self {
-            states: (!wanted.states.is_empty()).then(|| STATES.into_iter().filter(is_named).collect()),
+            states: (!wanted.states.is_empty()).then(|| TaskState::ALL.into_iter().filter(is_named).collect()),
             types: wanted.types.iter().map(|pattern| Glob::new(pattern)).collect(),
             name: text(&wanted.name_contains),
             resource: text(&wanted.resource),

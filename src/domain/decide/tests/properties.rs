@@ -17,15 +17,6 @@ use crate::{
     },
 };
 
-const STATES: [TaskState; 6] = [
-    TaskState::Pending,
-    TaskState::Running,
-    TaskState::Paused,
-    TaskState::Succeeded,
-    TaskState::Failed,
-    TaskState::Cancelled,
-];
-
 const CLASSES: [FailureClass; 7] = [
     FailureClass::ScopeNotFound,
     FailureClass::AuthenticationFailed,
@@ -73,7 +64,7 @@ fn a_task() -> impl Strategy<Value = Task> {
             let part = |(state, percent): (usize, _)| Task {
                 percent,
                 error: Some(Box::new(error.clone())),
-                ..task(STATES[state])
+                ..task(TaskState::ALL[state])
             };
             Task {
                 id: text.clone(),
@@ -88,7 +79,7 @@ fn a_task() -> impl Strategy<Value = Task> {
                     many
                 ],
                 modified_time: Some(at(i64::try_from(many).unwrap())),
-                ..task(STATES[state])
+                ..task(TaskState::ALL[state])
             }
         },
     )
@@ -97,7 +88,7 @@ fn a_task() -> impl Strategy<Value = Task> {
 fn a_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => a_task().prop_map(|task| Step::News(News::Seen(task))),
-        2 => (0..6_usize).prop_map(|state| Step::News(News::Seen(task(STATES[state])))),
+        2 => (0..6_usize).prop_map(|state| Step::News(News::Seen(task(TaskState::ALL[state])))),
         3 => (0..7_usize, -900..0_i64).prop_map(|(class, since)| {
             Step::News(News::Trouble { class: CLASSES[class], since: at(since) })
         }),

@@ -142,15 +142,6 @@ fn nothing_runs_out_where_nothing_ends() {
     assert_eq!((selection.next, selection.delete.len()), (None, 0));
 }
 
-const STATES: [TaskState; 6] = [
-    TaskState::Pending,
-    TaskState::Running,
-    TaskState::Paused,
-    TaskState::Succeeded,
-    TaskState::Failed,
-    TaskState::Cancelled,
-];
-
 fn a_time() -> impl Strategy<Value = Option<Timestamp>> {
     prop::option::weighted(0.9, (-400..100_i64).prop_map(|second| at(NOW + second)))
 }
@@ -159,9 +150,9 @@ fn a_task() -> impl Strategy<Value = Candidate> {
     let id = (0..40_u8).prop_map(|n| n.to_string());
     (id, 0..6_usize, a_time(), a_time(), any::<bool>()).prop_map(|(id, state, created, ended, is_mine)| Candidate {
         created,
-        ended: ended.filter(|_| STATES[state].is_finished()),
+        ended: ended.filter(|_| TaskState::ALL[state].is_finished()),
         created_by: is_mine.then(|| "me".into()),
-        ..task(&id, STATES[state], 0)
+        ..task(&id, TaskState::ALL[state], 0)
     })
 }
 
@@ -173,7 +164,7 @@ fn a_child() -> impl Strategy<Value = Kept> {
 }
 
 fn a_filter() -> impl Strategy<Value = TaskMatch> {
-    let states = prop::collection::vec((0..6_usize).prop_map(|n| STATES[n].as_str().to_owned()), 0..4);
+    let states = prop::collection::vec((0..6_usize).prop_map(|n| TaskState::ALL[n].as_str().to_owned()), 0..4);
     (states, any::<bool>(), prop::option::of(1..500_i32)).prop_map(|(states, mine, newer)| TaskMatch {
         states,
         created_by: mine.then(|| "me".into()),
