@@ -142,8 +142,8 @@ impl Planner {
                 polled.has_part(seen);
             }
             polled.is_shown(seen, Reading::Unchanged);
-            polled.keep_print(print.filter(|_| !is_part));
-            if let Some(print) = print.filter(|_| !is_part) {
+            polled.keep_print((!is_part).then_some(print));
+            if !is_part {
                 state.remember(print, id);
             }
         }

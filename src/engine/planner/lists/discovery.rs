@@ -75,8 +75,8 @@ enum Told {
 
 #[derive(Debug)]
 struct Entry {
-    /// Of what was read of it; none where that is not known.
-    print: Option<u64>,
+    /// Of what was read of it.
+    print: u64,
     /// The last list that showed it, by its first job.
     seen: u64,
 }
@@ -118,7 +118,7 @@ pub struct Known {
     /// The last list that showed it so, by its first job.
     pub seen: u64,
     /// The print of its entry.
-    pub print: Option<u64>,
+    pub print: u64,
 }
 
 impl Survey {
@@ -221,7 +221,7 @@ impl Survey {
     /// The task whose entry last had this print, where that is what is known of it.
     pub fn known(&self, print: u64) -> Option<&Arc<Candidate>> {
         let id = self.prints.get(&print)?;
-        self.entries.get(id).filter(|entry| entry.print == Some(print)).and_then(|_| self.catalogue.get(id))
+        self.entries.get(id).filter(|entry| entry.print == print).and_then(|_| self.catalogue.get(id))
     }
 
     /// The list shows this task as it is known.
@@ -235,7 +235,7 @@ impl Survey {
     pub fn wants(&mut self, id: &str, print: u64, poll: u64) -> bool {
         match self.entries.get_mut(id) {
             // Should it be impossible to read, it has not gone all the same.
-            Some(entry) => std::mem::replace(&mut entry.seen, poll) != poll && entry.print != Some(print),
+            Some(entry) => std::mem::replace(&mut entry.seen, poll) != poll && entry.print != print,
             None if self.awaited.contains_key(id) => false,
             None if self.is_full => {
                 self.unkept += 1;
@@ -257,7 +257,10 @@ impl Survey {
         let mut left = Vec::new();
         for task in tasks {
             let awaited = awaited.remove(task.id.as_str());
-            crowded_out.extend(self.take(&task, awaited.as_ref().map(|awaited| awaited.print), reading));
+            match &awaited {
+                Some(awaited) => crowded_out.extend(self.take(&task, awaited.print, reading)),
+                None => self.take_again(&task, reading),
+            }
             if awaited.is_none_or(|awaited| awaited.is_watched) {
                 left.push(task);
             }
@@ -269,8 +272,17 @@ impl Survey {
         left
     }
 
+    /// Takes in one task that was decoded for those who watch it only: it is as it is known, or the list has shown it before.
+    fn take_again(&mut self, task: &Arc<Task>, reading: &Reading) {
+        let candidate = Candidate::of(task);
+        if let Some(known) = self.catalogue.get(&candidate.id).filter(|known| ***known == candidate) {
+            let id = Arc::clone(&known.id);
+            self.saw(&id, task, reading);
+        }
+    }
+
     /// Takes in one task. Returns its identifier where what was known of it has to go for want of room.
-    fn take(&mut self, task: &Arc<Task>, print: Option<u64>, reading: &Reading) -> Option<Arc<str>> {
+    fn take(&mut self, task: &Arc<Task>, print: u64, reading: &Reading) -> Option<Arc<str>> {
         let candidate = Candidate::of(task);
         let old = self.catalogue.get(&candidate.id).map(Arc::clone);
         let id = old.as_ref().map_or_else(|| Arc::clone(&candidate.id), |old| Arc::clone(&old.id));
@@ -291,21 +303,20 @@ impl Survey {
             Arc::make_mut(&mut self.catalogue).put(candidate);
             self.version += 1;
         }
-        let entry = self.entries.entry(Arc::clone(&id)).or_insert(Entry { print: None, seen: 0 });
-        entry.seen = reading.poll;
-        if print.is_some() || !is_as_it_was {
-            entry.print = print;
-        }
-        if let Some(print) = print {
-            self.prints.insert(print, Arc::clone(&id));
-        }
+        self.entries.insert(Arc::clone(&id), Entry { print, seen: reading.poll });
+        self.prints.insert(print, Arc::clone(&id));
+        self.saw(&id, task, reading);
+        None
+    }
+
+    /// Keeps a task as the list has shown it, where there is room.
+    fn saw(&mut self, id: &Arc<str>, task: &Arc<Task>, reading: &Reading) {
         if self.has_room(Recent::size(task)) {
             let Reading { next_job, now, .. } = *reading;
-            self.recent.keep(&id, Sighting { task: Arc::clone(task), at: now, next_job });
+            self.recent.keep(id, Sighting { task: Arc::clone(task), at: now, next_job });
         } else {
-            self.recent.forget(&id);
+            self.recent.forget(id);
         }
-        None
     }
 
     /// A task that a list has shown of late, with all its parts.
@@ -351,7 +362,7 @@ impl Survey {
         self.recent.expire(now);
         if self.prints.len() > 2 * self.entries.len() {
             let entries = &self.entries;
-            self.prints.retain(|print, id| entries.get(id).is_some_and(|entry| entry.print == Some(*print)));
+            self.prints.retain(|print, id| entries.get(id).is_some_and(|entry| entry.print == *print));
             self.prints.shrink_to_fit();
         }
         self.lease.shrink_to(self.used());

@@ -174,6 +174,31 @@ fn a_task_is_shown_with_its_parts() {
 }
 
 #[test]
+fn a_part_that_a_list_shows_twice_is_believed_the_first_time() {
+    // A page a second: a task that is created meanwhile moves the part of a task that is watched to the next page.
+    let settings = Settings { requests_per_second: 1.0, burst: 1, ..auto() };
+    let mut stage = Stage::new(settings, 30);
+    stage.page_size = 10;
+    stage.shown.remove(&id(0));
+    stage.shown.insert(id(10), Item { parent: Some(id(5)), ..item(1) });
+    stage.discover(0, 20 * SECOND);
+    stage.watch(5, false);
+    stage.run(10 * SECOND);
+    stage.clear();
+    while stage.lists() == 0 {
+        stage.go_on(SECOND / 10);
+    }
+    stage.shown.insert(id(0), item(0));
+    stage.shown.insert(id(10), Item { parent: Some(id(5)), ..item(2) });
+    stage.decoded.clear();
+    stage.go_on(10 * SECOND);
+    assert!(stage.decoded.contains(&id(10)), "it was shown again: {:?}", stage.decoded);
+    assert_eq!(table(stage.listed(0))[&id(10)].version, 1);
+    stage.run(20 * SECOND);
+    assert_eq!(table(stage.listed(0))[&id(10)].version, 2);
+}
+
+#[test]
 fn only_a_whole_list_removes_what_it_does_not_show() {
     for fault in [
         Fault::LaterFails(FailureClass::UpstreamUnavailable),
