@@ -101,7 +101,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if gt (int .Values.replicaCount) 1 }}
 {{- fail "replicaCount must be 0 or 1: TaskWatch has no leader election yet, and two replicas would poll every task twice" }}
 {{- end }}
-{{- if le (int .Values.terminationGracePeriodSeconds) (int (.Values.config.drainTimeoutSeconds | default 8)) }}
+{{- $drain := .Values.config.drainTimeoutSeconds }}
+{{- if le (int .Values.terminationGracePeriodSeconds) (ternary 8 (int $drain) (kindIs "invalid" $drain)) }}
 {{- fail "terminationGracePeriodSeconds must be more than config.drainTimeoutSeconds (8 unless set): the pod would be killed while it drains" }}
 {{- end }}
 {{- if and .Values.scopedNamespaces .Values.secretAccess.allNamespaces .Values.scopedRBAC }}
