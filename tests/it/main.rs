@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
 mod auth;
+mod chart;
 mod claims;
 mod cluster;
 mod crds;
 mod described;
+mod helm;
 mod identifiers;
 mod keystone;
 mod layers;
