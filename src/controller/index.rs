@@ -3,6 +3,7 @@
 
 mod connections;
 mod entries;
+mod handover;
 pub mod sets;
 
 use std::{
@@ -12,8 +13,11 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use self::entries::{ConnectionEntry, WatchEntry, Written};
 use self::sets::Sets;
+pub use self::{
+    entries::{ConnectionEntry, WatchEntry, Written},
+    handover::Belongings,
+};
 use super::{
     census::Census,
     kept::Kept,

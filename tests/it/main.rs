@@ -20,6 +20,7 @@ mod policies;
 mod process;
 mod proxy;
 mod references;
+mod replicas;
 mod restored;
 mod rights;
 mod set_objects;

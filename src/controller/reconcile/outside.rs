@@ -26,6 +26,11 @@ use crate::{
 
 /// Brings a watch up to date that is beyond the limit, or was. Says when to look again.
 pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> Result<Option<Instant>, Error> {
+    // Its connection is not known: whose affair it is goes by its own name.
+    let bucket = controller.buckets.of(&identity.uid.0);
+    if !bucket.is_held() {
+        return Ok(None);
+    }
     let polled = controller.shared.index().take_polled(&identity.uid);
     if let Some(connection) = polled {
         controller.engine.forget(&connection, identity.uid.clone());
@@ -71,10 +76,10 @@ pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> R
     // One that cannot be decided is not served either.
     let Ok(decision) = decision else { return Ok(None) };
     if let Some(new) = &decision.status {
-        controller.writer.status::<TaskWatch>(identity, new).await?;
+        controller.writer.status::<TaskWatch>(&bucket, identity, new).await?;
     }
     if decision.delete {
-        taskwatch::delete(controller, &object).await?;
+        taskwatch::delete(controller, &bucket, &object).await?;
     }
     let wait = |at: jiff::Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
     Ok(decision.wake_at.map(|at| Instant::now() + wait(at)))

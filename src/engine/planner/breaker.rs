@@ -82,6 +82,12 @@ impl Breaker {
         self.until(now).zip(self.why)
     }
 
+    /// Until when the upstream itself asked for silence.
+    #[must_use]
+    pub fn retry_at(&self, now: Instant) -> Option<Instant> {
+        self.retry_at.filter(|&until| until > now)
+    }
+
     /// Whether only one request may be in flight.
     #[must_use]
     pub fn is_probing(&self) -> bool {

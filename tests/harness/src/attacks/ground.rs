@@ -65,8 +65,8 @@ impl Ground {
             let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             ground.create(&body).await?;
         }
-        for file in ["apiserver", "operator", "secrets"] {
-            let file = workspace_root().join(format!("deploy/rbac/{file}.yaml")).display().to_string();
+        for file in ["rbac/apiserver", "rbac/operator", "rbac/secrets", "operator/leases"] {
+            let file = workspace_root().join(format!("deploy/{file}.yaml")).display().to_string();
             ground.plane.kubectl(&["apply", "--filename", &file]).await?.success()?;
         }
         for namespace in ATTACKER {
