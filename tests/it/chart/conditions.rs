@@ -37,8 +37,8 @@ const EXCEPTIONS: [(&str, &str); 12] = [
     ("KSV-0039 KSV-0040", "limit ranges and quotas are those of the namespace, not of what is in it"),
     ("KSV-0038 dangling-networkpolicypeer-podselector", "peers are pods of others: DNS and Prometheus"),
     (
-        "minimum-three-replicas no-anti-affinity no-rolling-update-strategy",
-        "one replica, replaced: there is no leader election yet",
+        "minimum-three-replicas no-anti-affinity",
+        "one replica unless more are asked for, and those are spread by topologySpreadConstraints",
     ),
     (
         "hpa-minimum-three-replicas dangling-horizontalpodautoscaler dangling-ingress job-ttl-seconds-after-finished startup-port restart-policy KSV-0102 KSV-0115",
@@ -143,6 +143,9 @@ fn conditions() -> Vec<Condition> {
                 container(o)["ports"].as_array().unwrap().iter().any(|known| known["name"] == *port)
             }),
             "Deployment" "/spec/template/spec/containers/0/readinessProbe/httpGet/port" => "other"),
+        condition!("no-rolling-update-strategy",
+            |o| find(o, "Deployment", RELEASE)["spec"]["strategy"]["type"] == "RollingUpdate",
+            "Deployment" "/spec/strategy/type" => "Recreate"),
         condition!("latest-tag KSV-0013",
             |o| container(o)["image"].as_str().unwrap().rsplit_once(':').is_some_and(|(_, tag)| tag != "latest"),
             "Deployment" "/spec/template/spec/containers/0/image" => "taskwatch:latest"),
@@ -312,6 +315,7 @@ async fn each_right_of_the_operator_is_listed() {
         "/namespaces: list,watch",
         "/secrets: get",
         "/services: get",
+        "coordination.k8s.io/leases: list,create,update,delete",
         "discovery.k8s.io/endpointslices: list",
         "events.k8s.io/events: create",
         "taskwatch.dev/clustertaskconnections/status: patch",
@@ -345,7 +349,7 @@ async fn secrets_are_read_by_name() {
     let scoped = rendered_without_crds(json!({"scopedNamespaces": ["team-a", "team-b"]})).await;
     let outside: Vec<_> = scoped.keys().filter(|(kind, _, _)| kind.starts_with("Cluster")).collect();
     assert!(outside.is_empty(), "{outside:?}");
-    let roles = scoped.keys().filter(|(kind, _, _)| kind.starts_with("Role"));
+    let roles = scoped.keys().filter(|(kind, _, name)| kind.starts_with("Role") && name != "taskwatch-leases");
     assert!(
         roles.clone().count() == 8 && roles.clone().all(|(_, namespace, _)| namespace.starts_with("team-")),
         "{scoped:?}"

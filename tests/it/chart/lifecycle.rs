@@ -66,6 +66,7 @@ fn copy(chart: &str, to: &Path) {
 #[tokio::test]
 async fn it_is_installed_upgraded_and_uninstalled_and_the_objects_stay() {
     let site = Site::new().await;
+    let stage = Stage::on(site.plane, "team-a").await;
     // An earlier version, whose TaskWatch had no short name.
     let earlier = site.helm.workdir().join("taskwatch");
     copy(&chart("taskwatch"), &earlier);
@@ -89,7 +90,6 @@ async fn it_is_installed_upgraded_and_uninstalled_and_the_objects_stay() {
         .unwrap();
 
     // At work by the rights of the chart.
-    let stage = Stage::on(site.plane, "team-a").await;
     stage.upstream(ASTRA, "account").await;
     stage.task(ASTRA, "account", "a", json!([{"state": "running"}])).await;
     stage.watch("w", "account", "a", json!({})).await;

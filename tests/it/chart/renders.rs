@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use taskwatch_harness::workspace_root;
 use tokio::sync::OnceCell;
 
-use super::{NAMESPACE, Objects, RELEASE, container, find, objects, rendered, rendered_without_crds, template};
+use super::{
+    NAMESPACE, Objects, RELEASE, container, environment, find, objects, rendered, rendered_without_crds, template,
+};
 use crate::stage::plane;
 
 /// Kinds of the Prometheus operator, which this API server does not know.
@@ -28,7 +30,8 @@ fn matrix() -> Vec<Value> {
         json!({"config": {"httpAddress": "[::]:9090", "probeAddress": "0.0.0.0:9091"}, "service": {"port": 80}}),
         json!({"config": {"clusterResourceNamespace": "team-b"}, "secretAccess": {"namespaces": ["team-a"]}, "caBundle": ca}),
         json!({"image": {"repository": "registry.example/taskwatch", "digest": format!("sha256:{}", "0".repeat(64))}, "imagePullSecrets": [{"name": "pull"}]}),
-        json!({"openshift": true, "hostUsers": false, "replicaCount": 0}),
+        json!({"openshift": true, "hostUsers": false, "config": {"leaseBuckets": 0}}),
+        json!({"replicaCount": 3, "config": {"leaseBuckets": 16, "lease": "team-a/tasks"}, "strategy": {"type": "Recreate", "rollingUpdate": null}}),
         json!({"podDisruptionBudget": {"enabled": true}, "priorityClassName": "system-cluster-critical", "topologySpreadConstraints": [spread],
             "nodeSelector": {"kubernetes.io/os": "linux"}, "tolerations": [{"operator": "Exists"}]}),
         json!({"podDisruptionBudget": {"enabled": true, "minAvailable": "50%"}, "affinity": {"nodeAffinity": {}}}),
@@ -153,7 +156,7 @@ async fn accepted(objects: &Objects) -> String {
 #[tokio::test]
 async fn what_cannot_be_had_is_refused_in_words() {
     for (values, words) in [
-        (json!({"replicaCount": 2}), "has no leader election yet"),
+        (json!({"replicaCount": 2, "config": {"leaseBuckets": 0}}), "two replicas would poll every task twice"),
         (
             json!({"terminationGracePeriodSeconds": 8}),
             "terminationGracePeriodSeconds must be more than config.drainTimeoutSeconds",
@@ -210,6 +213,19 @@ async fn what_watches_the_operator_is_that_of_the_repository() {
             .map_or_else(|| object["spec"].clone(), |json| serde_json::from_str::<Value>(json).unwrap());
         // What is JSON is YAML, too.
         assert_eq!(shown, serde_saphyr::from_str::<Value>(&text).unwrap(), "{file}");
+    }
+}
+
+/// Two installations in one namespace have Leases of different names.
+#[tokio::test]
+async fn another_release_has_leases_of_its_own() {
+    for (values, lease) in [
+        (json!({"fullnameOverride": "other"}), "other"),
+        (json!({"fullnameOverride": "other", "config": {"lease": "third"}}), "third"),
+    ] {
+        let objects = rendered_without_crds(values).await;
+        let pod = &find(&objects, "Deployment", "other")["spec"]["template"]["spec"];
+        assert_eq!(environment(&pod["containers"][0])["TASKWATCH_LEASE"], lease);
     }
 }
 

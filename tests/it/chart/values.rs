@@ -168,7 +168,7 @@ fn sample(flag: &str, schema: &Value) -> (Value, String) {
         "probe-address" => "0.0.0.0:9091",
         "log-format" => "text",
         "log-level" => "info,taskwatch=debug",
-        "cluster-resource-namespace" | "kubeconfig" | "context" => "other",
+        "cluster-resource-namespace" | "kubeconfig" | "context" | "lease" => "other",
         _ if schema["$ref"] == "#/definitions/flag" => return (json!(true), "true".to_owned()),
         // The largest one: no figure is written as 1e+06.
         _ => {

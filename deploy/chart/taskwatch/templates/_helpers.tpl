@@ -63,6 +63,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ .Values.config.clusterResourceNamespace | default .Release.Namespace }}
 {{- end }}
 
+{{/* What Leases are called: as the release, since two installations in one namespace need different names. Empty for the default. */}}
+{{- define "taskwatch.lease" -}}
+{{- $name := include "taskwatch.fullname" . }}
+{{- .Values.config.lease | default (ternary "" $name (eq $name "taskwatch")) }}
+{{- end }}
+
+{{/* Where Leases are: the part of config.lease before the slash, or that of the pod. */}}
+{{- define "taskwatch.leaseNamespace" -}}
+{{- $lease := include "taskwatch.lease" . }}
+{{- ternary (splitList "/" $lease | first) .Release.Namespace (contains "/" $lease) }}
+{{- end }}
+
 {{- define "taskwatch.metricsPort" -}}
 {{ .Values.config.httpAddress | default "[::]:8080" | splitList ":" | last }}
 {{- end }}
@@ -73,7 +85,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* The flags that are set, as the environment variables that they are, too. */}}
 {{- define "taskwatch.flags" -}}
-{{- range $key, $value := merge (dict "namespace" .Values.scopedNamespaces) .Values.config }}
+{{- range $key, $value := merge (dict "namespace" .Values.scopedNamespaces "lease" (include "taskwatch.lease" .)) .Values.config }}
 {{- if not (or (kindIs "invalid" $value) (and (kindIs "slice" $value) (empty $value)) (eq (toString $value) "")) }}
 - name: TASKWATCH_{{ $key | snakecase | upper }}
   {{- if kindIs "slice" $value }}
@@ -98,8 +110,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* What cannot be had, in words that say why. */}}
 {{- define "taskwatch.validate" -}}
-{{- if gt (int .Values.replicaCount) 1 }}
-{{- fail "replicaCount must be 0 or 1: TaskWatch has no leader election yet, and two replicas would poll every task twice" }}
+{{- if and (gt (int .Values.replicaCount) 1) (eq (toString .Values.config.leaseBuckets) "0") }}
+{{- fail "replicaCount must be 0 or 1 with config.leaseBuckets 0: without a Lease, two replicas would poll every task twice" }}
 {{- end }}
 {{- $drain := .Values.config.drainTimeoutSeconds }}
 {{- if le (int .Values.terminationGracePeriodSeconds) (ternary 8 (int $drain) (kindIs "invalid" $drain)) }}

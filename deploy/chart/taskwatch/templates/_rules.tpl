@@ -55,3 +55,10 @@
   resources: [endpointslices]
   verbs: [list]
 {{- end }}
+
+{{/* By which replicas agree on who does what. */}}
+{{- define "taskwatch.rules.leases" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [list, create, update, delete]
+{{- end }}
