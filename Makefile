@@ -11,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
 KEYSTONE := tests/keystone/build
+ORACLES := tests/oracles/build
 TOXIPROXY := tests/toxiproxy/build
 
 # What stands between the arguments of `call` has to be named.
@@ -37,6 +38,8 @@ test: tools tools-go tools-python ## Everything: formatting, clippy, and all tes
 	$(KEYSTONE)
 	$(call say,Toxiproxy: up to a minute the first time$(comma) then at once)
 	$(TOXIPROXY)
+	$(call say,What other tools make of our objects: up to three minutes the first time$(comma) then at once)
+	$(ORACLES)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 14 minutes)

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
+mod argocd;
 mod auth;
 mod claims;
 mod cluster;
 mod crds;
 mod described;
+mod gates;
 mod identifiers;
 mod keystone;
 mod layers;
