@@ -27,4 +27,5 @@ mod sets;
 mod stage;
 mod trouble;
 mod unreadable;
+mod waiting;
 mod watch;
