@@ -57,6 +57,7 @@ fn everything() -> (Metrics, impl Sized) {
     metrics.upstream_request("cloudRu", "get", "200", Duration::ZERO);
     metrics.poll_lag("cloudRu", Duration::ZERO);
     metrics.coalesced_tasks("cloudRu", 1);
+    metrics.task_ended("cloudRu", "Succeeded", Duration::ZERO);
     metrics.status_write(StatusWrite::Patched);
     metrics.event("TaskFailed", EventResult::Sent);
     metrics.panicked(Stage::ALL[0]);

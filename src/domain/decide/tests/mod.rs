@@ -1,5 +1,6 @@
 //! The status contract, tried on a watch that lives through a story.
 
+mod ended;
 mod guests;
 mod limits;
 mod mirror;
