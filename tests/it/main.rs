@@ -13,6 +13,7 @@ mod identifiers;
 mod keystone;
 mod layers;
 mod many;
+mod monitoring;
 mod objects;
 mod pages;
 mod poisoned;
