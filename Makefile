@@ -11,6 +11,8 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
 KEYSTONE := tests/keystone/build
+ORACLES := tests/oracles/build
+PROMTOOL_BUILD := tests/promtool/build
 TOXIPROXY := tests/toxiproxy/build
 
 # What stands between the arguments of `call` has to be named.
@@ -37,6 +39,10 @@ test: tools tools-go tools-python ## Everything: formatting, clippy, and all tes
 	$(KEYSTONE)
 	$(call say,Toxiproxy: up to a minute the first time$(comma) then at once)
 	$(TOXIPROXY)
+	$(call say,What other tools make of our objects: up to three minutes the first time$(comma) then at once)
+	$(ORACLES)
+	$(call say,promtool: up to a minute the first time where it is not installed$(comma) then at once)
+	$(PROMTOOL_BUILD)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 14 minutes)

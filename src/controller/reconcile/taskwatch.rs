@@ -199,6 +199,10 @@ async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, new: &TaskW
                 seen: plan.seen,
                 finished,
             });
+            let provider = index.provider(&plan.object.connection());
+            if let (Some(ended), Some(provider)) = (&plan.decision.ended, provider) {
+                controller.metrics.task_ended(provider, ended.state.as_str(), ended.took);
+            }
             debug!(namespace, name = &*identity.name, state = new.state, "status written");
             Ok(())
         }
