@@ -12,6 +12,8 @@ CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
 HELM_BUILD := tests/helm/build
 KEYSTONE := tests/keystone/build
+ORACLES := tests/oracles/build
+PROMTOOL_BUILD := tests/promtool/build
 TOXIPROXY := tests/toxiproxy/build
 
 # What stands between the arguments of `call` has to be named.
@@ -40,6 +42,10 @@ test: tools tools-go tools-python ## Everything: formatting, clippy, and all tes
 	$(TOXIPROXY)
 	$(call say,Helm: up to 7 minutes the first time$(comma) then at once)
 	$(HELM_BUILD)
+	$(call say,What other tools make of our objects: up to three minutes the first time$(comma) then at once)
+	$(ORACLES)
+	$(call say,promtool: up to a minute the first time where it is not installed$(comma) then at once)
+	$(PROMTOOL_BUILD)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 14 minutes)

@@ -57,6 +57,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// The name of its provider, as `huaweiCloud`.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        self.provider.name()
+    }
+
     /// Compiles what a connection asks for.
     ///
     /// # Errors

@@ -178,38 +178,4 @@ fn outlook(failure: &Failure) -> Outlook {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Else the status that the API server shows would look like somebody else's.
-    #[test]
-    fn what_is_written_comes_back_as_it_was() {
-        let input = Input {
-            generation: 1,
-            status: None,
-            upstream: Ok(Upstream::Answering { stretch: 1.0, throttled: false, insecure: false }),
-            active: 1,
-            finished: 0,
-            mode: Some("List"),
-            last_success: Some("2026-11-22T10:12:25.123456Z".parse().unwrap()),
-            retry_at: Some("2026-11-22T10:15:00Z".parse().unwrap()),
-        };
-        let written = decide(&input, "2026-11-22T10:12:26.7Z".parse().unwrap()).unwrap();
-        let shown = serde_json::from_value(serde_json::to_value(&written).unwrap()).unwrap();
-        assert_eq!(written, shown);
-    }
-
-    #[test]
-    fn what_delays_a_connection_that_works_is_said() {
-        assert_eq!(working(1.0, false, false), "The upstream answers");
-        assert!(working(3.0, false, false).contains("up to 4 times as long as wanted"));
-        let both = working(3.0, true, false);
-        assert!(both.contains("rateLimit allows") && both.contains("more processing time than its share"), "{both}");
-        assert!(working(1.0, true, false).starts_with("The upstream answers. Its requests are delayed"));
-    }
-
-    #[test]
-    fn that_a_credential_can_be_read_on_the_way_is_said() {
-        assert!(working(1.0, false, true).contains("credential included, can be read on the way"));
-    }
-}
+mod tests;

@@ -16,3 +16,6 @@ pub mod subtasks;
 pub mod target;
 pub mod task;
 pub mod text;
+
+#[cfg(test)]
+mod verdicts;

@@ -2,17 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
+mod argocd;
 mod auth;
 mod chart;
 mod claims;
 mod cluster;
 mod crds;
 mod described;
+mod gates;
 mod helm;
 mod identifiers;
 mod keystone;
 mod layers;
 mod many;
+mod monitoring;
 mod objects;
 mod pages;
 mod poisoned;
@@ -28,4 +31,5 @@ mod sets;
 mod stage;
 mod trouble;
 mod unreadable;
+mod waiting;
 mod watch;

@@ -17,7 +17,7 @@ use taskwatch::{
 use taskwatch_harness::workspace_root;
 
 /// What is said of a metric: its type, and the names of its labels.
-type Metric = (String, BTreeSet<String>);
+pub type Metric = (String, BTreeSet<String>);
 
 #[test]
 fn the_tables_of_the_status_page_are_those_of_the_golden_files() {
@@ -57,6 +57,7 @@ fn everything() -> (Metrics, impl Sized) {
     metrics.upstream_request("cloudRu", "get", "200", Duration::ZERO);
     metrics.poll_lag("cloudRu", Duration::ZERO);
     metrics.coalesced_tasks("cloudRu", 1);
+    metrics.task_ended("cloudRu", "Succeeded", Duration::ZERO);
     metrics.status_write(StatusWrite::Patched);
     metrics.event("TaskFailed", EventResult::Sent);
     metrics.panicked(Stage::ALL[0]);
@@ -92,7 +93,7 @@ fn shown(text: &str) -> BTreeMap<String, Metric> {
 }
 
 /// The metrics that the page describes: rows of name, type, labels. What stands in brackets behind a label explains it.
-fn described() -> BTreeMap<String, Metric> {
+pub fn described() -> BTreeMap<String, Metric> {
     let page = fs::read_to_string(workspace_root().join("docs/metrics.md")).unwrap();
     let mut described = BTreeMap::new();
     for row in page.lines().filter(|line| line.starts_with("| `")) {

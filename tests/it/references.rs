@@ -306,7 +306,7 @@ fn links(text: &str) -> Vec<(usize, String)> {
 }
 
 /// What GitHub makes of the headings of a page.
-fn anchors(text: &str) -> Vec<String> {
+pub fn anchors(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (_, line) in prose(text).filter(|(_, line)| line.starts_with('#')) {
         let title = line.trim_start_matches('#').trim().split("](").next().unwrap_or_default().to_lowercase();

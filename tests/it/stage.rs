@@ -13,6 +13,8 @@ use taskwatch::api::{TaskConnection, TaskWatch, TaskWatchStatus};
 use taskwatch_harness::{ADMIN, ControlPlane, Operator, OperatorOptions, Simulator, eventually, workspace_root};
 use tokio::sync::OnceCell;
 
+use crate::gates;
+
 pub const HUAWEI: &str = "huaweiCloud";
 pub const CLOUD_RU: &str = "cloudRu";
 pub const ASTRA: &str = "astraControl";
@@ -130,7 +132,7 @@ impl Stage {
         .unwrap();
     }
 
-    fn api(&self, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+    pub fn api(&self, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         match kind {
             "Namespace" | "ClusterTaskConnection" | "ClusterRole" | "ClusterRoleBinding" => {
                 Api::all_with(self.client.clone(), &resource(kind))
@@ -192,13 +194,18 @@ impl Stage {
         .unwrap()
     }
 
-    /// Waits until a `TaskWatch` is in a row of the status contract: see [`row`].
+    /// Waits until a `TaskWatch` is in a row of the status contract: see [`row`]. What other tools make of it is what the row promises.
     pub async fn until_row(&self, name: &str, wanted: &str) -> TaskWatchStatus {
-        self.until(name, wanted, |status| {
+        let status = self.until(name, wanted, |status| {
             ensure!(row(status) == wanted, "it is {}", row(status));
             Ok(status.clone())
-        })
-        .await
+        });
+        let status = status.await;
+        // It may have gone on since.
+        let object = self.object("TaskWatch", name).await;
+        let shown = serde_json::from_value(object["status"].clone()).unwrap();
+        assert_eq!(gates::verdicts(&object), gates::promised(&row(&shown)), "{object:#}");
+        status
     }
 
     /// Waits until the message of the condition Synced of a `TaskWatch` says this.

@@ -82,6 +82,12 @@ impl Index {
         self.quotas.connection_refusal(object)
     }
 
+    /// The name of a connection's provider, where that is known.
+    #[must_use]
+    pub fn provider(&self, id: &ConnectionId) -> Option<&str> {
+        Some(self.connections.get(id)?.compiled.as_ref()?.provider())
+    }
+
     /// The watches that name a connection.
     #[must_use]
     pub fn users(&self, id: &ConnectionId) -> Vec<WatchKey> {

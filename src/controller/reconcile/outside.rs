@@ -21,7 +21,7 @@ use crate::{
         decide::{Input, Observation, Pace, decide},
         target::Target,
     },
-    ops::guard::Stage,
+    ops::guard::{Stage, Subject},
 };
 
 /// Brings a watch up to date that is beyond the limit, or was. Says when to look again.
@@ -72,7 +72,8 @@ pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> R
         pace: Pace::default(),
         settings: controller.settings,
     };
-    let decision = controller.guard.run(Stage::Decide, &identity.uid, || decide(&input, now));
+    let decision =
+        controller.guard.run(Stage::Decide, || Subject::new(&identity.tenant(), &identity.uid), || decide(&input, now));
     // One that cannot be decided is not served either.
     let Ok(decision) = decision else { return Ok(None) };
     if let Some(new) = &decision.status {

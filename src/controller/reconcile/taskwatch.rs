@@ -27,7 +27,7 @@ use crate::{
     domain::decide::{self, Event},
     engine::{ConnectionId, WatchKey},
     ops::{
-        guard::{Panicked, Stage},
+        guard::{Panicked, Stage, Subject},
         metrics::{EventResult, StatusWrite},
     },
     ownership::Bucket,
@@ -133,7 +133,11 @@ fn planned(controller: &Controller, key: &WatchKey, read: Option<TaskWatchStatus
         tells_all: controller.sight.tells_all(claim),
         is_busy,
     };
-    let planned = controller.guard.run(Stage::Decide, key, || plan(entry, read, &check, &context));
+    let planned = controller.guard.run(
+        Stage::Decide,
+        || Subject::new(&object.tenant(), key),
+        || plan(entry, read, &check, &context),
+    );
     Some(match planned {
         Ok(planned) => {
             if let Planned::Now(plan) = &planned {
@@ -195,6 +199,10 @@ async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, new: &TaskW
                 seen: plan.seen,
                 finished,
             });
+            let provider = index.provider(&plan.object.connection());
+            if let (Some(ended), Some(provider)) = (&plan.decision.ended, provider) {
+                controller.metrics.task_ended(provider, ended.state.as_str(), ended.took);
+            }
             debug!(namespace, name = &*identity.name, state = new.state, "status written");
             Ok(())
         }

@@ -28,7 +28,7 @@ use crate::{
         discovery::{catalogue::Candidate, child, status::Why},
     },
     engine::WatchKey,
-    ops::guard::Stage,
+    ops::guard::{Stage, Subject},
 };
 
 /// So many children are worked on at a time.
@@ -94,7 +94,9 @@ fn planned(controller: &Controller, key: &WatchKey) -> Option<Plan> {
         tells_all: controller.sight.tells_all(claim),
     };
     let (entry, children) = (sets.get(key)?, sets.children(key).collect::<Vec<_>>());
-    let planned = controller.guard.run(Stage::Decide, key, || plan(entry, &children, &check, limit.as_ref(), &context));
+    let subject = || Subject::new(&object.identity.tenant(), key);
+    let planned =
+        controller.guard.run(Stage::Decide, subject, || plan(entry, &children, &check, limit.as_ref(), &context));
     // One over which there was a panic is left alone until something changes.
     let planned = planned.ok()?;
     if let Some(entry) = sets.get_mut(key) {

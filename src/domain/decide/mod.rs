@@ -11,9 +11,11 @@
 //! | `mirror` | the upstream's task as fields of the status |
 //! | `fit` | how large a status may be |
 //! | `events` | what a change is worth telling |
+//! | `ended` | how long the task took |
 //! | `pace` | how often a status may be written |
 
 mod contract;
+mod ended;
 mod events;
 mod fit;
 mod input;
@@ -34,6 +36,7 @@ use self::{
 };
 pub use self::{
     contract::{is_finished, tells_of_limit},
+    ended::Ended,
     events::{Event, EventType, TASK_OBSERVED},
     input::{Input, Meta, Observation, Settings},
     pace::Pace,
@@ -48,6 +51,8 @@ pub struct Decision {
     pub status: Option<TaskWatchStatus>,
     /// What to tell, once the status is written.
     pub events: Vec<Event>,
+    /// That the task has ended, where the status is the first to show it.
+    pub ended: Option<Ended>,
     /// Whether to go on asking.
     pub poll: Poll,
     /// Delete the object: its time to live is over.
@@ -78,6 +83,7 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
         match worth_writing(input, old, &status, now) {
             Worth::Write => {
                 decision.events = events::of(input, known.as_ref(), &verdict, &status);
+                decision.ended = ended::of(old, &verdict);
                 decision.status = Some(status);
             }
             Worth::At(time) => verdict.wake.push(time),

@@ -266,6 +266,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_plain_answer_shows_that_somebody_is_there() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        let mut fails = |class, witness| {
+            let evidence = Evidence { decisive: false, witness };
+            breaker.failed(&failure(class), now, evidence, None, now)
+        };
+        assert!(!fails(FailureClass::UpstreamUnavailable, true));
+        assert!(!fails(FailureClass::PermissionDenied, true));
+        // What has never been good says nothing of the rest, and what was seen before the answer counts no more.
+        assert!((0..2 * OUTAGE_STREAK).all(|_| !fails(FailureClass::UpstreamUnavailable, false)));
+        assert!(breaker.wants_witness() && breaker.until(now).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn retry_after_stands_even_when_the_credential_changes() {
         let now = Instant::now();
         let mut breaker = Breaker::default();

@@ -1,6 +1,7 @@
 //! What Prometheus is told: the stock names that dashboards know, and the operator's own. No labels of single objects.
 
 mod codes;
+mod ended;
 mod fences;
 mod live;
 mod process;
@@ -20,6 +21,7 @@ use prometheus_client::{
 };
 
 use codes::Codes;
+use ended::Ended;
 use fences::Fences;
 pub use live::{ConnectionMetrics, WatchMetrics};
 use live::{Live, LiveCollector, LiveWork};
@@ -171,6 +173,7 @@ struct Inner {
     registry: Registry,
     live: Arc<Live>,
     families: Families,
+    ended: Ended,
     fences: Fences,
     codes: Codes,
     usage: Usage,
@@ -214,6 +217,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let families = Families::register(&mut registry);
+        let ended = Ended::register(&mut registry);
         let fences = Fences::register(&mut registry);
         let build = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
         build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
@@ -223,7 +227,7 @@ impl Metrics {
         registry.register_collector(Box::new(process::Process::new()));
         let usage = Usage::default();
         registry.register_collector(Box::new(TenantsCollector(usage.clone())));
-        Self(Arc::new(Inner { registry, live, families, fences, codes: Codes::default(), usage }))
+        Self(Arc::new(Inner { registry, live, families, ended, fences, codes: Codes::default(), usage }))
     }
 
     /// All metrics as text of the media type [`CONTENT_TYPE`].

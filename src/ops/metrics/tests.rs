@@ -36,6 +36,7 @@ fn used() -> Metrics {
     metrics.upstream_request("huaweiCloud", "get", "200", Duration::from_millis(120));
     metrics.poll_lag("huaweiCloud", Duration::from_millis(3));
     metrics.coalesced_tasks("astraControl", 900);
+    metrics.task_ended("astraControl", "Failed", Duration::from_secs(5400));
     metrics.status_write(StatusWrite::Patched);
     metrics.event("TaskFailed", EventResult::Sent);
     metrics
@@ -63,6 +64,8 @@ fn shows_the_stock_names_and_the_operators_own() {
         (r#"taskwatch_upstream_request_duration_seconds_sum{provider="huaweiCloud",operation="get"}"#, 0.12),
         (r#"taskwatch_poll_lag_seconds_count{provider="huaweiCloud"}"#, 1.0),
         (r#"taskwatch_poll_coalesced_tasks_sum{provider="astraControl"}"#, 900.0),
+        (r#"taskwatch_task_duration_seconds_bucket{le="3600.0",provider="astraControl",state="Failed"}"#, 0.0),
+        (r#"taskwatch_task_duration_seconds_bucket{le="7200.0",provider="astraControl",state="Failed"}"#, 1.0),
         (r#"taskwatch_status_writes_total{result="patched"}"#, 1.0),
         (r#"taskwatch_status_writes_total{result="conflict"}"#, 0.0),
         (r#"taskwatch_events_total{reason="TaskFailed",result="sent"}"#, 1.0),

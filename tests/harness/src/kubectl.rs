@@ -33,6 +33,12 @@ impl Kubectl {
         self
     }
 
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Runs kubectl with `args`.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The status contract, tried on a watch that lives through a story.
 
+mod ended;
 mod guests;
 mod limits;
 mod mirror;
@@ -22,6 +23,7 @@ use crate::{
         failure::{Failure, FailureClass},
         target::{Sought, Target},
         task::{Task, TaskError, TaskState},
+        verdicts::{Verdicts, verdicts},
     },
 };
 
@@ -207,6 +209,11 @@ impl World {
         self.condition(kind).map_or_else(|| "–".into(), |c| format!("{}/{}", c.status, c.reason))
     }
 
+    /// What other tools make of it.
+    fn verdicts(&self) -> Verdicts {
+        verdicts("TaskWatch", self.generation, self.status.as_ref(), self.now)
+    }
+
     fn state(&self) -> &str {
         self.status.as_ref().and_then(|status| status.state.as_deref()).unwrap_or("–")
     }
@@ -215,24 +222,4 @@ impl World {
 /// A status as it comes back from the API server: through JSON, times in whole seconds.
 fn stored(status: &TaskWatchStatus) -> TaskWatchStatus {
     serde_json::from_value(serde_json::to_value(status).unwrap()).unwrap()
-}
-
-/// The algorithm of kstatus (cli-utils `status/{generic,core}.go`) for a custom resource.
-fn kstatus(generation: i64, status: Option<&TaskWatchStatus>) -> &'static str {
-    // An object that nobody has written to has the schema's default.
-    let Some(status) = status else { return if generation == -1 { "Current" } else { "InProgress" } };
-    if status.observed_generation.is_some_and(|observed| observed != generation) {
-        return "InProgress";
-    }
-    for condition in status.conditions.iter().filter(|c| c.status == "True") {
-        match condition.type_.as_str() {
-            "Reconciling" => return "InProgress",
-            "Stalled" => return "Failed",
-            _ => {}
-        }
-    }
-    match status.conditions.iter().find(|c| c.type_ == "Ready").map(|c| c.status.as_str()) {
-        Some("True") | None => "Current",
-        _ => "InProgress",
-    }
 }

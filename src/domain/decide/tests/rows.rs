@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{FailureClass, News, Reason, Sought, TaskState, Unavailable, World, at, kstatus, running, task};
+use super::{FailureClass, News, Reason, Sought, TaskState, Unavailable, World, at, running, task};
 use crate::api::{OnNotFound, ReadyWhen};
 
 fn trouble(class: FailureClass, since: i64) -> News {
@@ -129,17 +129,27 @@ fn the_table_of_the_contract() {
         writeln!(text, "readyWhen: {ready_when:?}\n").unwrap();
         writeln!(
             text,
-            "{:<33}{:<11}{:<29}{:<27}{:<31}{:<32}{:<29}{:<29}{:<12}poll",
-            "situation", "state", "Succeeded", "Finished", "Synced", "Ready", "Reconciling", "Stalled", "kstatus"
+            "{:<33}{:<11}{:<29}{:<27}{:<31}{:<32}{:<29}{:<29}{:<12}{:<13}poll",
+            "situation",
+            "state",
+            "Succeeded",
+            "Finished",
+            "Synced",
+            "Ready",
+            "Reconciling",
+            "Stalled",
+            "kstatus",
+            "Argo CD"
         )
         .unwrap();
         for (name, story) in STORIES {
             let mut world = World::new();
             world.spec.ready_when = ready_when;
             story(&mut world);
+            let verdicts = world.verdicts();
             writeln!(
                 text,
-                "{name:<33}{:<11}{:<29}{:<27}{:<31}{:<32}{:<29}{:<29}{:<12}{:?}",
+                "{name:<33}{:<11}{:<29}{:<27}{:<31}{:<32}{:<29}{:<29}{:<12}{:<13}{:?}",
                 world.state(),
                 world.shows("Succeeded"),
                 world.shows("Finished"),
@@ -147,7 +157,8 @@ fn the_table_of_the_contract() {
                 world.shows("Ready"),
                 world.shows("Reconciling"),
                 world.shows("Stalled"),
-                kstatus(world.generation, world.status.as_ref()),
+                verdicts.kstatus,
+                verdicts.argocd,
                 world.decide().poll,
             )
             .unwrap();

@@ -1,6 +1,6 @@
 //! A watch whose task has to be found first.
 
-use super::{FailureClass, News, Reason, Sought, TaskState, Unavailable, World, at, kstatus, task};
+use super::{FailureClass, News, Reason, Sought, TaskState, Unavailable, World, at, task};
 use crate::domain::decide::{Poll, TASK_OBSERVED};
 
 fn sought() -> Sought {
@@ -49,7 +49,7 @@ fn once_it_is_found_it_is_recorded_at_once_and_named_ever_after() {
     assert_eq!((told.as_slice(), shown(&world)), (&[TASK_OBSERVED][..], Some("t")));
     assert_eq!(world.shows("Ready"), "Unknown/TaskPending");
     world.then(102, News::Seen(task(TaskState::Succeeded)));
-    assert_eq!((shown(&world), kstatus(1, world.status.as_ref())), (Some("t"), "Current"));
+    assert_eq!((shown(&world), world.verdicts().kstatus.as_str()), (Some("t"), "Current"));
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn a_list_that_cannot_be_had_is_told_as_a_poll_that_cannot() {
     assert_eq!(world.then(20, trouble(10)).status, None, "it may pass");
     world.then(60, trouble(10));
     assert_eq!(
-        (world.shows("Synced").as_str(), kstatus(1, world.status.as_ref())),
+        (world.shows("Synced").as_str(), world.verdicts().kstatus.as_str()),
         ("False/UpstreamUnavailable", "InProgress")
     );
     world.then(700, trouble(10));
-    assert_eq!((world.shows("Synced").as_str(), kstatus(1, world.status.as_ref())), ("False/Stale", "Failed"));
+    assert_eq!((world.shows("Synced").as_str(), world.verdicts().kstatus.as_str()), ("False/Stale", "Failed"));
     world.then(710, News::None);
     assert_eq!(world.shows("Ready"), "Unknown/AwaitingTaskID");
 }

@@ -17,6 +17,7 @@ use crate::domain::{
     },
     failure::FailureClass,
     task::{Task, TaskState},
+    verdicts::{Verdicts, verdicts},
 };
 
 const START: i64 = 1_767_225_600; // 2026-01-01T00:00:00Z
@@ -165,28 +166,9 @@ impl World {
         self.condition(kind).map_or("", |condition| condition.message.as_str())
     }
 
-    fn kstatus(&self) -> &'static str {
-        kstatus(self.generation, self.status.as_ref())
-    }
-}
-
-/// The algorithm of kstatus (cli-utils `status/{generic,core}.go`) for a custom resource.
-fn kstatus(generation: i64, status: Option<&TaskWatchSetStatus>) -> &'static str {
-    // An object that nobody has written to has the schema's default, of generation -1.
-    let Some(status) = status else { return "InProgress" };
-    if status.observed_generation.is_some_and(|observed| observed != generation) {
-        return "InProgress";
-    }
-    for condition in status.conditions.iter().filter(|c| c.status == "True") {
-        match condition.type_.as_str() {
-            "Reconciling" => return "InProgress",
-            "Stalled" => return "Failed",
-            _ => {}
-        }
-    }
-    match find(&status.conditions, READY).map(|c| c.status.as_str()) {
-        Some("True") | None => "Current",
-        _ => "InProgress",
+    /// What other tools make of it.
+    fn verdicts(&self) -> Verdicts {
+        verdicts("TaskWatchSet", self.generation, self.status.as_ref(), at(self.now))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{FailureClass, News, Reason, TaskState, Why, World, conflict, many};
+use super::{FailureClass, News, Reason, TaskState, Verdicts, Why, World, conflict, many};
 use crate::api::SetReadyWhen;
 
 /// How a set comes into each situation.
@@ -117,12 +117,14 @@ const STORIES: &[Story] = &[
 #[test]
 fn the_table_of_sets() {
     let mut text =
-        "| situation | Synced | Ready | Reconciling | Stalled | kstatus |\n|---|---|---|---|---|---|\n".to_owned();
+        "| situation | Synced | Ready | Reconciling | Stalled | kstatus | Argo CD |\n|---|---|---|---|---|---|---|\n"
+            .to_owned();
     for (name, story) in STORIES {
         let mut world = World::new();
         story(&mut world);
         let shown = ["Synced", "Ready", "Reconciling", "Stalled"].map(|kind| world.shows(kind)).join(" | ");
-        writeln!(text, "| {name} | {shown} | {} |", world.kstatus()).unwrap();
+        let Verdicts { kstatus, argocd } = world.verdicts();
+        writeln!(text, "| {name} | {shown} | {kstatus} | {argocd} |").unwrap();
     }
     insta::assert_snapshot!("table", text);
 }

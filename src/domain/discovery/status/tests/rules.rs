@@ -118,7 +118,7 @@ fn who_waits_is_told_at_once() {
     assert!(world.then(4, News::Listed).status.is_none(), "another count is not waited for");
     world.generation = 2;
     assert!(world.then(4, News::Listed).status.is_some(), "the answer to a change");
-    assert_eq!(world.kstatus(), "Current");
+    assert_eq!(world.verdicts().kstatus, "Current");
 }
 
 #[test]
@@ -230,10 +230,16 @@ fn a_change_of_the_spec_is_answered_with_what_is_known_of_it() {
     world.restart();
     world.generation = 2;
     world.then(10, News::Awaiting);
-    assert_eq!((world.shows("Ready"), world.kstatus()), ("Unknown/AwaitingList".into(), "InProgress"));
+    assert_eq!(
+        (world.shows("Ready"), world.shows("Reconciling")),
+        ("Unknown/AwaitingList".into(), "True/AwaitingList".into())
+    );
     assert_eq!(world.status.as_ref().unwrap().matched, Some(1), "the last counts stay");
     world.then(20, News::Failing(FailureClass::UpstreamUnavailable, "No", 20, false));
-    assert_eq!((world.shows("Ready"), world.kstatus()), ("Unknown/UpstreamUnavailable".into(), "InProgress"));
+    assert_eq!(
+        (world.shows("Ready"), world.verdicts().kstatus),
+        ("Unknown/UpstreamUnavailable".into(), "InProgress".into())
+    );
 }
 
 #[test]
@@ -379,7 +385,7 @@ proptest! {
                 prop_assert!(!(kinds.contains(&"Reconciling") && kinds.contains(&"Stalled")));
                 prop_assert!(status.conditions.iter().all(|c| c.observed_generation == status.observed_generation));
                 let is_ready = world.shows("Ready").starts_with("True");
-                prop_assert_eq!(is_ready, world.kstatus() == "Current" || status.observed_generation != Some(world.generation) && is_ready);
+                prop_assert!(!is_ready || !kinds.contains(&"Reconciling") && !kinds.contains(&"Stalled"));
             }
             prop_assert!(decision.wake_at.is_none_or(|wake| wake > at(secs)));
 

@@ -1,0 +1,1 @@
+../../../TaskWatch/actions/resume/action.lua

@@ -1,0 +1,1 @@
+../../../TaskWatch/actions/suspend/action.lua

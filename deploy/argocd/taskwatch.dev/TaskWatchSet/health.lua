@@ -1,0 +1,1 @@
+../TaskWatch/health.lua
