@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
+HELM_BUILD := tests/helm/build
 KEYSTONE := tests/keystone/build
 ORACLES := tests/oracles/build
 PROMTOOL_BUILD := tests/promtool/build
@@ -43,6 +44,8 @@ test: tools tools-go tools-python ## Everything: formatting, clippy, and all tes
 	$(ORACLES)
 	$(call say,promtool: up to a minute the first time where it is not installed$(comma) then at once)
 	$(PROMTOOL_BUILD)
+	$(call say,Helm: up to 7 minutes the first time$(comma) then at once)
+	$(HELM_BUILD)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 14 minutes)

@@ -4,11 +4,13 @@
 
 mod argocd;
 mod auth;
+mod chart;
 mod claims;
 mod cluster;
 mod crds;
 mod described;
 mod gates;
+mod helm;
 mod identifiers;
 mod keystone;
 mod layers;
