@@ -34,6 +34,7 @@ mod workdir;
 pub mod attacks;
 pub mod bench;
 pub mod demo;
+pub mod node;
 pub mod soak;
 
 pub use binary::{binary, workspace_root};
