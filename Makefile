@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
+HELM_BUILD := tests/helm/build
 KEYSTONE := tests/keystone/build
 TOXIPROXY := tests/toxiproxy/build
 
@@ -38,6 +39,8 @@ test: tools tools-go tools-python ## Everything: formatting, clippy, and all tes
 	$(KEYSTONE)
 	$(call say,Toxiproxy: up to a minute the first time$(comma) then at once)
 	$(TOXIPROXY)
+	$(call say,Helm: up to 7 minutes the first time$(comma) then at once)
+	$(HELM_BUILD)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 14 minutes)

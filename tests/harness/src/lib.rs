@@ -18,10 +18,12 @@
 
 mod binary;
 mod controlplane;
+mod helm;
 mod http;
 mod keystone;
 mod kubectl;
 mod operator;
+mod output;
 mod ports;
 mod process;
 mod simulator;
@@ -39,10 +41,12 @@ pub mod soak;
 
 pub use binary::{binary, workspace_root};
 pub use controlplane::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, OPERATOR, TENANT};
+pub use helm::Helm;
 pub use http::request;
 pub use keystone::{Keystone, KeystoneUser};
-pub use kubectl::{Kubectl, Output};
+pub use kubectl::Kubectl;
 pub use operator::{Operator, OperatorOptions};
+pub use output::Output;
 pub use process::{Exit, Process};
 pub use simulator::Simulator;
 pub use tinyproxy::Tinyproxy;
