@@ -147,6 +147,7 @@ node:
 	$(CARGO) build --locked --workspace --bins
 	$(call say,Control plane and node: about 16 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE) --with-node
+	@$(HELM_BUILD) >/dev/null
 
 .PHONY: build
 build: tools-rust ## Build the operator, optimised: target/release/taskwatch

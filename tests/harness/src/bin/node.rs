@@ -34,7 +34,8 @@ async fn main() -> ExitCode {
 async fn play(task: Task) -> Result<ExitCode> {
     let Some(inside) = Inside::current() else {
         ensure!(rustix::process::geteuid().is_root(), "only root can make a node");
-        return enter().await;
+        // Whoever has it stay up ends it so.
+        return enter(if matches!(task, Task::Stay(_)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }).await;
     };
     tokio::select! {
         ran = run(task, &inside) => ran.map(|()| ExitCode::SUCCESS),

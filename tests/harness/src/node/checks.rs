@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use super::chart::Chart;
 use super::cluster::{Cluster, NAME};
 use super::machine::UPSTREAM;
 use super::operator::{Operator, SELECTOR, SYSTEM};
@@ -25,6 +26,8 @@ const SCENES_LIMIT: Duration = Duration::from_mins(4);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What `deploy/operator/deployment.yaml` requests.
 const REQUESTED: u64 = 64 << 20;
+/// The watches of the scenes that end; one stays paused.
+const FINISHED: usize = 10;
 const SECRET: &str = "not-a-secret";
 const LAST_LINE: &str = "\"stopped\"";
 
@@ -45,8 +48,9 @@ pub(super) async fn run(workdir: &Arc<Workdir>, inside: &Inside, release: &Path)
     let operator = Operator::of(&cluster)?;
     let explain = async || operator.explain().await;
     if report.check("install.yaml: runs under restricted", install(&operator, release), &explain).await {
+        let chart = Chart::of(&operator, release).await?;
         let stage = Stage::new(&operator, workdir).await?;
-        stage.play(&mut report).await;
+        stage.play(&mut report, &chart).await;
     }
     Ok(report)
 }
@@ -99,7 +103,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Each check relies on those before it.
-    async fn play(&self, report: &mut Report) {
+    async fn play(&self, report: &mut Report, chart: &Chart<'_>) {
         let explain = async || self.operator.explain().await;
         let _ = report.check("connections and watches are applied", self.apply(), &explain).await
             && report.check("the active pod is deleted: it drains", self.delete_pod(), &explain).await
@@ -108,7 +112,11 @@ impl<'a> Stage<'a> {
             && report.check("kubectl logs: readable, no secret", self.logs(), &explain).await
             && report.check("out of memory: started again", self.out_of_memory(), &explain).await
             && report.check("it hangs: the liveness probe ends it", self.hang(), &explain).await
-            && report.check("removed: CRDs and objects stay", self.remove(), &explain).await;
+            && report.check("removed: CRDs and objects stay", self.remove(), &explain).await
+            && report.check("the chart is installed by Helm", chart.install(), &explain).await
+            && report.check("again, each watch goes to its end", self.again(), &explain).await
+            && report.check("the chart is upgraded", self.upgrade(chart), &explain).await
+            && report.check("uninstalled: CRDs and objects stay", self.uninstall(chart), &explain).await;
     }
 
     async fn apply(&self) -> Result<String> {
@@ -194,6 +202,7 @@ impl<'a> Stage<'a> {
             }
         }
         let finished = self.operator.finished().await?.len();
+        ensure!(finished == FINISHED, "{finished} have finished, and not {FINISHED}");
         Ok(format!("{finished} of Huawei Cloud, Cloud.ru and Astra Control finished, the set found its tasks"))
     }
 
@@ -261,11 +270,38 @@ impl<'a> Stage<'a> {
         let before = operator.finished().await?;
         let kinds = "namespace,clusterrole,clusterrolebinding,role,rolebinding";
         operator.kubectl(&["delete", kinds, "--all-namespaces", "--selector", SELECTOR]).await?;
-        let pods = operator.get(&["pods", "--all-namespaces"]).await?;
-        ensure!(pods["items"] == json!([]), "there are pods: {}", pods["items"]);
-        let crds = operator.kubectl(&["get", "crds", "--output", "name"]).await?;
-        ensure!(crds.matches("taskwatch.dev").count() == 4, "not all CRDs are there: {crds}");
+        operator.no_pods().await?;
+        self.all_stays(&before).await
+    }
+
+    /// The scenes anew, now that the tasks have ended.
+    async fn again(&self) -> Result<String> {
+        self.scenes.apply(&self.operator.kubectl, &self.simulator, SYSTEM).await?;
+        let finished = eventually(Duration::from_mins(1), "each watch has its end", || async {
+            let finished = self.operator.finished().await?.len();
+            ensure!(finished == FINISHED, "{finished} of {FINISHED} have");
+            Ok(finished)
+        });
+        Ok(format!("{} finished", finished.await?))
+    }
+
+    async fn upgrade(&self, chart: &Chart<'_>) -> Result<String> {
+        let before = self.operator.finished().await?;
+        let seen = chart.upgrade().await?;
         self.unchanged(&before).await?;
+        Ok(seen)
+    }
+
+    async fn uninstall(&self, chart: &Chart<'_>) -> Result<String> {
+        let before = self.operator.finished().await?;
+        chart.uninstall().await?;
+        self.all_stays(&before).await
+    }
+
+    async fn all_stays(&self, before: &BTreeMap<String, String>) -> Result<String> {
+        let crds = self.operator.kubectl(&["get", "crds", "--output", "name"]).await?;
+        ensure!(crds.matches("taskwatch.dev").count() == 4, "not all CRDs are there: {crds}");
+        self.unchanged(before).await?;
         Ok(format!("4 CRDs, {} finished TaskWatches as they were", before.len()))
     }
 

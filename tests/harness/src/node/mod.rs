@@ -6,6 +6,7 @@
 //!
 //! Needs root on Linux, and containerd, runc, the CNI plugins and iptables of the distribution: `tests/node/packages`.
 
+mod chart;
 mod checks;
 mod cluster;
 mod containers;
@@ -16,13 +17,13 @@ mod report;
 mod sandbox;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use tokio::process::Command;
 
-use crate::{ADMIN, Workdir, workspace_root};
+use crate::{ADMIN, Workdir, output};
 use cluster::Cluster;
 
 pub use sandbox::{Inside, enter, over};
@@ -58,7 +59,7 @@ pub async fn run(task: Task, inside: &Inside) -> Result<()> {
 }
 
 async fn stay(workdir: &Arc<Workdir>, inside: &Inside, release: &Path) -> Result<()> {
-    println!("Starting a control plane and a node (about 40 s)");
+    println!("Starting a control plane and a node (about 15 s)");
     let cluster = Cluster::start(workdir, inside).await?;
     let archive = archive(release);
     if let Ok(archive) = &archive {
@@ -80,28 +81,25 @@ async fn stay(workdir: &Arc<Workdir>, inside: &Inside, release: &Path) -> Result
     Ok(())
 }
 
-/// The image of a release.
-fn archive(release: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(release).with_context(|| format!("there is no {}", release.display()))?;
+/// The file of a release whose name fits.
+fn file_of(release: &Path, fits: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    let entries =
+        std::fs::read_dir(release).with_context(|| format!("there is no {}: make release", release.display()))?;
     let mut found = entries.filter_map(|entry| Some(entry.ok()?.path()));
     found
-        .find(|path| path.to_string_lossy().ends_with(".oci.tar"))
-        .with_context(|| format!("there is no image in {}: make release", release.display()))
+        .find(|path| path.file_name().is_some_and(|name| fits(&name.to_string_lossy())))
+        .with_context(|| format!("{} is not whole: make release", release.display()))
+}
+
+/// The image of a release.
+fn archive(release: &Path) -> Result<PathBuf> {
+    file_of(release, |name| name.ends_with(".oci.tar"))
 }
 
 /// Runs a program of the system that must succeed, and returns what it printed.
 async fn tool(program: &str, arguments: &[&str]) -> Result<String> {
-    let what = format!("{program} {}", arguments.join(" "));
-    let run = tokio::process::Command::new(program)
-        .args(arguments)
-        .current_dir(workspace_root())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(TOOL_LIMIT, run).await.with_context(|| format!("{what} took too long"))?;
-    let output = output.with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let output = output::run(command, None, TOOL_LIMIT).await?;
+    output.success().with_context(|| format!("{program} {}", arguments.join(" ")))
 }

@@ -79,6 +79,13 @@ impl<'a> Operator<'a> {
         .await
     }
 
+    /// Whether no pod is left, of anybody.
+    pub(super) async fn no_pods(&self) -> Result<()> {
+        let pods = self.get(&["pods", "--all-namespaces"]).await?;
+        ensure!(pods["items"].as_array().is_some_and(Vec::is_empty), "there are pods: {}", pods["items"]);
+        Ok(())
+    }
+
     /// The versions of all finished `TaskWatch`es that no set keeps: what no restart may change.
     pub(super) async fn finished(&self) -> Result<BTreeMap<String, String>> {
         let list = self.get(&["taskwatches", "--namespace", NAMESPACE, "--selector", "!taskwatch.dev/set"]).await?;

@@ -59,16 +59,16 @@ pub async fn over() {
     let _ = ended.await;
 }
 
-/// Runs this program again, inside, until it ends or this process is interrupted; then cleans up.
+/// Runs this program again, inside, until it ends or this process is interrupted; then cleans up. `interrupted` is what counts then.
 ///
 /// # Errors
 /// When namespaces cannot be made, or something stays behind.
-pub async fn enter() -> Result<ExitCode> {
+pub async fn enter(interrupted: ExitCode) -> Result<ExitCode> {
     let workdir = Workdir::new("node")?;
     let (cgroups, settings, port) = (Cgroups::new()?, Settings::read(), free_port()?);
     let socket = workdir.path().join(relay::SOCKET);
     let ran = tokio::select! {
-        ran = run(&workdir, &cgroups, port) => ran,
+        ran = run(&workdir, &cgroups, port, interrupted) => ran,
         relayed = relay::forward(port, socket) => relayed.map(|()| ExitCode::FAILURE),
     };
     settings.restore();
@@ -78,7 +78,7 @@ pub async fn enter() -> Result<ExitCode> {
     Ok(code)
 }
 
-async fn run(workdir: &Workdir, cgroups: &Cgroups, port: u16) -> Result<ExitCode> {
+async fn run(workdir: &Workdir, cgroups: &Cgroups, port: u16, interrupted: ExitCode) -> Result<ExitCode> {
     let temporary = workdir.path().join("tmp");
     fs::create_dir(&temporary)?;
     let mut command = Command::new("unshare");
@@ -98,19 +98,19 @@ async fn run(workdir: &Workdir, cgroups: &Cgroups, port: u16) -> Result<ExitCode
         asked = interrupt() => {
             asked?;
             drop(stdin);
-            return end(&mut child).await;
+            return end(&mut child).await.map(|()| interrupted);
         }
     };
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-async fn end(child: &mut Child) -> Result<ExitCode> {
+async fn end(child: &mut Child) -> Result<()> {
     if let Ok(status) = tokio::time::timeout(END_LIMIT, child.wait()).await {
         status?;
     } else {
         child.kill().await.context("cannot end the processes inside")?;
     }
-    Ok(ExitCode::FAILURE)
+    Ok(())
 }
 
 /// A cgroup of each hierarchy.
