@@ -2,17 +2,17 @@
 
 use kube::{Api, Client, api::PostParams, core::Status};
 
-use super::super::{
-    Error, call,
-    objects::{Identity, WatchObject},
+use super::{
+    super::{
+        Error, call,
+        objects::{Identity, WatchObject},
+    },
+    FIELD_MANAGER,
 };
 use crate::{
     api::{TaskWatch, TaskWatchSetSpec},
     domain::discovery::{child, status::Why},
 };
-
-/// Our name among the managers of fields.
-const FIELD_MANAGER: &str = "taskwatch";
 
 /// What became of a creation, or of a change.
 pub(in super::super) enum Created {

@@ -22,6 +22,9 @@ use crate::{
     tenancy::Tenant,
 };
 
+/// Our name among the managers of fields.
+const FIELD_MANAGER: &str = "taskwatch";
+
 /// Writes to the API server.
 pub(super) struct Writer {
     client: Client,

@@ -7,14 +7,15 @@ use kube::{Client, Resource, api::PartialObjectMeta};
 use serde::Serialize;
 use serde_json::json;
 
-use super::super::{
-    Error, call,
-    objects::{Identity, version},
+use super::{
+    super::{
+        Error, call,
+        objects::{Identity, version},
+    },
+    FIELD_MANAGER,
 };
 use crate::api::TaskWatch;
 
-/// Our name among the managers of fields.
-const FIELD_MANAGER: &str = "taskwatch";
 /// Only the metadata of what was written is wanted back.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
