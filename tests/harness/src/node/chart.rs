@@ -21,9 +21,9 @@ pub(super) struct Chart<'a> {
 impl<'a> Chart<'a> {
     /// That of a release.
     pub(super) async fn of(operator: &'a Operator<'a>, release: &Path) -> Result<Self> {
-        let package = file_of(release, |name| {
-            name.starts_with("taskwatch-") && !name.contains("crds") && name.ends_with(".tgz")
-        })?;
+        let is_package = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "tgz");
+        let package =
+            file_of(release, |name| name.starts_with("taskwatch-") && !name.contains("crds") && is_package(name))?;
         let helm = Helm::of(&operator.cluster.plane, ADMIN).await?;
         Ok(Self { operator, helm, package: package.display().to_string() })
     }
