@@ -38,6 +38,7 @@ mod workdir;
 pub mod attacks;
 pub mod bench;
 pub mod demo;
+pub mod node;
 pub mod soak;
 
 pub use binary::{binary, workspace_root};

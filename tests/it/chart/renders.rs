@@ -90,7 +90,7 @@ fn compare(old: &Value, new: &Value, path: &str, changes: &mut Vec<String>) {
                 compare(old.get(key).unwrap_or(&Value::Null), value, &format!("{path}.{key}"), changes);
             }
         }
-        (Value::Array(old), Value::Array(new)) if path.ends_with(".env") => {
+        (Value::Array(old), Value::Array(new)) if path.rsplit('.').next() == Some("env") => {
             let gone = old.iter().filter(|entry| !new.contains(entry)).map(|entry| format!("{path} - {entry}"));
             let fresh = new.iter().filter(|entry| !old.contains(entry)).map(|entry| format!("{path} + {entry}"));
             changes.extend(gone.chain(fresh));

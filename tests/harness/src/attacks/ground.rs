@@ -53,7 +53,7 @@ impl Ground {
             identities: vec![Identity::new(ATTACKERS_NAME, &[])],
             // Thousands of objects are deleted after an attack.
             apiserver_args: vec!["--delete-collection-workers=16".to_owned()],
-            controller_manager: false,
+            ..Default::default()
         })
         .await?;
         let crds = workspace_root().join("crds").display().to_string();

@@ -213,6 +213,25 @@ fn no_word_before_the_first_list_of_a_young_set() {
     assert_eq!(ready(&world.plan()), Some(("Unknown".into(), "AwaitingList".into())));
 }
 
+/// A clock that is stepped forward is no reason to think that the tasks could not be listed for long; nor was the list in the future when the
+/// clock goes back.
+#[test]
+fn a_step_of_the_clock_is_no_time_that_passes() {
+    let mut world = World::new();
+    world.list(&[]);
+    world.seconds += 3600;
+    world.index.step_clock(SignedDuration::from_hours(1));
+    let listed = world.plan().status.unwrap();
+    assert_eq!(listed.last_list_time.as_ref().map(|time| time.0), Some(at(3660)));
+    world.entry().is_written(listed, 2, at(3660));
+    let failure = Arc::new(Failure::new(FailureClass::UpstreamUnavailable, "No."));
+    world.tell(Found::Trouble { failure, since: at(3660), at: at(3660) });
+    assert!(world.plan().status.is_none(), "it may pass");
+    world.seconds += 3600;
+    world.index.step_clock(SignedDuration::from_hours(1));
+    assert!(world.plan().status.is_none(), "it may pass yet");
+}
+
 #[test]
 fn what_cannot_come_is_told_of_a_young_set_at_once() {
     let mut world = World::new();
