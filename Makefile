@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 CONTROLPLANE := tests/controlplane/build
+HELM_BUILD := tests/helm/build
 KEYSTONE := tests/keystone/build
 ORACLES := tests/oracles/build
 PROMTOOL_BUILD := tests/promtool/build
@@ -25,6 +26,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make demo CLUSTER=current   the same in the cluster of the current kubectl context"
 	@echo "  make demo ONCE=1            the same unattended: ends by itself, fails when a watch does not reach its state"
+	@echo "  make cluster NODE=1         the same with a real node, on which pods run (root, Linux)"
 	@echo "  make bench QUICK=1          the same with fewer tasks, in a quarter of an hour; ONLY=B1,B3 picks scenarios; CHECK=1 fails when a ratio got worse"
 
 .PHONY: test
@@ -43,6 +45,8 @@ test: tools tools-go tools-python ## Everything: formatting, clippy, and all tes
 	$(ORACLES)
 	$(call say,promtool: up to a minute the first time where it is not installed$(comma) then at once)
 	$(PROMTOOL_BUILD)
+	$(call say,Helm: up to 7 minutes the first time$(comma) then at once)
+	$(HELM_BUILD)
 	$(call say,Build of programs and tests: up to 5 minutes the first time)
 	$(CARGO) test --locked --workspace --no-run
 	$(call say,Tests: about 14 minutes)
@@ -91,12 +95,17 @@ endif
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-demo" $(if $(filter current,$(CLUSTER)),--current-cluster) $(if $(ONCE),--once)
 
 .PHONY: cluster
+ifeq ($(NODE),1)
+cluster: tools node
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-node" --stay "$(DIST)"
+else
 cluster: tools ## Start a control plane to try things on (prints its KUBECONFIG); Ctrl-C ends it
 	$(call say,Build: up to 3 minutes the first time)
 	$(CARGO) build --locked --workspace --bins
 	$(call say,Control plane with its controllers: about 12 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE) --with-controller-manager
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-cluster"
+endif
 
 .PHONY: bench
 bench: tools ## Measure: what the operator costs beside what the same work costs without it; docs/performance.md
@@ -106,6 +115,45 @@ bench: tools ## Measure: what the operator costs beside what the same work costs
 	$(CONTROLPLANE)
 	$(call say,Measuring: $(if $(QUICK),about 11 minutes,about 30 minutes))
 	@exec "$${CARGO_TARGET_DIR:-target}/release/taskwatch-bench" $(if $(QUICK),--quick) $(if $(CHECK),--check) $(if $(RECORD),--record) $(if $(ONLY),--only $(ONLY)) $(if $(TASKS),--tasks $(TASKS))
+
+# The architectures of the image, and where the release is written.
+ARCHS ?= amd64 arm64
+DIST ?= dist
+.PHONY: release
+release: tools-rust tools-release ## Write a release into dist/: image (OCI archive), install.yaml, CRDs, bill of materials: ARCHS=, IMAGE=, DIST=
+	$(call say,Release for $(ARCHS): up to 6 minutes for each the first time)
+	@ARCHS="$(ARCHS)" IMAGE="$(IMAGE)" deploy/release/build "$(DIST)"
+
+.PHONY: test-release
+test-release: release ## The release of a second clone is the same to the byte; its image is small, static, and runs for each architecture
+	$(call say,Second clone and inspection: up to 6 minutes for each architecture)
+	@deploy/release/test "$(DIST)"
+
+.PHONY: deny
+deny: tools-rust ## Licences, duplicates and sources of the crates, by cargo-deny (deny.toml); advisories where their database can be had
+	@deploy/release/deny
+
+# The node is this machine's; what it needs is made only where it can be.
+test-node: ARCHS = $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+test-node: DIST = target/dist
+NODE_NEEDS := $(if $(filter Linux-0,$(shell uname -s)-$(shell id -u)),tools tools-go release node)
+.PHONY: test-node
+test-node: $(NODE_NEEDS) ## The image on a real node (kubelet, containerd): installed, deleted, out of memory, hung, removed (root, Linux)
+ifdef NODE_NEEDS
+	$(call say,Tests on a real node: about 5 minutes)
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-node" "$(DIST)"
+else
+	@echo "SKIPPED: make test-node makes a Kubernetes node in namespaces of its own, which only root on Linux can; nothing was tested."
+endif
+
+.PHONY: node
+node:
+	@tests/node/packages
+	$(call say,Build: up to 4 minutes the first time)
+	$(CARGO) build --locked --workspace --bins
+	$(call say,Control plane and node: about 16 minutes the first time$(comma) then at once)
+	$(CONTROLPLANE) --with-node
+	@$(HELM_BUILD) >/dev/null
 
 .PHONY: build
 build: tools-rust ## Build the operator, optimised: target/release/taskwatch
@@ -130,7 +178,7 @@ clean: ## Remove what cargo has built; the control plane stays in its cache
 	$(CARGO) clean
 
 # One clear sentence for each tool that is missing.
-.PHONY: tools tools-rust tools-go tools-linux tools-python
+.PHONY: tools tools-rust tools-go tools-linux tools-python tools-release
 tools-rust:
 	@command -v $(CARGO) >/dev/null || { echo "make: the Rust toolchain is missing (cargo): install it from https://rustup.rs" >&2; exit 1; }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "make: rustfmt is missing: rustup component add rustfmt" >&2; exit 1; }
@@ -150,3 +198,6 @@ tools-linux:
 
 tools-python:
 	@python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo "make: Python 3.10 or newer with venv is missing, it runs the Keystone that the tests sign in to: on Debian, apt-get install python3-venv" >&2; exit 1; }
+
+tools-release:
+	@python3 -c 'import sys, tomllib' 2>/dev/null || { echo "make: Python 3.11 or newer is missing, it writes the image and the bill of materials: on Debian, apt-get install python3" >&2; exit 1; }

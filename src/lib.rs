@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! api <- domain <- providers <- engine <- controller <- commands
-//! tenancy <- ops       both: engine, controller and commands
+//! tenancy, ownership <- ops       all three: engine, controller and commands
 //! ```
 //!
 //! | module | what lives there |
@@ -15,6 +15,7 @@
 //! | [`engine`] | the polling core: one actor per connection |
 //! | [`controller`] | Kubernetes glue: objects in, statuses and events out |
 //! | [`tenancy`] | what tenants share, and how it is divided |
+//! | [`ownership`] | which replica does what: buckets and their Leases |
 //! | [`ops`] | arguments, telemetry, metrics, admin HTTP, shutdown |
 //! | [`commands`] | what the subcommands of the program do |
 //! | [`sync`] | locking a mutex; used by all that share one |
@@ -25,6 +26,7 @@ mod controller;
 mod domain;
 mod engine;
 pub mod ops;
+mod ownership;
 mod providers;
 #[cfg(feature = "checks")]
 pub use providers::checks;

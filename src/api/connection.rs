@@ -329,6 +329,10 @@ pub struct ConnectionStatus {
     /// When the upstream last gave a good answer, by the operator's clock; brought up to date along with other changes, and every ten minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
+    /// The upstream asked not to be asked again before this time (Retry-After); only while that is more than a few seconds ahead. It is
+    /// kept to after a restart, too, and by another replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_time: Option<Time>,
     /// The aspects of the state. Ready: the upstream answers and takes the credential. Only while True: Reconciling (trouble that may
     /// pass by itself) and Stalled (somebody has to act).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

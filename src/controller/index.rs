@@ -3,6 +3,7 @@
 
 mod connections;
 mod entries;
+mod handover;
 pub mod sets;
 
 use std::{
@@ -12,8 +13,11 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use self::entries::{ConnectionEntry, WatchEntry, Written};
 use self::sets::Sets;
+pub use self::{
+    entries::{ConnectionEntry, WatchEntry, Written},
+    handover::Belongings,
+};
 use super::{
     census::Census,
     kept::Kept,
@@ -231,7 +235,11 @@ impl Index {
             // An event of the version that we wrote ourselves is the echo of that.
             let is_news = version != entry.version || is_changed;
             if is_changed {
+                let is_requested = entry.object.requested != object.requested;
                 entry.object = object;
+                if is_requested {
+                    entry.search(|search, _| search.is_requested());
+                }
             }
             entry.search(|search, object| search.is_shown(object, watch.status.as_ref()));
             // The watch may lag behind our own writes.

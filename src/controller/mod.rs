@@ -13,6 +13,7 @@
 //! | [`access`], [`check`] | which watch may use which connection, and what it is told of it |
 //! | `permits` | what a connection may use |
 //! | [`requested`] | a request to look now, by annotation |
+//! | `election` | which connections are this replica's: the Leases |
 //! | [`census`], [`quotas`] | how many objects of a namespace are served |
 //! | [`quarantine`] | objects that are left alone after a panic |
 //!
@@ -25,6 +26,7 @@ pub mod access;
 mod apiserver;
 mod census;
 mod check;
+mod election;
 mod follow;
 pub mod index;
 pub mod kept;
@@ -57,7 +59,7 @@ use tokio::time::timeout;
 pub use self::run::run;
 use self::{
     check::Sight,
-    index::{Discoverer, Index},
+    index::{Belongings, Discoverer, Index},
     look::Look,
     permits::{Destinations, Permits},
     queue::Queue,
@@ -67,6 +69,7 @@ use crate::{
     domain::decide,
     engine::{ConnectionHealth, ConnectionId, Delivery, Discovered, Engine, Sink, WatchKey},
     ops::{clock::Clock, guard::Guard, metrics::Metrics},
+    ownership::{Bucket, Buckets, NotOwner},
     sync::lock,
     tenancy::{Tenant, ceiling::Ceiling},
 };
@@ -86,12 +89,18 @@ pub enum Error {
     /// The object is not there any more, or another one of its name is.
     #[error("the object is gone")]
     Gone,
+    /// Another replica writes this, or may by now.
+    #[error("this replica does not hold the lease for it")]
+    NotOwner,
     /// What is to be written cannot be put into words; a defect.
     #[error("cannot be encoded: {0}")]
     Encode(#[from] serde_json::Error),
     /// A request cannot be made of it; a defect.
     #[error("no request: {0}")]
     Request(#[from] http::Error),
+    /// The same.
+    #[error(transparent)]
+    Parameters(#[from] kube::core::request::Error),
 }
 
 /// How long one call of the API server may take.
@@ -99,7 +108,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A call of the API server, with a limit: the client itself waits for an answer for ever.
 async fn call<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    timeout(CALL_TIMEOUT, answer).await.map_err(|_| Error::TimedOut)?.map_err(Error::Api)
+    timeout(CALL_TIMEOUT, answer).await.map_err(|_| Error::TimedOut)?.map_err(|error| match error {
+        kube::Error::Service(error) if error.is::<NotOwner>() => Error::NotOwner,
+        error => Error::Api(error),
+    })
 }
 
 /// What the watches of the API server, the engine and the workers share.
@@ -195,6 +207,8 @@ struct Controller {
     writer: Writer,
     /// How many children of sets may be created.
     creates: Ceiling,
+    /// What this replica is the owner of.
+    buckets: Buckets,
     guard: Guard,
     metrics: Metrics,
     clock: Clock,
@@ -206,4 +220,40 @@ struct Controller {
     destinations: Destinations,
     /// What of the cluster is seen.
     sight: Sight,
+}
+
+impl Controller {
+    /// The bucket of what names this connection.
+    fn bucket(&self, connection: &ConnectionId) -> Bucket {
+        self.buckets.of(&connection.to_string())
+    }
+
+    fn belongings(&self, bucket: u16) -> Belongings {
+        self.shared.index().belongings(|id| self.bucket(id).number() == bucket)
+    }
+
+    /// Has all looked at that belongs to a bucket.
+    fn look_at_bucket(&self, bucket: u16) {
+        let Belongings { connections, watches, sets } = self.belongings(bucket);
+        for id in connections {
+            self.shared.connections.add(id);
+        }
+        self.shared.look_at(watches);
+        self.shared.look_at_sets(sets);
+    }
+
+    /// This replica is the owner of a bucket from now on.
+    fn take_over(&self, bucket: u16) {
+        let belongings = self.belongings(bucket);
+        self.shared.index().begin_anew(&belongings);
+        self.look_at_bucket(bucket);
+    }
+
+    /// This replica is the owner of a bucket no more: nothing is asked on its account.
+    fn hand_over(&self, bucket: u16) {
+        for id in self.belongings(bucket).connections {
+            self.engine.disconnect(&id);
+            self.destinations.forget(&id);
+        }
+    }
 }

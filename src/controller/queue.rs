@@ -226,6 +226,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_waits_is_woken_by_an_alarm_and_by_the_end_of_work() {
+        let queue = queue();
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { (queue.get().await, queue.get().await) }
+        });
+        tokio::task::yield_now().await;
+        let start = Instant::now();
+        queue.set_alarm(&1, Some(start + Duration::from_secs(1)));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        queue.add(1);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "1 is being worked on");
+        queue.done(&1);
+        assert_eq!(waiting.await.unwrap(), (Some(1), Some(1)));
+        assert_eq!(start.elapsed().as_secs(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_removed_does_not_come_back() {
+        let nothing =
+            async |queue: &Queue<u32>| tokio::time::timeout(Duration::from_secs(60), queue.get()).await.is_err();
+        let queue = queue();
+        queue.add(1);
+        queue.remove(&1);
+        queue.set_alarm(&2, Some(Instant::now()));
+        queue.remove(&2);
+        assert!(nothing(&queue).await, "neither what waited nor an alarm");
+        queue.add(1);
+        assert_eq!(queue.get().await, Some(1));
+        queue.add(1);
+        queue.remove(&1);
+        queue.done(&1);
+        assert!(nothing(&queue).await, "nor what was to come back after its work");
+        queue.add(1);
+        assert_eq!(queue.get().await, Some(1), "its work has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_tenant_with_many_keys_delays_nobody() {
         let queue = queue();
         (0..100).for_each(|key| queue.add(key));

@@ -145,6 +145,11 @@ mod tests {
         WatchObject::of(&object.metadata, object.spec).unwrap()
     }
 
+    #[test]
+    fn there_is_a_limit_where_one_is_given() {
+        assert_eq!((Quotas::new(Some(3)).limit(), Quotas::new(None).limit()), (Some(3), None));
+    }
+
     fn key(uid: &str) -> WatchKey {
         WatchKey(Arc::from(uid))
     }

@@ -1,12 +1,7 @@
 //! Objects of the API server as they are read: straight from the buffer, and no more of them than is looked at. Most of an object may be
 //! metadata that means nothing here, and whoever may write objects chooses how much that is.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    fmt,
-    hash::{Hash, Hasher},
-};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use k8s_openapi::{
     api::core::v1::Namespace,
@@ -24,7 +19,8 @@ use crate::{
         ClusterTaskConnection, ClusterTaskConnectionSpec, ConnectionStatus, TaskConnection, TaskConnectionSpec,
         TaskWatch, TaskWatchSet, TaskWatchSetSpec, TaskWatchSetStatus, TaskWatchSpec, TaskWatchStatus, bounds,
     },
-    ops::guard::{Guard, Stage},
+    ops::guard::{Guard, Stage, Subject},
+    tenancy::Tenant,
 };
 
 /// Labels of a namespace that are kept at most. One with more counts as having none: to see only a part could admit whom a selector
@@ -116,12 +112,12 @@ impl<K: Kind> Readable<K> {
     /// Reads an object; whatever it is like, it harms no other.
     #[must_use]
     pub fn read(guard: &Guard, text: &str) -> Self {
-        let error = match guard.run(Stage::Read, &Uid(text), || K::decode(text)) {
+        let error = match guard.run(Stage::Read, || subject(text), || K::decode(text)) {
             Ok(Ok((meta, object))) => return Self::Whole(meta, object),
             Ok(Err(error)) => error.to_string(),
             Err(panicked) => panicked.to_string(),
         };
-        match guard.run(Stage::Read, &Uid(text), || metadata(text)) {
+        match guard.run(Stage::Read, || subject(text), || metadata(text)) {
             Ok(Ok(meta)) => Self::Unreadable(meta, error),
             Ok(Err(_)) | Err(_) => Self::Nameless(error),
         }
@@ -136,13 +132,11 @@ pub fn metadata(text: &str) -> serde_json::Result<ObjectMeta> {
     serde_json::from_str::<Header>(text).map(|header| header.metadata.into())
 }
 
-/// The UID of an object, looked for when it is needed.
-struct Uid<'a>(&'a str);
-
-impl Hash for Uid<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        metadata(self.0).ok().and_then(|meta| meta.uid).hash(state);
-    }
+/// Whose an object is, as far as it says so.
+fn subject(text: &str) -> Subject {
+    let meta = metadata(text).unwrap_or_default();
+    let tenant = meta.namespace.map_or_else(Tenant::shared, |namespace| Tenant::namespace(&namespace.into()));
+    Subject::new(&tenant, &meta.uid)
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::{
     Controller, Shared, apiserver,
     check::Sight,
+    election::Election,
     index::Index,
     permits::{Destinations, Permits},
     queue::Queue,
@@ -41,6 +42,7 @@ use crate::{
         metrics::Metrics,
         shutdown::{DrainTimeout, drain},
     },
+    ownership::Buckets,
     tenancy::{
         ceiling::Ceiling,
         memory::{self, Parts},
@@ -104,10 +106,16 @@ pub async fn run(
     let proxy = args.upstream_proxy.clone().map(|proxy| proxy.except(args.upstream_no_proxy.clone()));
     let transport = Transport::new(policy, proxy, tenancy.clone())?;
     let sink = Arc::clone(&shared) as Arc<dyn Sink>;
-    let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard.clone(), tenancy);
+    let buckets = match args.lease_buckets() {
+        0 => Buckets::alone(),
+        count => Buckets::new(count),
+    };
+    let election = Election::new(args, &client, &buckets).map(|election| (election, health.readiness("leases")));
+    let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard.clone(), tenancy, buckets.clone());
     let controller = Arc::new(Controller {
         writer: Writer::start(&client, limit_of_writes, &metrics),
         creates: Ceiling::new(args.child_creates_per_second.into(), f64::INFINITY, Instant::now()),
+        buckets,
         discovery: args.discovery,
         guard: guard.clone(),
         client: client.clone(),
@@ -133,10 +141,14 @@ pub async fn run(
     tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone()));
     // Before all lists are in, a connection that is only late would look like one that is missing.
     let mut listed = tokio::time::interval(Duration::from_millis(50));
-    while health.ready().is_err() && !stop.is_cancelled() {
+    while health.ready_but("leases").is_err() && !stop.is_cancelled() {
         listed.tick().await;
     }
     info!("caches are in sync: at work");
+    let (mut elections, resigned) = (JoinSet::new(), CancellationToken::new());
+    if let Some((election, ready)) = election {
+        elections.spawn(election.run(Arc::clone(&controller), ready, resigned.clone()));
+    }
     let mut workers = JoinSet::new();
     reconcile::start::<TaskWatches>(&controller, args.workers, &mut workers);
     reconcile::start::<TaskWatchSets>(&controller, SET_WORKERS, &mut workers);
@@ -152,6 +164,9 @@ pub async fn run(
     if timeout_at(deadline, controller.writer.finish()).await.is_err() {
         warn!("some events were not published: the API server takes them too slowly");
     }
+    // Only now: what was in progress is this replica's own affair to its end.
+    resigned.cancel();
+    while elections.join_next().await.is_some() {}
     Ok(())
 }
 

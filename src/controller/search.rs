@@ -108,6 +108,13 @@ impl Search {
         course.listed.clone().map(Lookup::Choose)
     }
 
+    /// Somebody has asked for a look now.
+    pub fn is_requested(&mut self) {
+        if let Self::On(course) = self {
+            course.again = None;
+        }
+    }
+
     /// When to look again by itself.
     #[must_use]
     pub fn again(&self) -> Option<Instant> {

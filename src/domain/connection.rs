@@ -29,6 +29,8 @@ pub struct Input<'a> {
     pub mode: Option<&'static str>,
     /// When an answer last was of use.
     pub last_success: Option<Timestamp>,
+    /// Until when the upstream asked to be left alone; none where that is not worth keeping.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// How the upstream of a connection that can be used answers.
@@ -71,7 +73,7 @@ impl Says {
 #[must_use]
 pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
     let old = input.status;
-    // After a restart the old word stands until the upstream has answered.
+    // After a restart the old word stands until the upstream has answered. What it asked for, too.
     if matches!(input.upstream, Ok(Upstream::Untried)) && old.is_some_and(|old| keeps(old, input)) {
         return None;
     }
@@ -89,6 +91,7 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
         watches: Some(WatchCounts { active: count(input.active), finished: count(input.finished) }),
         mode: input.mode.map(str::to_owned).or_else(|| old?.mode.clone()),
         last_success_time: old.and_then(|old| old.last_success_time.clone()),
+        retry_after_time: input.retry_at.filter(|at| *at > now).map(stored::time),
         conditions,
     };
     // Either way: a clock that was ahead has told of the future.

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -22,7 +23,7 @@ use super::{
     transport::Outgoing,
 };
 use crate::domain::{
-    failure::{Failure, FailureClass},
+    failure::{Failure, FailureClass, RetryAfter},
     task::TaskState,
 };
 use crate::ops::{
@@ -30,6 +31,7 @@ use crate::ops::{
     guard::Guard,
     metrics::{ConnectionMetrics, Metrics},
 };
+use crate::ownership::{Bucket, Buckets};
 use crate::providers::{
     Page, Request,
     auth::{Token, TokenRequest},
@@ -44,11 +46,14 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) guard: Guard,
     pub(super) shares: Shares,
+    pub(super) buckets: Buckets,
 }
 
 /// One connection at work.
 pub(super) struct Actor {
     id: ConnectionId,
+    /// By whose owner it is asked through.
+    bucket: Bucket,
     inbox: Arc<Inbox>,
     shared: Shared,
     open: Arc<Open>,
@@ -66,6 +71,8 @@ pub(super) struct Actor {
     counted: Option<Instant>,
 }
 
+/// Who cannot renew its lease looks so often whether it has been after all.
+const OWNER_AGAIN: Duration = Duration::from_millis(500);
 /// The tasks are counted by state this often, for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 /// The states of tasks that are polled, and their words.
@@ -90,6 +97,7 @@ impl Actor {
             turns: shared.shares.decoding.clone(),
         };
         Self {
+            bucket: shared.buckets.of(&id.to_string()),
             id,
             inbox,
             secrets: Secrets::new(&open.connection.credential),
@@ -107,6 +115,14 @@ impl Actor {
         }
     }
 
+    /// The upstream asked to be left alone until then.
+    pub(super) fn silence(&mut self, until: Timestamp) {
+        let wait = RetryAfter::At(until).wait(self.shared.clock.now());
+        if !wait.is_zero() {
+            self.planner.silence(wait, Instant::now());
+        }
+    }
+
     /// Runs until the inbox is closed; what it takes is measured and shared fairly.
     pub(super) async fn run(self) {
         let meter = self.bench.meter.clone();
@@ -116,11 +132,12 @@ impl Actor {
     async fn serve(mut self) {
         loop {
             let now = Instant::now();
-            while let Some(job) = self.quota.next(&mut self.planner, now) {
+            let is_owner = self.bucket.is_held();
+            while is_owner && let Some(job) = self.quota.next(&mut self.planner, now) {
                 self.send(job);
             }
             self.tell();
-            let wake = self.quota.wake_at(&self.planner, now);
+            let wake = if is_owner { self.quota.wake_at(&self.planner, now) } else { Some(now + OWNER_AGAIN) };
             tokio::select! {
                 () = self.inbox.news() => {
                     if self.take_orders() {

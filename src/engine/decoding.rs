@@ -14,7 +14,7 @@ use crate::domain::{
     redact::Redactor,
     task::{Task, TaskRef},
 };
-use crate::ops::guard::{Guard, Panicked, Stage};
+use crate::ops::guard::{Guard, Panicked, Stage, Subject};
 use crate::providers::{Answer, Page, Provider, Scan, auth::Token};
 use crate::tenancy::{Tenant, cpu::Meter, pool::Pool};
 
@@ -78,7 +78,7 @@ impl Decoder {
             redact(&self.before, &mut answer);
             provider.scan_list(scope, &answer, &|_, _| true)
         };
-        let found = self.bench.guard.run(Stage::Decode, &self.bench.tenant, find);
+        let found = self.bench.guard.run(Stage::Decode, || Subject::new(&self.bench.tenant, &self.bench.tenant), find);
         found.unwrap_or_else(|panicked| Err(defect(&panicked, status)))
     }
 
@@ -112,10 +112,14 @@ impl Decoder {
         let (before, guard, tenant) = (Arc::clone(&self.before), self.bench.guard.clone(), self.bench.tenant.clone());
         let status = answer.status;
         let work = move || {
-            guard.run(Stage::Decode, &tenant, move || {
-                redact(&before, &mut answer);
-                read(&answer)
-            })
+            guard.run(
+                Stage::Decode,
+                || Subject::new(&tenant, &tenant),
+                || {
+                    redact(&before, &mut answer);
+                    read(&answer)
+                },
+            )
         };
         let done = if is_large { self.aside(work).await? } else { work() };
         done.unwrap_or_else(|panicked| Err(defect(&panicked, status)))
@@ -157,7 +161,7 @@ fn entries(
                 tasks.extend(provider.decode_entry(scan, entry).map(Arc::new));
             }
         };
-        if guard.run(Stage::Decode, tenant, read).is_ok() {
+        if guard.run(Stage::Decode, || Subject::new(tenant, tenant), read).is_ok() {
             return Ok(tasks);
         }
     }

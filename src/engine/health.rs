@@ -1,5 +1,7 @@
 //! How a connection fares, as the controller is told; and from the runtime's clock to the wall's.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -13,6 +15,8 @@ pub struct ConnectionHealth {
     pub trouble: Option<(Failure, Timestamp)>,
     /// When an answer last was of use.
     pub last_success: Option<Timestamp>,
+    /// Until when the upstream asked to be left alone, in whole seconds; only where others should know: see [`RETRY_WORTH_TELLING`].
+    pub retry_at: Option<Timestamp>,
     /// How most of its tasks are polled.
     pub mode: Option<Mode>,
     /// By how much the periods are stretched, for want of budget; 1 is not at all.
@@ -23,6 +27,8 @@ pub struct ConnectionHealth {
     pub insecure: bool,
 }
 
+/// A shorter silence is over before anybody else could break it.
+const RETRY_WORTH_TELLING: Duration = Duration::from_secs(10);
 /// How much newer the last success must be to be told again.
 const SUCCESS_STEP: SignedDuration = SignedDuration::from_secs(60);
 
@@ -31,6 +37,7 @@ impl ConnectionHealth {
         Self {
             trouble: planner.trouble().map(|trouble| (trouble.failure.clone(), to_wall(trouble.since, now, wall))),
             last_success: planner.last_success().map(|at| to_wall(at, now, wall)),
+            retry_at: planner.retry_at(now).and_then(|at| told_ahead(at - now, wall)),
             mode: planner.mode(),
             stretch: planner.stretch(),
             throttled,
@@ -47,8 +54,20 @@ impl ConnectionHealth {
             (new, old) => new.is_some() != old.is_some(),
         };
         let moded = self.mode != told.mode || self.throttled != told.throttled || self.insecure != told.insecure;
-        trouble(self) != trouble(told) || moded || stretched || success
+        let silent = match (self.retry_at, told.retry_at) {
+            // The same one, by another rounding.
+            (Some(new), Some(old)) => new.duration_since(old).abs() > SignedDuration::from_secs(2),
+            (new, _) => new.is_some(),
+        };
+        trouble(self) != trouble(told) || silent || moded || stretched || success
     }
+}
+
+/// The time so far ahead, by the wall's clock; none where that is not worth telling.
+fn told_ahead(ahead: Duration, wall: Timestamp) -> Option<Timestamp> {
+    let worth = ahead >= RETRY_WORTH_TELLING;
+    let at = wall.checked_add(ahead).ok()?;
+    worth.then(|| Timestamp::from_second(at.as_second() + 1).ok())?
 }
 
 impl Report<Instant> {

@@ -58,6 +58,7 @@ use crate::{
         task::{Task, TaskRef},
     },
     ops::{clock::Clock, guard::Guard, metrics::Metrics},
+    ownership::Buckets,
     providers::{Provider, auth::Credential},
     sync::lock,
     tenancy::{Tenant, pool::Lease, shares::Shares},
@@ -265,7 +266,7 @@ struct Opened {
 }
 
 impl Engine {
-    /// An engine without connections.
+    /// An engine without connections. Through one whose bucket is not held nothing is asked.
     #[must_use]
     pub fn new(
         transport: Transport,
@@ -274,15 +275,22 @@ impl Engine {
         metrics: Metrics,
         guard: Guard,
         shares: Shares,
+        buckets: Buckets,
     ) -> Self {
-        Self { transport, shared: Shared { sink, clock, metrics, guard, shares }, opened: Mutex::default() }
+        Self { transport, shared: Shared { sink, clock, metrics, guard, shares, buckets }, opened: Mutex::default() }
     }
 
-    /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime.
+    /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime. One that is opened sends
+    /// nothing before `retry_at`: the upstream asked for that when another process was there.
     ///
     /// # Errors
     /// Where no request can be sent with this endpoint or TLS configuration; what was open stays so.
-    pub fn connect(&self, id: &ConnectionId, mut connection: Connection) -> Result<(), SettingsError> {
+    pub fn connect(
+        &self,
+        id: &ConnectionId,
+        mut connection: Connection,
+        retry_at: Option<Timestamp>,
+    ) -> Result<(), SettingsError> {
         let transport = &self.transport;
         let tenant = id.tenant();
         let channel = transport.channel(&tenant, &connection.endpoint, &connection.tls)?;
@@ -313,7 +321,11 @@ impl Engine {
                     return Err(SettingsError::NoRoom);
                 }
                 let inbox = Arc::clone(&slot.insert(Opened { inbox: Arc::default(), room }).inbox);
-                tokio::spawn(Actor::new(id.clone(), &tenant, open, inbox, self.shared.clone()).run());
+                let mut actor = Actor::new(id.clone(), &tenant, open, inbox, self.shared.clone());
+                if let Some(at) = retry_at {
+                    actor.silence(at);
+                }
+                tokio::spawn(actor.run());
             }
         }
         Ok(())

@@ -231,6 +231,26 @@ pub struct RunArgs {
           value_parser = seconds::<0, 300>)]
     pub drain_timeout_seconds: Duration,
 
+    /// Divide the connections among replicas by so many Leases, 1 to 64: with 1 one replica does everything and others stand by, with
+    /// more each has its share; 0 for a single replica without a Lease [default: 1 in a pod, else 0]
+    ///
+    /// All replicas must be given the same number. Where it is changed, the new ones wait until the old ones are gone.
+    #[arg(long, env = "TASKWATCH_LEASE_BUCKETS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub lease_buckets: Option<u16>,
+
+    /// What the Leases are called, and where they are: NAME in the namespace of the pod, or NAMESPACE/NAME
+    ///
+    /// Two installations in one namespace need different names.
+    #[arg(long, env = "TASKWATCH_LEASE", value_name = "[NAMESPACE/]NAME", default_value = "taskwatch", value_parser = lease)]
+    pub lease: LeaseName,
+
+    /// How long a Lease lasts that is not renewed, in seconds, 5 to 300: another replica takes over after that
+    ///
+    /// It is renewed three times as often. A replica that cannot renew it stops polling and writing after two thirds of it.
+    #[arg(long, env = "TASKWATCH_LEASE_DURATION_SECONDS", value_name = "SECONDS", default_value = "15",
+          value_parser = seconds::<5, 300>)]
+    pub lease_duration_seconds: Duration,
+
     /// Kubeconfig file to use [default: $KUBECONFIG or ~/.kube/config where there is one, else the pod's service account]
     #[arg(long, env = "TASKWATCH_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -240,11 +260,32 @@ pub struct RunArgs {
     pub context: Option<String>,
 }
 
+/// Where Leases are, and what they are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseName {
+    /// None for that of the pod.
+    pub namespace: Option<String>,
+    /// What their names begin with.
+    pub name: String,
+}
+
 impl RunArgs {
+    /// How many Leases the connections are divided by; 0 for none.
+    #[must_use]
+    pub fn lease_buckets(&self) -> u16 {
+        self.lease_buckets.unwrap_or_else(|| u16::from(pod_namespace().is_some()))
+    }
+
+    /// The namespace of the Leases: that of the flag, else `POD_NAMESPACE`, else [`DEFAULT_NAMESPACE`].
+    #[must_use]
+    pub fn lease_namespace(&self) -> String {
+        self.lease.namespace.clone().or_else(pod_namespace).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+    }
+
     /// The namespace of the Secrets of cluster-scoped connections: the flag, else `POD_NAMESPACE`, else [`DEFAULT_NAMESPACE`].
     #[must_use]
     pub fn cluster_resource_namespace(&self) -> String {
-        self.cluster_resource_namespace_or(std::env::var("POD_NAMESPACE").ok())
+        self.cluster_resource_namespace_or(pod_namespace())
     }
 
     fn cluster_resource_namespace_or(&self, pod_namespace: Option<String>) -> String {
@@ -254,6 +295,11 @@ impl RunArgs {
             .find(|name| !name.is_empty())
             .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
     }
+}
+
+/// The namespace of the pod that this runs in; none where it is none.
+fn pod_namespace() -> Option<String> {
+    std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty())
 }
 
 /// Flags of `crds`.
@@ -345,6 +391,19 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn lease(text: &str) -> Result<LeaseName, String> {
+    let (namespace, name) = text.split_once('/').map_or((None, text), |(namespace, name)| (Some(namespace), name));
+    let is_label = |text: &str| {
+        let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=40).contains(&text.len()) && text.bytes().all(is_part) && !text.starts_with('-') && !text.ends_with('-')
+    };
+    if namespace.is_none_or(is_label) && is_label(name) {
+        return Ok(LeaseName { namespace: namespace.map(str::to_owned), name: name.to_owned() });
+    }
+    Err("give a name of at most 40 lowercase letters, digits and '-', as taskwatch or taskwatch-system/taskwatch"
+        .to_owned())
 }
 
 fn http_status(text: &str) -> Result<StatusCode, String> {

@@ -11,7 +11,7 @@ use kube::{
 };
 use tower::{BoxError, layer::layer_fn, util::BoxService};
 
-use super::{args::RunArgs, around::Around, metrics::Metrics, proxy::Proxy, token_file::TokenFile};
+use super::{args::RunArgs, around::Around, fence::Fence, metrics::Metrics, proxy::Proxy, token_file::TokenFile};
 
 /// What kube makes a client from.
 pub(super) type Transport = BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>;
@@ -59,6 +59,7 @@ pub async fn connect(args: &RunArgs, metrics: &Metrics) -> Result<(Client, Vec<S
     };
     let counted = layer_fn(move |inner| Around { inner, before: count.clone() });
     let signed = layer_fn(move |inner| Around { inner, before: sign.clone() });
+    let fenced = layer_fn(|inner| Fence { inner });
     let builder = match proxy {
         None => ClientBuilder::<Transport>::try_from(config).map_err(anyhow::Error::from),
         Some(proxy) => {
@@ -67,7 +68,7 @@ pub async fn connect(args: &RunArgs, metrics: &Metrics) -> Result<(Client, Vec<S
         }
     };
     let builder = builder.context("cannot make a client of the Kubernetes API server")?;
-    Ok((builder.with_layer(&signed).with_layer(&counted).build(), addresses))
+    Ok((builder.with_layer(&fenced).with_layer(&signed).with_layer(&counted).build(), addresses))
 }
 
 /// The configuration, and the proxy that the kubeconfig names for its cluster.

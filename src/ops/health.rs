@@ -80,11 +80,20 @@ impl Health {
     /// # Errors
     /// What is not, in a sentence.
     pub fn ready(&self) -> Result<(), String> {
+        self.ready_but("")
+    }
+
+    /// The same, whether or not the one of that name is done.
+    ///
+    /// # Errors
+    /// As [`Self::ready`].
+    pub fn ready_but(&self, other: &str) -> Result<(), String> {
         if !self.0.all_named.load(Acquire) {
             return Err("starting: the API server has not been reached yet".to_owned());
         }
         let ready = lock(&self.0.ready);
-        let missing: Vec<_> = ready.iter().filter(|(_, done)| !done.load(Relaxed)).map(|(name, _)| *name).collect();
+        let missing: Vec<_> =
+            ready.iter().filter(|(name, done)| *name != other && !done.load(Relaxed)).map(|(name, _)| *name).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("waiting for: {}", missing.join(", "))) }
     }
 

@@ -6,6 +6,7 @@ pub mod args;
 mod around;
 pub mod client;
 pub mod clock;
+mod fence;
 pub mod guard;
 pub mod health;
 pub mod limits;

@@ -29,8 +29,12 @@ async fn apply(plane: &ControlPlane, directory: &str) {
     files.sort();
     assert!(!files.is_empty());
     for file in files {
-        plane.kubectl(&["apply", "--filename", file.to_str().unwrap()]).await.unwrap().success().unwrap();
+        apply_file(plane, &file).await;
     }
+}
+
+async fn apply_file(plane: &ControlPlane, file: &Path) {
+    plane.kubectl(&["apply", "--filename", file.to_str().unwrap()]).await.unwrap().success().unwrap();
 }
 
 /// A shared connection serves the namespaces that it names, and those with its labels, as either changes.
@@ -76,12 +80,13 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     install(plane).await.unwrap();
     plane.kubectl(&["create", "namespace", "taskwatch-system"]).await.unwrap().success().unwrap();
     apply(plane, "deploy/rbac").await;
+    apply_file(plane, &workspace_root().join("deploy/operator/leases.yaml")).await;
     let named = Stage::on(plane, "named").await;
     let labelled = Stage::on(plane, "labelled").await;
     let operator = Operator::start(
         OperatorOptions::new(plane.kubeconfig(OPERATOR).unwrap())
             .args(&["--secret-refresh-seconds", "1", "--max-watches-per-namespace", "2"])
-            .args(&["--max-connections-per-namespace", "3"])
+            .args(&["--max-connections-per-namespace", "3", "--lease-buckets", "2"])
             .env("POD_NAMESPACE", "taskwatch-system"),
     )
     .await
@@ -127,10 +132,11 @@ async fn with_the_rights_of_its_manifests_it_serves_the_namespaces_that_are_allo
     let authority = json!({"tls": {"caBundleRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}}});
     named.connection("private", ASTRA, "own", json!({"token": {"secretRef": {"name": "own"}}}), authority).await;
     named.until_connection("private", "SecretNotFound").await;
-    assert_eq!(differences(&granted(), &audit.calls()), [""; 0]);
-
     identities_are_no_credentials(&named, &operator).await;
     what_is_too_much_says_so(&labelled).await;
+    // At the end it says that it is gone.
+    operator.process().stop().await.unwrap();
+    assert_eq!(differences(&granted(), &audit.calls()), [""; 0]);
 
     // And it has no right beyond.
     let kubectl = plane.kubectl_as(OPERATOR).unwrap().limit(Duration::from_secs(30));

@@ -11,9 +11,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &["api"]),
     ("providers", &["api", "domain"]),
     ("tenancy", &["sync"]),
-    ("ops", &["tenancy", "sync"]),
-    ("engine", &["api", "domain", "providers", "ops", "tenancy", "sync"]),
-    ("controller", &["api", "domain", "providers", "engine", "ops", "tenancy", "sync"]),
+    ("ownership", &[]),
+    ("ops", &["tenancy", "ownership", "sync"]),
+    ("engine", &["api", "domain", "providers", "ops", "tenancy", "ownership", "sync"]),
+    ("controller", &["api", "domain", "providers", "engine", "ops", "tenancy", "ownership", "sync"]),
     ("commands", &["api", "domain", "providers", "engine", "controller", "ops", "tenancy"]),
     ("main", &["commands"]),
 ];

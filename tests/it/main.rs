@@ -4,11 +4,13 @@
 
 mod argocd;
 mod auth;
+mod chart;
 mod claims;
 mod cluster;
 mod crds;
 mod described;
 mod gates;
+mod helm;
 mod identifiers;
 mod keystone;
 mod layers;
@@ -21,6 +23,7 @@ mod policies;
 mod process;
 mod proxy;
 mod references;
+mod replicas;
 mod restored;
 mod rights;
 mod set_objects;

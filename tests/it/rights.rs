@@ -10,7 +10,7 @@ use taskwatch_harness::{ControlPlaneOptions, OPERATOR, Workdir, workspace_root};
 pub const SETS: &str = "taskwatch-sets";
 
 /// The manifests that say what the operator of a whole cluster may do.
-const MANIFESTS: [&str; 3] = ["rbac/operator.yaml", "rbac/secrets.yaml", "rbac/apiserver.yaml"];
+const MANIFESTS: [&str; 4] = ["rbac/operator.yaml", "rbac/secrets.yaml", "rbac/apiserver.yaml", "operator/leases.yaml"];
 
 /// What was asked of the API server.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -30,11 +30,16 @@ pub async fn plane() -> &'static ControlPlane {
     plane
 }
 
-/// Installs the definitions, and waits until their objects can be had.
+/// Installs the definitions, and waits until they are served.
 pub async fn install(plane: &ControlPlane) -> Result<()> {
     let crds = workspace_root().join("crds").display().to_string();
     // By the server, which takes it from several tests at a time.
     plane.kubectl(&["apply", "--server-side", "--force-conflicts", "--filename", &crds]).await?.success()?;
+    served(plane).await
+}
+
+/// Waits until the objects of the definitions can be had.
+pub async fn served(plane: &ControlPlane) -> Result<()> {
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"]).await?.success()?;
     let client = plane.client(ADMIN).await?;
     eventually(SOON, "the new kinds are served", || async {

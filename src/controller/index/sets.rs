@@ -20,7 +20,7 @@ use crate::{
         backoff::Backoff,
         conditions::{FINISHED, TRUE, find},
         decide::Pace,
-        discovery::{catalogue::Catalogue, filter::Filter, status::Why},
+        discovery::{catalogue::Catalogue, child, filter::Filter, status::Why},
         failure::Failure,
     },
     engine::{ConnectionId, Discovered, Found, WatchKey},
@@ -66,6 +66,8 @@ pub struct SetEntry {
     version: u64,
     /// Which tasks match.
     pub filter: Arc<Filter>,
+    /// The template's hash, by which children are known that are up to date.
+    pub template: Box<str>,
     /// What the engine was asked for, to tell whether something else is wanted now.
     registered: Option<u64>,
     /// What the scope has, by its last whole list.
@@ -143,9 +145,9 @@ impl Sets {
         self.get(key).map(|entry| entry.version)
     }
 
-    /// The clock was stepped so far.
+    /// The clock was stepped so far: times go with it.
     pub fn step_clock(&mut self, step: SignedDuration) {
-        self.entries.values_mut().for_each(|entry| entry.pace.step_clock(step));
+        self.entries.values_mut().for_each(|entry| entry.step_clock(step));
     }
 
     /// The API server tells another history.
@@ -268,8 +270,10 @@ impl Sets {
 impl SetEntry {
     fn new(object: Arc<SetObject>, status: Option<TaskWatchSetStatus>, version: u64) -> Self {
         let filter = Arc::new(filter(&object));
+        let template = child::template_hash(&object.spec).into();
         Self {
             object,
+            template,
             status,
             version,
             filter,
@@ -286,9 +290,22 @@ impl SetEntry {
     /// The object is another one.
     fn change(&mut self, object: Arc<SetObject>) {
         self.filter = Arc::new(filter(&object));
+        self.template = child::template_hash(&object.spec).into();
         // What was refused may be granted to what is wanted now.
         self.refused.clear();
         self.object = object;
+    }
+
+    fn step_clock(&mut self, step: SignedDuration) {
+        self.pace.step_clock(step);
+        let listed = self.listed.as_mut().map(|(_, at)| at);
+        let troubled = self.fault.as_mut().and_then(|fault| match fault {
+            Fault::Trouble { since, .. } => Some(since),
+            Fault::Unsupported => None,
+        });
+        for time in listed.into_iter().chain(troubled) {
+            *time = time.checked_add(step).unwrap_or(*time);
+        }
     }
 
     /// What the engine was asked for.

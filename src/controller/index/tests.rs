@@ -75,6 +75,62 @@ fn a_status_that_is_not_ours_asks_for_a_fresh_look() {
 }
 
 #[test]
+fn who_takes_a_bucket_over_begins_anew_and_leaves_the_rest_alone() {
+    let mut index = Index::default();
+    let spec = json!({"metadata": {"name": "c", "namespace": "n", "uid": "c"}, "apiVersion": "taskwatch.dev/v1alpha1",
+        "kind": "TaskConnection",
+        "spec": {"provider": {"astraControl": {"endpoint": "https://astra.example", "accountID": "a"}},
+            "auth": {"token": {"secretRef": {"name": "s"}}}}});
+    let object = ConnectionObject::from(serde_json::from_value::<TaskConnection>(spec).unwrap());
+    let id = object.id();
+    index.put_connection(&id, object, None, 1);
+    index.connections.get_mut(&id).unwrap().is_settled(Ok(()), Some(7));
+    let (ours, _) = index.put_watch(watch("u1", 5, &json!({}))).unwrap();
+    let (other, _) = index.put_watch(watch("u2", 5, &json!({"namespace": "m"}))).unwrap();
+    let failure = Arc::new(Failure::new(FailureClass::NotFound, "no such task"));
+    for key in [&ours, &other] {
+        let ticket = index.watches[key].ticket;
+        let report =
+            Report::Trouble { failure: Arc::clone(&failure), since: Timestamp::UNIX_EPOCH, at: Timestamp::UNIX_EPOCH };
+        index.observe(Delivery { key: key.clone(), ticket, report }).unwrap();
+        let entry = index.watches.get_mut(key).unwrap();
+        (entry.registered, entry.put_off, entry.failures) = (Some(1), true, 3);
+    }
+    let belongings = index.belongings(|connection| *connection == id);
+    assert_eq!((&belongings.connections[..], &belongings.watches[..]), (&[id.clone()][..], &[ours.clone()][..]));
+    let ticket = index.watches[&ours].ticket;
+    index.begin_anew(&belongings);
+    let entry = &index.watches[&ours];
+    assert!(entry.observation.is_none() && !entry.unread && entry.registered.is_none());
+    assert!(entry.ticket > ticket, "what was asked for before is not delivered");
+    assert_eq!((entry.put_off, entry.failures), (false, 0));
+    let connection = &index.connections[&id];
+    assert_eq!((&connection.availability, connection.fingerprint), (&None, None));
+    assert!(index.watches[&other].observation.is_some() && index.watches[&other].registered == Some(1));
+}
+
+#[test]
+fn what_was_acknowledged_is_what_is_known() {
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+    let entry = index.watches.get_mut(&key).unwrap();
+    assert_eq!((entry.failed(), entry.failed()), (1, 2));
+    let kept = Kept::pack(&TaskWatchStatus::default()).unwrap();
+    entry.writes(&kept, &[]);
+    let written =
+        |version, finished| Written { status: None, version, decided: Timestamp::UNIX_EPOCH, seen: None, finished };
+    entry.is_written(written(7, true));
+    assert_eq!((entry.version, entry.finished, entry.failures), (7, true, 0));
+    assert!(entry.unconfirmed.is_none());
+    entry.writes(&kept, &[]);
+    entry.is_gone();
+    assert!(entry.unconfirmed.is_none());
+    entry.registered = Some(1);
+    entry.disconnected();
+    assert_eq!(entry.registered, None);
+}
+
+#[test]
 fn a_successor_of_the_same_name_is_another_entry() {
     let mut index = Index::default();
     let (old, _) = index.put_watch(watch("u1", 5, &json!({}))).unwrap();

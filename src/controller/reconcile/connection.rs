@@ -47,6 +47,10 @@ impl Reconciler for Connections {
 
 /// Brings one connection up to date. Says when to look again.
 async fn reconcile(controller: &Controller, id: &ConnectionId) -> Result<Option<Instant>, Error> {
+    let bucket = controller.bucket(id);
+    if !bucket.is_held() {
+        return Ok(None);
+    }
     let object = controller.shared.index().connections.get(id).map(|entry| Arc::clone(&entry.object));
     let Some(object) = object else {
         close(controller, id);
@@ -70,6 +74,11 @@ async fn reconcile(controller: &Controller, id: &ConnectionId) -> Result<Option<
         }
         Err(NotOpen::Failed(error)) => return Err(error),
     };
+    if !bucket.is_held() {
+        // Another replica may have taken over while it was being opened.
+        controller.engine.disconnect(id);
+        return Err(Error::NotOwner);
+    }
     if availability.is_ok() {
         controller.destinations.opened(id, &object, material::namespace(controller, &object));
     }
@@ -103,9 +112,17 @@ async fn open(controller: &Controller, id: &ConnectionId, object: &ConnectionObj
     let material = material::read(controller, object).await?;
     let compiled = controller.shared.index().compiled(id, object)?;
     let (connection, fingerprint) = compiled.with(object, &material)?;
-    let known = controller.shared.index().connections.get(id).and_then(|entry| entry.fingerprint);
+    let (known, retry_at) = {
+        let index = controller.shared.index();
+        let entry = index.connections.get(id);
+        let status = entry.and_then(|entry| entry.status.as_ref());
+        (
+            entry.and_then(|entry| entry.fingerprint),
+            status.and_then(|status| status.retry_after_time.as_ref()).map(|at| at.0),
+        )
+    };
     if known != Some(fingerprint) {
-        let opened = controller.engine.connect(id, connection);
+        let opened = controller.engine.connect(id, connection, retry_at);
         opened.map_err(|error| {
             let reason = if error == SettingsError::NoRoom { Reason::LimitExceeded } else { Reason::InvalidSpec };
             Unavailable::new(reason, error.to_string())
@@ -181,15 +198,16 @@ async fn write(
                 finished,
                 mode: entry.health.as_ref().and_then(|health| health.mode).map(Mode::as_str),
                 last_success: entry.health.as_ref().and_then(|health| health.last_success),
+                retry_at: entry.health.as_ref().and_then(|health| health.retry_at),
             },
             controller.clock.now(),
         )
     };
     let Some(new) = decided else { return Ok(()) };
-    let identity = &object.identity;
+    let (bucket, identity) = (controller.bucket(id), &object.identity);
     let written = match id.namespace {
-        Some(_) => controller.writer.status::<TaskConnection>(identity, &new).await?,
-        None => controller.writer.status::<ClusterTaskConnection>(identity, &new).await?,
+        Some(_) => controller.writer.status::<TaskConnection>(&bucket, identity, &new).await?,
+        None => controller.writer.status::<ClusterTaskConnection>(&bucket, identity, &new).await?,
     };
     if let Written::At(version) = written
         && let Some(entry) = controller.shared.index().connections.get_mut(id)

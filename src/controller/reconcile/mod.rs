@@ -61,7 +61,8 @@ async fn work<R: Reconciler>(controller: Arc<Controller>) {
                 queue.set_alarm(&key, at);
                 if at.is_some() { ReconcileResult::RequeueAfter } else { ReconcileResult::Success }
             }
-            Err(Error::Gone) => ReconcileResult::Success,
+            // Whoever is the owner looks at it.
+            Err(Error::Gone | Error::NotOwner) => ReconcileResult::Success,
             Err(error) => {
                 warn!(controller = R::NAME, %key, %error, "trying again");
                 queue.retry(&key, Instant::now() + RETRY.doubled(R::failed(&controller.shared, &key)));

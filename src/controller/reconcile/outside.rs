@@ -21,11 +21,16 @@ use crate::{
         decide::{Input, Observation, Pace, decide},
         target::Target,
     },
-    ops::guard::Stage,
+    ops::guard::{Stage, Subject},
 };
 
 /// Brings a watch up to date that is beyond the limit, or was. Says when to look again.
 pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> Result<Option<Instant>, Error> {
+    // Its connection is not known: whose affair it is goes by its own name.
+    let bucket = controller.buckets.of(&identity.uid.0);
+    if !bucket.is_held() {
+        return Ok(None);
+    }
     let polled = controller.shared.index().take_polled(&identity.uid);
     if let Some(connection) = polled {
         controller.engine.forget(&connection, identity.uid.clone());
@@ -67,14 +72,15 @@ pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> R
         pace: Pace::default(),
         settings: controller.settings,
     };
-    let decision = controller.guard.run(Stage::Decide, &identity.uid, || decide(&input, now));
+    let decision =
+        controller.guard.run(Stage::Decide, || Subject::new(&identity.tenant(), &identity.uid), || decide(&input, now));
     // One that cannot be decided is not served either.
     let Ok(decision) = decision else { return Ok(None) };
     if let Some(new) = &decision.status {
-        controller.writer.status::<TaskWatch>(identity, new).await?;
+        controller.writer.status::<TaskWatch>(&bucket, identity, new).await?;
     }
     if decision.delete {
-        taskwatch::delete(controller, &object).await?;
+        taskwatch::delete(controller, &bucket, &object).await?;
     }
     let wait = |at: jiff::Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
     Ok(decision.wake_at.map(|at| Instant::now() + wait(at)))

@@ -27,9 +27,10 @@ use crate::{
     domain::decide::{self, Event},
     engine::{ConnectionId, WatchKey},
     ops::{
-        guard::{Panicked, Stage},
+        guard::{Panicked, Stage, Subject},
         metrics::{EventResult, StatusWrite},
     },
+    ownership::Bucket,
 };
 
 /// `TaskWatch` objects.
@@ -57,6 +58,10 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
     let outside = controller.shared.index().outside(key);
     if let Some(identity) = outside {
         return outside::reconcile(controller, &identity).await;
+    }
+    let connection = controller.shared.index().watches.get(key).map(|entry| entry.object.connection());
+    if !connection.is_some_and(|connection| controller.bucket(&connection).is_held()) {
+        return Ok(None);
     }
     // Who was put off comes again only to write: there is nothing to decide before there is a share for it.
     let was_put_off = controller.shared.index().take_up(key);
@@ -102,7 +107,7 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
         controller.metrics.status_write(StatusWrite::Suppressed);
     }
     if plan.decision.delete {
-        delete(controller, &plan.object).await?;
+        delete(controller, &controller.bucket(&plan.object.connection()), &plan.object).await?;
     }
     let by_time = plan.decision.wake_at.map(|at| {
         let wait = at.duration_since(plan.decided);
@@ -128,7 +133,11 @@ fn planned(controller: &Controller, key: &WatchKey, read: Option<TaskWatchStatus
         tells_all: controller.sight.tells_all(claim),
         is_busy,
     };
-    let planned = controller.guard.run(Stage::Decide, key, || plan(entry, read, &check, &context));
+    let planned = controller.guard.run(
+        Stage::Decide,
+        || Subject::new(&object.tenant(), key),
+        || plan(entry, read, &check, &context),
+    );
     Some(match planned {
         Ok(planned) => {
             if let Planned::Now(plan) = &planned {
@@ -172,7 +181,8 @@ async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, new: &TaskW
     if let (Some(entry), Some(kept)) = (controller.shared.index().watches.get_mut(key), &kept) {
         entry.writes(kept, &plan.decision.events);
     }
-    let written = controller.writer.status::<TaskWatch>(identity, new).await;
+    let bucket = controller.bucket(&plan.object.connection());
+    let written = controller.writer.status::<TaskWatch>(&bucket, identity, new).await;
     let mut index = controller.shared.index();
     let Some(entry) = index.watches.get_mut(key) else {
         // It was deleted meanwhile. What was never shown is not told either.
@@ -210,9 +220,9 @@ async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, new: &TaskW
 }
 
 /// Deletes an object whose time to live is over, unless it has been made anew.
-pub(super) async fn delete(controller: &Controller, object: &WatchObject) -> Result<(), Error> {
+pub(super) async fn delete(controller: &Controller, bucket: &Bucket, object: &WatchObject) -> Result<(), Error> {
     let Identity { namespace, name, .. } = &object.identity;
-    if controller.writer.delete(&object.identity).await? {
+    if controller.writer.delete(bucket, &object.identity).await? {
         info!(namespace = namespace.as_deref(), name = &**name, "deleted: ttlSecondsAfterFinished has passed");
     }
     Ok(())
@@ -220,6 +230,7 @@ pub(super) async fn delete(controller: &Controller, object: &WatchObject) -> Res
 
 /// Publishes events about an object, as far as it may have more.
 fn tell(controller: &Controller, object: &WatchObject, told: &[Event]) {
+    let bucket = controller.bucket(&object.connection());
     // Each a moment later than the one before, so that they differ and keep their order.
     for (event, later) in told.iter().zip(0..) {
         let may = controller
@@ -234,6 +245,7 @@ fn tell(controller: &Controller, object: &WatchObject, told: &[Event]) {
         }
         let at = controller.clock.now();
         controller.writer.event::<TaskWatch>(
+            &bucket,
             event,
             &object.identity,
             at.checked_add(SignedDuration::from_micros(later)).unwrap_or(at),

@@ -28,7 +28,7 @@ use crate::{
         discovery::{catalogue::Candidate, child, status::Why},
     },
     engine::WatchKey,
-    ops::guard::Stage,
+    ops::guard::{Stage, Subject},
 };
 
 /// So many children are worked on at a time.
@@ -57,6 +57,10 @@ impl Reconciler for TaskWatchSets {
 /// Brings one set up to date. Says when to look again.
 async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instant>, Error> {
     let key = &look.key;
+    let connection = controller.shared.index().sets.get(key).map(|entry| entry.object.connection());
+    if !connection.is_some_and(|connection| controller.bucket(&connection).is_held()) {
+        return Ok(None);
+    }
     let Some(mut plan) = planned(controller, key) else { return Ok(None) };
     register(controller, key, &plan);
     let (is_partial, later) = (plan.is_partial, work(controller, look, &plan).await?);
@@ -90,7 +94,9 @@ fn planned(controller: &Controller, key: &WatchKey) -> Option<Plan> {
         tells_all: controller.sight.tells_all(claim),
     };
     let (entry, children) = (sets.get(key)?, sets.children(key).collect::<Vec<_>>());
-    let planned = controller.guard.run(Stage::Decide, key, || plan(entry, &children, &check, limit.as_ref(), &context));
+    let subject = || Subject::new(&object.identity.tenant(), key);
+    let planned =
+        controller.guard.run(Stage::Decide, subject, || plan(entry, &children, &check, limit.as_ref(), &context));
     // One over which there was a panic is left alone until something changes.
     let planned = planned.ok()?;
     if let Some(entry) = sets.get_mut(key) {
@@ -165,9 +171,10 @@ async fn carry_out(
     if let Err(again) = controller.writer.take(&look.tenant) {
         return Ok(Some(again));
     }
+    let bucket = controller.bucket(&set.connection());
     match act {
         Act::Delete(child) => {
-            if controller.writer.delete(&child).await? {
+            if controller.writer.delete(&bucket, &child).await? {
                 debug!(
                     namespace = child.namespace.as_deref(),
                     name = &*child.name,
@@ -178,7 +185,7 @@ async fn carry_out(
             controller.shared.index().sets.remove_watch(&child.uid);
         }
         Act::Update(child) => {
-            let updated = controller.writer.update_child(&child, &set.identity, &set.spec).await?;
+            let updated = controller.writer.update_child(&bucket, &child, &set.identity, &set.spec).await?;
             note(controller, &look.key, &child.name, updated, |_, _| ());
         }
         Act::Create(task) => create(controller, &look.key, set, &task).await?,
@@ -191,7 +198,8 @@ async fn create(controller: &Controller, key: &WatchKey, set: &SetObject, task: 
     let namespace = namespace.as_deref().unwrap_or_default();
     let child = child::make(name, &uid.0, namespace, &set.spec, &task.id);
     let child_name = child.metadata.name.clone().unwrap_or_default();
-    let created = controller.writer.create_child(&child, &set.identity).await?;
+    let bucket = controller.bucket(&set.connection());
+    let created = controller.writer.create_child(&bucket, &child, &set.identity).await?;
     note(controller, key, &child_name, created, |entry, now| entry.created(&task.id, now));
     Ok(())
 }
@@ -223,7 +231,8 @@ fn note(
 }
 
 async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, status: TaskWatchSetStatus) -> Result<(), Error> {
-    let written = controller.writer.status::<TaskWatchSet>(&plan.object.identity, &status).await?;
+    let bucket = controller.bucket(&plan.object.connection());
+    let written = controller.writer.status::<TaskWatchSet>(&bucket, &plan.object.identity, &status).await?;
     if let Written::At(version) = written
         && let Some(entry) = controller.shared.index().sets.get_mut(key)
     {

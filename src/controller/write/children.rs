@@ -1,18 +1,23 @@
 //! Creating and changing the watches that belong to a set.
 
-use kube::{Api, Client, api::PostParams, core::Status};
+use kube::{
+    Api, Client, Resource,
+    api::PostParams,
+    core::{Request, Status},
+};
 
-use super::super::{
-    Error, call,
-    objects::{Identity, WatchObject},
+use super::{
+    super::{
+        Error, call,
+        objects::{Identity, WatchObject},
+    },
+    FIELD_MANAGER, send,
 };
 use crate::{
     api::{TaskWatch, TaskWatchSetSpec},
     domain::discovery::{child, status::Why},
+    ownership::Bucket,
 };
-
-/// Our name among the managers of fields.
-const FIELD_MANAGER: &str = "taskwatch";
 
 /// What became of a creation, or of a change.
 pub(in super::super) enum Created {
@@ -25,14 +30,18 @@ pub(in super::super) enum Created {
 }
 
 /// Creates a child of the set of this identity.
-pub(super) async fn create(client: &Client, child: &TaskWatch, set: &Identity) -> Result<Created, Error> {
-    let api = api(client, set);
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    match call(api.create(&params, child)).await {
+pub(super) async fn create(
+    client: &Client,
+    bucket: &Bucket,
+    child: &TaskWatch,
+    set: &Identity,
+) -> Result<Created, Error> {
+    let request = collection(set).create(&params(), serde_json::to_vec(child)?)?;
+    match send::<TaskWatch>(client, bucket, request).await {
         Ok(_) => Ok(Created::Done),
         Err(Error::Api(kube::Error::Api(status))) if status.is_already_exists() => {
             let name = child.metadata.name.as_deref().unwrap_or_default();
-            let found = call(api.get_opt(name)).await?;
+            let found = call(api(client, set).get_opt(name)).await?;
             // Where it has gone meanwhile, it is created at the next look.
             let is_ours = found.is_none_or(|found| belongs(&found, set));
             Ok(if is_ours { Created::Done } else { Created::Foreign })
@@ -45,19 +54,19 @@ pub(super) async fn create(client: &Client, child: &TaskWatch, set: &Identity) -
 /// meanwhile: then the next look tells.
 pub(super) async fn update(
     client: &Client,
+    bucket: &Bucket,
     child: &Identity,
     set: &Identity,
     spec: &TaskWatchSetSpec,
 ) -> Result<Created, Error> {
-    let api = api(client, set);
-    let Some(mut found) = call(api.get_opt(&child.name)).await? else { return Ok(Created::Done) };
+    let Some(mut found) = call(api(client, set).get_opt(&child.name)).await? else { return Ok(Created::Done) };
     if found.metadata.uid.as_deref() != Some(&*child.uid.0) || !belongs(&found, set) {
         return Ok(Created::Done);
     }
     child::update(&mut found, spec);
     found.status = None;
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    match call(api.replace(&child.name, &params, &found)).await {
+    let request = collection(set).replace(&child.name, &params(), serde_json::to_vec(&found)?)?;
+    match send::<TaskWatch>(client, bucket, request).await {
         Ok(_) => Ok(Created::Done),
         Err(Error::Api(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Ok(Created::Done),
         Err(error) => refused(error),
@@ -77,6 +86,15 @@ fn refused(error: Error) -> Result<Created, Error> {
 
 fn api(client: &Client, set: &Identity) -> Api<TaskWatch> {
     Api::namespaced(client.clone(), set.namespace.as_deref().unwrap_or_default())
+}
+
+/// Requests for the watches of the namespace of a set.
+fn collection(set: &Identity) -> Request {
+    Request::new(TaskWatch::url_path(&(), set.namespace.as_deref()))
+}
+
+fn params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 fn belongs(watch: &TaskWatch, set: &Identity) -> bool {

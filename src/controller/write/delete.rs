@@ -1,28 +1,32 @@
 //! Deleting an object, fenced by its UID.
 
-use std::fmt::Debug;
-
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource,
+    Client, Resource,
     api::{DeleteParams, Preconditions},
+    core::Request,
 };
-use serde::de::DeserializeOwned;
+use serde::de::IgnoredAny;
 
-use super::super::{Error, call, objects::Identity};
+use super::{
+    super::{Error, objects::Identity},
+    send,
+};
+use crate::ownership::Bucket;
 
 /// Deletes the object of this identity. Returns whether it did: not where it is gone, or another one of its name is there.
-pub(super) async fn delete<K>(client: &Client, identity: &Identity) -> Result<bool, Error>
+pub(super) async fn delete<K>(client: &Client, bucket: &Bucket, identity: &Identity) -> Result<bool, Error>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), identity.namespace.as_deref().unwrap_or_default());
     let uid = identity.uid.0.to_string();
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
         ..DeleteParams::default()
     };
-    match call(api.delete(&identity.name, &params)).await {
+    let request = Request::new(K::url_path(&(), identity.namespace.as_deref())).delete(&identity.name, &params)?;
+    // Of the answer, the object or a status, nothing is needed.
+    match send::<IgnoredAny>(client, bucket, request).await {
         Ok(_) => Ok(true),
         Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(false),
         Err(error) => Err(error),

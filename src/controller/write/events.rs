@@ -14,7 +14,8 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, Resource, api::PostParams};
+use kube::{Client, Resource, api::PostParams, core::Request};
+use serde::de::IgnoredAny;
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -23,14 +24,16 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    super::{call, objects::Identity},
+    super::{Error, objects::Identity},
     limit::WriteLimit,
+    send as send_as_owner,
 };
 use crate::{
     api::TaskWatch,
     domain::decide::{Event, EventType, TASK_OBSERVED},
     engine::budget::Budget,
     ops::metrics::{EventResult, Metrics},
+    ownership::Bucket,
     sync::lock,
     tenancy::{
         Tenant,
@@ -60,6 +63,8 @@ pub struct Events {
 
 /// An event and what it is about.
 struct Told {
+    /// Of whose objects; by whoever owns them no more, it is not told.
+    bucket: Bucket,
     event: Event,
     /// The kind of what it is about.
     kind: Cow<'static, str>,
@@ -176,10 +181,10 @@ impl Events {
     }
 
     /// Has an event published, unless too many wait.
-    pub fn publish(&self, event: &Event, kind: Cow<'static, str>, about: &Identity, at: Timestamp) {
+    pub fn publish(&self, bucket: &Bucket, event: &Event, kind: Cow<'static, str>, about: &Identity, at: Timestamp) {
         let reason = event.reason.as_str();
         let may = reason != TASK_OBSERVED || lock(&self.first_observations).take(Instant::now());
-        let told = Told { event: event.clone(), kind, about: about.clone(), at, _place: None };
+        let told = Told { bucket: bucket.clone(), event: event.clone(), kind, about: about.clone(), at, _place: None };
         if may && self.waiting.push(&about.tenant(), told) {
             return;
         }
@@ -202,7 +207,7 @@ impl Events {
 }
 
 async fn send(client: &Client, instance: &str, told: Told) -> EventResult {
-    let Told { event, kind, about, at, .. } = told;
+    let Told { bucket, event, kind, about, at, .. } = told;
     let namespace = about.namespace.as_deref().unwrap_or_default().to_owned();
     let reason = event.reason.clone();
     // As client-go names them. The name keeps the one of the object within the limit of 253.
@@ -237,9 +242,14 @@ async fn send(client: &Client, instance: &str, told: Told) -> EventResult {
         ),
         ..v1::Event::default()
     };
-    let api: Api<v1::Event> = Api::namespaced(client.clone(), &namespace);
-    match call(api.create(&PostParams::default(), &object)).await {
+    let sent = async {
+        let collection = Request::new(v1::Event::url_path(&(), Some(&namespace)));
+        let request = collection.create(&PostParams::default(), serde_json::to_vec(&object)?)?;
+        send_as_owner::<IgnoredAny>(client, &bucket, request).await
+    };
+    match sent.await {
         Ok(_) => EventResult::Sent,
+        Err(Error::NotOwner) => EventResult::Dropped,
         Err(error) => {
             debug!(reason, %error, "an event could not be published");
             EventResult::Failed
@@ -254,7 +264,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::{engine::WatchKey, tenancy::usage::Usage};
+    use crate::{engine::WatchKey, ownership::Buckets, tenancy::usage::Usage};
 
     fn tenant(name: &str) -> Tenant {
         Tenant::namespace(&Arc::from(name))
@@ -269,7 +279,14 @@ mod tests {
             is_end: false,
         };
         let identity = Identity { namespace: None, name: Arc::from(name), uid: WatchKey(Arc::from(name)) };
-        Told { event, kind: "TaskWatch".into(), about: identity, at: Timestamp::UNIX_EPOCH, _place: None }
+        Told {
+            bucket: Buckets::alone().bucket(0),
+            event,
+            kind: "TaskWatch".into(),
+            about: identity,
+            at: Timestamp::UNIX_EPOCH,
+            _place: None,
+        }
     }
 
     fn waiting(per_second: u32) -> Waiting {

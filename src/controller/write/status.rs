@@ -7,14 +7,15 @@ use kube::{Client, Resource, api::PartialObjectMeta};
 use serde::Serialize;
 use serde_json::json;
 
-use super::super::{
-    Error, call,
-    objects::{Identity, version},
+use super::{
+    super::{
+        Error,
+        objects::{Identity, version},
+    },
+    FIELD_MANAGER, send,
 };
-use crate::api::TaskWatch;
+use crate::{api::TaskWatch, ownership::Bucket};
 
-/// Our name among the managers of fields.
-const FIELD_MANAGER: &str = "taskwatch";
 /// Only the metadata of what was written is wanted back.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
@@ -29,6 +30,7 @@ pub(in super::super) enum Written {
 /// Replaces the status of the object of this identity in the collection at `path`.
 pub(super) async fn write(
     client: &Client,
+    bucket: &Bucket,
     path: &str,
     identity: &Identity,
     status: &impl Serialize,
@@ -41,7 +43,7 @@ pub(super) async fn write(
         .header(http::header::CONTENT_TYPE, "application/json-patch+json")
         .header(http::header::ACCEPT, METADATA_ONLY)
         .body(serde_json::to_vec(&operations)?)?;
-    match call(client.request::<PartialObjectMeta<TaskWatch>>(request)).await {
+    match send::<PartialObjectMeta<TaskWatch>>(client, bucket, request).await {
         Ok(object) => Ok(Written::At(version(object.meta()))),
         Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || is_other_uid(&status) => {
             Ok(Written::Gone)

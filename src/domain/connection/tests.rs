@@ -6,7 +6,8 @@ use crate::domain::verdicts::verdicts;
 const ANSWERING: Upstream<'static> = Upstream::Answering { stretch: 1.0, throttled: false, insecure: false };
 
 fn input<'a>(upstream: Result<Upstream<'a>, &'a Unavailable>) -> Input<'a> {
-    Input { generation: 1, status: None, upstream, active: 1, finished: 0, mode: Some("List"), last_success: None }
+    let (status, mode, last_success, retry_at) = (None, Some("List"), None, None);
+    Input { generation: 1, status, upstream, active: 1, finished: 0, mode, last_success, retry_at }
 }
 
 /// Each reason that a connection can give, and what other tools make of it: the table of docs/status.md.
@@ -48,7 +49,9 @@ fn the_table_of_connections() {
 /// Else the status that the API server shows would look like somebody else's.
 #[test]
 fn what_is_written_comes_back_as_it_was() {
-    let input = Input { last_success: Some("2026-11-22T10:12:25.123456Z".parse().unwrap()), ..input(Ok(ANSWERING)) };
+    let time = |text: &str| Some(text.parse().unwrap());
+    let (last_success, retry_at) = (time("2026-11-22T10:12:25.123456Z"), time("2026-11-22T10:15:00Z"));
+    let input = Input { last_success, retry_at, ..input(Ok(ANSWERING)) };
     let written = decide(&input, "2026-11-22T10:12:26.7Z".parse().unwrap()).unwrap();
     let shown = serde_json::from_value(serde_json::to_value(&written).unwrap()).unwrap();
     assert_eq!(written, shown);

@@ -133,6 +133,23 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_cut_before_anything_is_left_out() {
+        let outputs = (0..20).map(|n| (format!("o{n}"), "x".repeat(2000))).collect();
+        let fitted = fit(TaskWatchStatus { outputs, ..status(1, 0) });
+        assert!(stored::size(&fitted) <= STATUS_BYTES);
+        assert_eq!((fitted.outputs.len(), fitted.state_details.len()), (20, 8));
+        assert!(fitted.outputs.values().all(|value| (1..2000).contains(&value.len())));
+    }
+
+    #[test]
+    fn what_no_cut_makes_small_enough_is_left_out() {
+        let details = vec![StateDetailStatus { detail: Some("x".to_owned()), ..StateDetailStatus::default() }; 4096];
+        let fitted = fit(TaskWatchStatus { state_details: details, ..status(1, 1) });
+        assert!(stored::size(&fitted) <= STATUS_BYTES && fitted.state_details.is_empty());
+        assert_eq!(fitted.conditions.len(), 5);
+    }
+
+    #[test]
     fn what_fits_is_untouched_and_items_go_first() {
         let small = status(5, 32);
         assert!(stored::size(&small) < STATUS_BYTES);

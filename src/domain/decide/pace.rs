@@ -41,6 +41,12 @@ impl Pace {
         Self { last: Some(now), quick }
     }
 
+    /// Whether few writes have followed quickly upon one another: one more would make no flood.
+    #[must_use]
+    pub fn is_calm(self) -> bool {
+        self.quick < 2
+    }
+
     /// The clock was stepped so far since the last write.
     pub fn step_clock(&mut self, step: SignedDuration) {
         self.last = self.last.map(|last| last.checked_add(step).unwrap_or(last));

@@ -1,5 +1,7 @@
 //! Whether a task matches what a `TaskWatchSet` asks for.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{super::task::TaskState, catalogue::Candidate, glob::Glob};
@@ -48,7 +50,7 @@ impl Filter {
         // What is cheap to tell comes first: this is asked of every task of an account.
         (self.parts_too || task.parent_id.is_none())
             && self.until(task).is_none_or(|until| now < until)
-            && self.created_by.as_ref().is_none_or(|by| task.created_by.as_ref() == Some(by))
+            && self.created_by.as_deref().is_none_or(|by| task.created_by.as_deref() == Some(by))
             && contains([&task.resource], self.resource.as_deref())
             && contains([&task.name, &task.display_name], self.name.as_deref())
             && self.is_of_type(task)
@@ -73,7 +75,7 @@ impl Filter {
 }
 
 /// Whether one of the texts contains what is wanted, if anything is.
-fn contains<'a>(texts: impl IntoIterator<Item = &'a Option<Box<str>>>, wanted: Option<&str>) -> bool {
+fn contains<'a>(texts: impl IntoIterator<Item = &'a Option<Arc<str>>>, wanted: Option<&str>) -> bool {
     wanted.is_none_or(|wanted| texts.into_iter().flatten().any(|text| text.contains(wanted)))
 }
 

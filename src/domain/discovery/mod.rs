@@ -2,7 +2,7 @@
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | [`catalogue`] | what is kept of the tasks that a list has shown |
+//! | [`catalogue`] | what is kept of the tasks that a list has shown (with `texts`: what they have in common) |
 //! | [`filter`] | which of them match (with `glob`: patterns) |
 //! | [`latest`] | which of them a `TaskWatch` is of that asks for the latest |
 //! | [`select`] | which of those are watched, and whose `TaskWatch` is created or deleted |
@@ -16,3 +16,4 @@ mod glob;
 pub mod latest;
 pub mod select;
 pub mod status;
+mod texts;

@@ -82,6 +82,12 @@ impl Breaker {
         self.until(now).zip(self.why)
     }
 
+    /// Until when the upstream itself asked for silence.
+    #[must_use]
+    pub fn retry_at(&self, now: Instant) -> Option<Instant> {
+        self.retry_at.filter(|&until| until > now)
+    }
+
     /// Whether only one request may be in flight.
     #[must_use]
     pub fn is_probing(&self) -> bool {
@@ -257,6 +263,21 @@ mod tests {
         assert!(breaker.until(probe).is_none() && breaker.is_probing());
         assert!(breaker.failed(&failure(FailureClass::UpstreamUnavailable), probe, WITNESS, None, probe));
         assert_eq!(breaker.until(probe), Some(probe + Duration::from_secs(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_answer_shows_that_somebody_is_there() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        let mut fails = |class, witness| {
+            let evidence = Evidence { decisive: false, witness };
+            breaker.failed(&failure(class), now, evidence, None, now)
+        };
+        assert!(!fails(FailureClass::UpstreamUnavailable, true));
+        assert!(!fails(FailureClass::PermissionDenied, true));
+        // What has never been good says nothing of the rest, and what was seen before the answer counts no more.
+        assert!((0..2 * OUTAGE_STREAK).all(|_| !fails(FailureClass::UpstreamUnavailable, false)));
+        assert!(breaker.wants_witness() && breaker.until(now).is_none());
     }
 
     #[tokio::test(start_paused = true)]

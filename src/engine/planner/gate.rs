@@ -172,6 +172,11 @@ impl Gate {
         self.last_success
     }
 
+    /// Until when the upstream asked to be left alone.
+    pub(super) fn retry_at(&self, now: Instant) -> Option<Instant> {
+        self.breaker.retry_at(now)
+    }
+
     /// Whether nothing may be sent at all.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         self.breaker.until(now).is_some()

@@ -284,6 +284,17 @@ impl Planner {
         self.gate.last_success()
     }
 
+    /// Until when the upstream asked to be left alone.
+    #[must_use]
+    pub fn retry_at(&self, now: Instant) -> Option<Instant> {
+        self.gate.retry_at(now)
+    }
+
+    /// The upstream asked to be left alone for so long, as was heard before this planner began.
+    pub fn silence(&mut self, wait: Duration, now: Instant) {
+        self.gate.silence(Some(wait), now);
+    }
+
     /// How most tasks are polled; none without tasks to poll.
     #[must_use]
     pub fn mode(&self) -> Option<Mode> {

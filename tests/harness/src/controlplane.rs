@@ -1,5 +1,6 @@
 //! A real control plane: etcd and kube-apiserver, and on demand the controller manager.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +66,9 @@ pub struct ControlPlaneOptions {
     /// Whether namespaces are emptied and owned objects collected: starts kube-controller-manager too. Without
     /// `KUBEBUILDER_ASSETS` it is compiled at the first use, which takes some minutes.
     pub controller_manager: bool,
+    /// The address that nodes and pods reach the API server by, where there are any: everything that they need of a control plane is
+    /// on then. Without it the API server is on the loopback interface.
+    pub nodes_reach: Option<Ipv4Addr>,
 }
 
 /// A running control plane.
@@ -99,7 +103,7 @@ impl ControlPlane {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_with(options: ControlPlaneOptions) -> Result<Self> {
-        let assets = assets(options.controller_manager).await?;
+        let assets = assets(&options).await?;
         for attempt in 1.. {
             let plane = Self::prepare(options.clone(), assets.clone())?;
             match plane.bring_up().await {
@@ -153,7 +157,7 @@ impl ControlPlane {
         self.start_etcd().await?;
         self.start_apiserver().await?;
         ensure!(self.etcd()?.exit().is_none(), "etcd ended:\n{}", self.etcd()?.log_tail(20));
-        if self.options.controller_manager {
+        if self.options.controller_manager || self.options.nodes_reach.is_some() {
             self.start_controller_manager()?;
         }
         Ok(())
@@ -206,16 +210,23 @@ impl ControlPlane {
             format!("--service-account-signing-key-file={}", file("sa.key")),
         ]);
         command.args([
-            "--bind-address=127.0.0.1",
+            format!("--bind-address={}", self.host()),
             // Otherwise it looks for a default route, which a machine without a network has not.
-            "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",
+            format!("--advertise-address={}", self.host()),
+        ]);
+        command.args([
             "--service-cluster-ip-range=10.0.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--authorization-mode=RBAC",
-            // No controller makes the accounts that it asks for; no pod runs here.
-            "--disable-admission-plugins=ServiceAccount",
         ]);
+        command.args(match self.options.nodes_reach {
+            Some(_) => ["--authorization-mode=Node,RBAC", "--kubelet-preferred-address-types=InternalIP"].as_slice(),
+            // No controller makes the accounts that the plugin asks for; no pod runs here.
+            None => &[
+                "--endpoint-reconciler-type=none",
+                "--authorization-mode=RBAC",
+                "--disable-admission-plugins=ServiceAccount",
+            ],
+        });
         command.args(&self.options.apiserver_args);
         let process = Arc::new(Process::start(&self.workdir, "kube-apiserver", &command)?);
         self.programs().apiserver = Some(Arc::clone(&process));
@@ -241,8 +252,14 @@ impl ControlPlane {
             // It would serve nothing but its own metrics.
             "--secure-port=0",
             "--leader-elect=false",
-            "--controllers=namespace-controller,garbage-collector-controller",
         ]);
+        command.args(match self.options.nodes_reach {
+            // The API server's own certificate is what its clients trust.
+            Some(_) => [("root-ca-file", "certs/apiserver.crt"), ("service-account-private-key-file", "sa.key")]
+                .map(|(flag, file)| format!("--{flag}={}", self.path(file).display()))
+                .to_vec(),
+            None => vec!["--controllers=namespace-controller,garbage-collector-controller".to_owned()],
+        });
         let process = Process::start(&self.workdir, "kube-controller-manager", &command)?;
         self.programs().manager = Some(Arc::new(process));
         Ok(())
@@ -283,7 +300,16 @@ impl ControlPlane {
     /// The address of the API server.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.apiserver_port)
+        format!("https://{}:{}", self.host(), self.apiserver_port)
+    }
+
+    fn host(&self) -> Ipv4Addr {
+        self.options.nodes_reach.unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    /// A program that was built beside the API server.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.assets.join(name)
     }
 
     /// The directory of this control plane, removed at its end.
@@ -419,7 +445,11 @@ fn token(workdir: &Workdir, who: &Identity) -> String {
 }
 
 /// The directory with etcd, kube-apiserver and kubectl; the first call may take the ten minutes of compiling them.
-async fn assets(controller_manager: bool) -> Result<PathBuf> {
-    let arguments: &[_] = if controller_manager { &["--with-controller-manager"] } else { &[] };
+async fn assets(options: &ControlPlaneOptions) -> Result<PathBuf> {
+    let arguments: &[_] = match options {
+        ControlPlaneOptions { nodes_reach: Some(_), .. } => &["--with-node"],
+        ControlPlaneOptions { controller_manager: true, .. } => &["--with-controller-manager"],
+        _ => &[],
+    };
     build("controlplane", arguments, BUILD_LIMIT).await
 }

@@ -1,38 +1,14 @@
 //! Running kubectl.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use tokio::io::AsyncWriteExt as _;
+use anyhow::Result;
 use tokio::process::Command;
 
+use crate::{Output, output};
+
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
-
-/// What a command has written, and its exit code.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// Its standard output.
-    pub stdout: String,
-    /// Its standard error.
-    pub stderr: String,
-    /// Its exit code; -1 when a signal ended it.
-    pub code: i32,
-}
-
-impl Output {
-    /// Its standard output.
-    ///
-    /// # Errors
-    /// When it failed, with what it said.
-    pub fn success(self) -> Result<String> {
-        if self.code != 0 {
-            bail!("kubectl failed with code {}: {}{}", self.code, self.stderr, self.stdout);
-        }
-        Ok(self.stdout)
-    }
-}
 
 /// How kubectl is run: which program, as whom, and for how long at most.
 #[derive(Clone, Debug)]
@@ -81,30 +57,10 @@ impl Kubectl {
 
     async fn run_with(&self, args: &[&str], input: Option<&str>) -> Result<Output> {
         let mut command = Command::new(&self.program);
-        command.args(args).env("KUBECACHEDIR", &self.cache).kill_on_drop(true);
+        command.args(args).env("KUBECACHEDIR", &self.cache);
         if let Some(kubeconfig) = &self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let stdin = child.stdin.take();
-        let run = async {
-            let feed = async {
-                if let (Some(mut stdin), Some(input)) = (stdin, input) {
-                    // kubectl may end before it has read all; its own message is the better one then.
-                    let _ = stdin.write_all(input.as_bytes()).await;
-                }
-            };
-            tokio::join!(feed, child.wait_with_output()).1
-        };
-        let output = tokio::time::timeout(self.limit, run)
-            .await
-            .with_context(|| format!("kubectl {} took longer than {:?}", args.join(" "), self.limit))??;
-        Ok(Output {
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            code: output.status.code().unwrap_or(-1),
-        })
+        output::run(command, input, self.limit).await
     }
 }

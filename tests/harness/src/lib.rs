@@ -18,11 +18,13 @@
 
 mod binary;
 mod controlplane;
+mod helm;
 mod http;
 mod keystone;
 mod kubectl;
 mod operator;
 mod oracles;
+mod output;
 mod ports;
 mod process;
 mod promtool;
@@ -36,15 +38,18 @@ mod workdir;
 pub mod attacks;
 pub mod bench;
 pub mod demo;
+pub mod node;
 pub mod soak;
 
 pub use binary::{binary, workspace_root};
 pub use controlplane::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, OPERATOR, TENANT};
+pub use helm::Helm;
 pub use http::request;
 pub use keystone::{Keystone, KeystoneUser};
-pub use kubectl::{Kubectl, Output};
+pub use kubectl::Kubectl;
 pub use operator::{Operator, OperatorOptions};
 pub use oracles::{Oracles, script};
+pub use output::Output;
 pub use process::{Exit, Process};
 pub use promtool::promtool;
 pub use simulator::Simulator;

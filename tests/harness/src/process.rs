@@ -95,6 +95,12 @@ impl Process {
         self
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its process number.
     #[must_use]
     pub fn pid(&self) -> u32 {

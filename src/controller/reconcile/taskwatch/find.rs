@@ -16,7 +16,7 @@ use crate::{
         discovery::latest,
         target::{Absent, Sought},
     },
-    ops::guard::Stage,
+    ops::guard::{Stage, Subject},
     providers::registry::Chosen,
 };
 
@@ -53,8 +53,9 @@ pub(super) async fn look(
         Lookup::Choose(catalogue) => {
             let Some(latest) = &object.spec.task.latest else { return Ok(Ok(())) };
             // Without the index's lock: there may be very many tasks.
-            let chosen =
-                controller.guard.run(Stage::Decide, key, || latest::newest(latest, object.created, &catalogue));
+            let subject = || Subject::new(&object.tenant(), key);
+            let newest = || latest::newest(latest, object.created, &catalogue);
+            let chosen = controller.guard.run(Stage::Decide, subject, newest);
             let chosen = chosen.ok().flatten().map(|task| Arc::clone(&task.id));
             if let Some(entry) = controller.shared.index().watches.get_mut(key) {
                 entry.search(|search, _| search.has_chosen(&catalogue, chosen));

@@ -232,9 +232,8 @@ fn work(entry: &SetEntry, selection: &Selection, children: &[&Known], instant: I
 }
 
 /// The children that are to be brought up to date with the template. One that has ended is not changed any more.
-fn outdated<'a>(entry: &SetEntry, children: &[&'a Known]) -> impl Iterator<Item = &'a Known> {
-    let hash = child::template_hash(&entry.object.spec);
-    children.iter().copied().filter(move |known| *known.template != *hash && known.ended.is_none())
+fn outdated<'a>(entry: &'a SetEntry, children: &[&'a Known]) -> impl Iterator<Item = &'a Known> {
+    children.iter().copied().filter(move |known| known.template != entry.template && known.ended.is_none())
 }
 
 /// What the child for a task is called.

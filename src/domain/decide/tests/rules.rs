@@ -130,6 +130,7 @@ fn the_grace_is_rebuilt_from_the_object() {
     assert_eq!(world.shows("Synced"), "False/TaskNotFound", "no verdict without a fresh answer");
     assert_eq!(reasons(&world.then(201, absent(201))), ["TaskLost"]);
     assert_eq!(world.state(), "Lost");
+    assert_eq!(world.status.as_ref().unwrap().last_observed_time.as_ref().unwrap().0, at(201), "seen to be gone");
 }
 
 #[test]

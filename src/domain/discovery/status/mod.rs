@@ -18,6 +18,7 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use self::verdict::Verdict;
 use super::select::Selection;
@@ -26,7 +27,7 @@ use crate::{
     domain::{
         availability::Unavailable,
         cadence::later,
-        conditions::{self, READY, SYNCED, TRUE, abnormal, find},
+        conditions::{self, READY, SYNCED, TRUE, abnormal, find, reason},
         decide::{Pace, Settings},
         failure::Failure,
         stored,
@@ -200,7 +201,8 @@ fn worth_writing(
     let Some(old) = old else { return Worth::Write };
     let due = |time: Option<Timestamp>| time.filter(|due| *due > now).map_or(Worth::Write, Worth::At);
     if found::without_progress(old) != found::without_progress(new) {
-        return due(input.pace.due(now).filter(|_| !cannot_wait(old, new)));
+        let is_urgent = cannot_wait(old, new) || fails(old, new) && input.pace.is_calm();
+        return due(input.pace.due(now).filter(|_| !is_urgent));
     }
     if found::progress_step(old, new) < input.settings.progress_step.max(1) {
         return Worth::Nothing;
@@ -210,10 +212,19 @@ fn worth_writing(
     due(last.map(|last| later(last, input.settings.progress_every)))
 }
 
+fn is_ready(status: &TaskWatchSetStatus) -> bool {
+    find(&status.conditions, READY).is_some_and(|ready| ready.status == TRUE)
+}
+
+/// Whether a task that has failed makes the set unready. Where that comes and goes, it has the pace of everything else.
+fn fails(old: &TaskWatchSetStatus, new: &TaskWatchSetStatus) -> bool {
+    let has_failed = |ready: &Condition| ready.status != TRUE && ready.reason == reason::TASK_FAILED;
+    is_ready(old) && find(&new.conditions, READY).is_some_and(has_failed)
+}
+
 /// Whether a reader must not be kept waiting for what is new: the first list, the answer to a change of the specification, that the set
 /// has become ready.
 fn cannot_wait(old: &TaskWatchSetStatus, new: &TaskWatchSetStatus) -> bool {
-    let is_ready = |status: &TaskWatchSetStatus| find(&status.conditions, READY).is_some_and(|c| c.status == TRUE);
     old.observed_generation != new.observed_generation
         || old.matched.is_none() && new.matched.is_some()
         || !is_ready(old) && is_ready(new)

@@ -288,8 +288,8 @@ impl Survey {
         let id = old.as_ref().map_or_else(|| Arc::clone(&candidate.id), |old| Arc::clone(&old.id));
         let is_as_it_was = old.as_deref() == Some(&candidate);
         if !is_as_it_was {
-            let (before, after) = (old.as_ref().map_or(0, |old| old.bytes() + ENTRY), candidate.bytes() + ENTRY);
-            if after > before && !self.make_room(after - before) {
+            let growth = self.catalogue.growth(&candidate) + if old.is_none() { ENTRY } else { 0 };
+            if growth > 0 && !self.make_room(growth) {
                 self.is_full = true;
                 self.unkept += 1;
                 return old.and(self.forget_entry(&id));

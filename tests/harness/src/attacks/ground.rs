@@ -53,7 +53,7 @@ impl Ground {
             identities: vec![Identity::new(ATTACKERS_NAME, &[])],
             // Thousands of objects are deleted after an attack.
             apiserver_args: vec!["--delete-collection-workers=16".to_owned()],
-            controller_manager: false,
+            ..Default::default()
         })
         .await?;
         let crds = workspace_root().join("crds").display().to_string();
@@ -65,8 +65,8 @@ impl Ground {
             let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             ground.create(&body).await?;
         }
-        for file in ["apiserver", "operator", "secrets"] {
-            let file = workspace_root().join(format!("deploy/rbac/{file}.yaml")).display().to_string();
+        for file in ["rbac/apiserver", "rbac/operator", "rbac/secrets", "operator/leases"] {
+            let file = workspace_root().join(format!("deploy/{file}.yaml")).display().to_string();
             ground.plane.kubectl(&["apply", "--filename", &file]).await?.success()?;
         }
         for namespace in ATTACKER {

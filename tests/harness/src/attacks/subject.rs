@@ -53,6 +53,8 @@ impl Subject {
     /// Starts it, and waits until it is ready.
     pub(super) async fn start(program: PathBuf, kubeconfig: PathBuf, arguments: &[&str]) -> Result<Arc<Self>> {
         let mut options = OperatorOptions::new(kubeconfig).args(arguments).env("POD_NAMESPACE", super::ground::SYSTEM);
+        // As a pod whose container is started anew.
+        options = options.env("POD_NAME", "taskwatch-0");
         // What it would say to the curious is part of what is searched for secrets.
         options = options.env("TASKWATCH_LOG_LEVEL", "info,taskwatch=debug");
         options.program = Some(program);

@@ -76,8 +76,8 @@ impl Cluster {
         self.run(&wait).await.map(drop)
     }
 
-    pub(super) async fn apply(&self, manifest: &str) -> Result<String> {
-        self.kubectl.apply(manifest).await?.success()
+    pub(super) fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
     }
 
     /// `kubectl get` in the demo's namespace.

@@ -4,7 +4,7 @@
 //! `TaskWatchSet` with what it is expected to find, and the scenario by which the simulator's tasks move.
 
 mod cluster;
-mod scenes;
+pub(crate) mod scenes;
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use cluster::Cluster;
 use scenes::{Scenes, Verdict};
 
 /// The namespace of the demo's objects.
-const NAMESPACE: &str = "taskwatch-demo";
+pub(crate) const NAMESPACE: &str = "taskwatch-demo";
 /// Where the Secrets of its `ClusterTaskConnection` are.
 const SYSTEM_NAMESPACE: &str = "taskwatch-demo-system";
 
@@ -85,7 +85,9 @@ async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
     println!("    metrics: {}/metrics, log: {}", operator.metrics_url(), operator.process().log_path().display());
 
     step("Creating namespaces, Secrets, connections, TaskWatches and a TaskWatchSet");
-    scenes.apply(cluster, &simulator).await?;
+    for line in scenes.apply(cluster.kubectl(), &simulator, SYSTEM_NAMESPACE).await?.lines() {
+        println!("    {line}");
+    }
 
     println!("\n    To look from another terminal:");
     println!("      export KUBECONFIG={}", cluster.kubeconfig().display());
@@ -119,10 +121,10 @@ async fn watch(options: Options, cluster: &Cluster, operator: &Operator, scenes:
         if !fresh.is_empty() {
             println!("\n-- after {} s\n{}", started.elapsed().as_secs(), fresh.join("\n\n"));
         }
-        for event in progress.new_events(cluster).await? {
+        for event in progress.new_events(cluster.kubectl()).await? {
             println!("   event: {event}");
         }
-        match scenes.judge(cluster, &mut progress).await? {
+        match scenes.judge(cluster.kubectl(), &mut progress).await? {
             Verdict::Reached if !done => {
                 done = true;
                 for table in TABLES {

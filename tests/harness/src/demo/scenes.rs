@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::cluster::Cluster;
-use crate::{Simulator, workspace_root};
+use super::{NAMESPACE, SYSTEM_NAMESPACE};
+use crate::{Kubectl, Simulator, workspace_root};
 
 /// How the scene of an object ends: the state of a `TaskWatch`, or what a `TaskWatchSet` counts.
 const EXPECT: &str = "taskwatch.dev/demo-expects";
@@ -17,21 +17,21 @@ const VIA: &str = "taskwatch.dev/demo-via";
 const PLACEHOLDER: &str = "${SIMULATOR}";
 
 /// The manifests of the demo.
-pub(super) struct Scenes {
+pub(crate) struct Scenes {
     directory: PathBuf,
     manifests: Vec<String>,
 }
 
 /// What has been seen so far.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     events: BTreeSet<String>,
     /// Object and reason.
     passed: BTreeSet<(String, String)>,
 }
 
 /// Whether all scenes have come to their end.
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Reached,
     /// What is missing, a line for each object.
     Missing(Vec<String>),
@@ -39,7 +39,7 @@ pub(super) enum Verdict {
 
 impl Scenes {
     /// Reads `tests/harness/demo/*.yaml`, in the order of their names.
-    pub(super) fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         let directory = workspace_root().join("tests/harness/demo");
         let listed = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
         let mut files = listed.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
@@ -51,25 +51,28 @@ impl Scenes {
     }
 
     /// The file that tells the simulator how its tasks move.
-    pub(super) fn scenario(&self) -> PathBuf {
+    pub(crate) fn scenario(&self) -> PathBuf {
         Path::new(&self.directory).join("scenario.json")
     }
 
-    /// Applies the manifests.
-    pub(super) async fn apply(&self, cluster: &Cluster, simulator: &Simulator) -> Result<()> {
+    /// Applies the manifests, and returns what kubectl says of each. The operator is in `system_namespace`.
+    pub(crate) async fn apply(
+        &self,
+        kubectl: &Kubectl,
+        simulator: &Simulator,
+        system_namespace: &str,
+    ) -> Result<String> {
+        let mut answers = String::new();
         for manifest in &self.manifests {
-            let answer = cluster.apply(&manifest.replace(PLACEHOLDER, simulator.url())).await?;
-            for line in answer.lines() {
-                println!("    {line}");
-            }
+            let manifest = manifest.replace(PLACEHOLDER, simulator.url()).replace(SYSTEM_NAMESPACE, system_namespace);
+            answers += &kubectl.apply(&manifest).await?.success()?;
         }
-        Ok(())
+        Ok(answers)
     }
 
     /// Compares watches and sets with what their annotations expect; the watches of sets have none.
-    pub(super) async fn judge(&self, cluster: &Cluster, progress: &mut Progress) -> Result<Verdict> {
-        let list =
-            serde_json::from_str::<Value>(&cluster.get(&["taskwatches,taskwatchsets", "--output", "json"]).await?)?;
+    pub(crate) async fn judge(&self, kubectl: &Kubectl, progress: &mut Progress) -> Result<Verdict> {
+        let list = list(kubectl, "taskwatches,taskwatchsets").await?;
         let items = list["items"].as_array().context("kubectl gave no list")?;
         ensure!(!items.is_empty(), "the manifests have no TaskWatch");
         let missing = items.iter().filter_map(|item| lacks(item, progress)).collect::<Vec<_>>();
@@ -79,8 +82,8 @@ impl Scenes {
 
 impl Progress {
     /// The events that were not there before, one line each.
-    pub(super) async fn new_events(&mut self, cluster: &Cluster) -> Result<Vec<String>> {
-        let list = serde_json::from_str::<Value>(&cluster.get(&["events.events.k8s.io", "--output", "json"]).await?)?;
+    pub(crate) async fn new_events(&mut self, kubectl: &Kubectl) -> Result<Vec<String>> {
+        let list = list(kubectl, "events.events.k8s.io").await?;
         let mut fresh = Vec::new();
         for event in list["items"].as_array().into_iter().flatten() {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -95,6 +98,12 @@ impl Progress {
         fresh.sort();
         Ok(fresh.into_iter().map(|(_, line)| line).collect())
     }
+}
+
+/// The objects of these kinds in the demo's namespace.
+async fn list(kubectl: &Kubectl, kinds: &str) -> Result<Value> {
+    let text = kubectl.run(&["get", "--namespace", NAMESPACE, kinds, "--output", "json"]).await?.success()?;
+    serde_json::from_str(&text).context("kubectl gave no JSON")
 }
 
 /// What a watch or a set still lacks, if anything.

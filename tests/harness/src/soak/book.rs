@@ -15,6 +15,8 @@ pub(super) enum Mark {
     UpstreamAway,
     /// The API server or etcd did not answer.
     ClusterAway,
+    /// There was no CRD of `TaskWatch`, and so no object.
+    CrdAway,
     /// A Secret changed.
     Rotated,
     /// An upstream said that it knows no task.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     book::Book,
     cluster::Cluster,
-    model::{Connection, FLEETING, Fate, HOME, LONG_GRACE, World, now_ms},
+    model::{Connection, FLEETING, Fate, HOME, LONG_GRACE, SETS, World, now_ms},
     rng::Rng,
     upstream::Upstream,
 };
@@ -162,9 +162,13 @@ impl Churn {
     }
 }
 
-/// Every eighth object is in the namespace that goes and comes.
+/// Every eighth object is in the namespace that goes and comes, and another one beside the sets, whose lists serve it, too.
 fn namespace_of(name: u64) -> &'static str {
-    if name.is_multiple_of(8) { FLEETING } else { HOME }
+    match name % 8 {
+        0 => FLEETING,
+        1 => SETS,
+        _ => HOME,
+    }
 }
 
 fn object(namespace: &str, name: &str, connection: &Connection, id: &str, fate: Fate, rng: &mut Rng) -> Value {

@@ -5,17 +5,22 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+        Preconditions,
+    },
 };
 use serde_json::{Value, json};
 
-use super::model::{Connection, FLEETING, HOME, SYSTEM, Way};
+use super::model::{Connection, FLEETING, HOME, SETS, SYSTEM, Way};
 use crate::{ADMIN, ControlPlane, eventually, workspace_root};
 
 /// How long one call may take before it counts as lost.
 const CALL: Duration = Duration::from_secs(8);
 /// How long something that must be done is tried.
 const INSIST: Duration = Duration::from_secs(60);
+/// The quota that comes and goes.
+const QUOTA: &str = "none";
 /// The operator's service account, as `deploy/` names it.
 const ACCOUNT: &str = "taskwatch";
 
@@ -35,7 +40,7 @@ impl Cluster {
     pub(super) async fn prepare(plane: &ControlPlane) -> Result<Self> {
         let cluster = Self { client: plane.client(ADMIN).await? };
         cluster.apply_crds(plane).await?;
-        for namespace in [HOME, FLEETING, SYSTEM] {
+        for namespace in [HOME, FLEETING, SETS, SYSTEM] {
             cluster.make_namespace(namespace).await?;
         }
         let rights =
@@ -132,7 +137,7 @@ impl Cluster {
     }
 
     pub(super) async fn remove_bound_secret(&self, name: &str) -> Result<()> {
-        self.remove(SYSTEM, name).await
+        self.remove(&core("Secret", "secrets"), SYSTEM, name).await
     }
 
     pub(super) async fn set_secret(&self, connection: &Connection, secret: &str) -> Result<()> {
@@ -145,12 +150,12 @@ impl Cluster {
     }
 
     pub(super) async fn remove_secret(&self, connection: &Connection) -> Result<()> {
-        self.remove(connection.secret_namespace(), connection.name).await
+        self.remove(&core("Secret", "secrets"), connection.secret_namespace(), connection.name).await
     }
 
-    async fn remove(&self, namespace: &str, name: &str) -> Result<()> {
-        let api = self.api(&core("Secret", "secrets"), Some(namespace));
-        eventually(INSIST, "the Secret is removed", || async {
+    async fn remove(&self, resource: &ApiResource, namespace: &str, name: &str) -> Result<()> {
+        let api = self.api(resource, Some(namespace));
+        eventually(INSIST, &format!("{} {name} is removed", resource.kind), || async {
             let _ = call(api.delete(name, &DeleteParams::default())).await;
             anyhow::ensure!(call(api.get_opt(name)).await?.is_none(), "it is there");
             Ok(())
@@ -171,6 +176,45 @@ impl Cluster {
 
     pub(super) async fn delete_watch(&self, namespace: &str, name: &str) -> Result<()> {
         call(self.watches(namespace).delete(name, &DeleteParams::default())).await.map(drop)
+    }
+
+    /// Deletes the watch of this UID, and no successor of its name.
+    pub(super) async fn delete_this(&self, namespace: &str, name: &str, uid: &str) -> Result<()> {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        call(self.watches(namespace).delete(name, &params)).await.map(drop)
+    }
+
+    pub(super) async fn make_set(&self, set: Value) -> Result<()> {
+        self.create(&kind("TaskWatchSet", "taskwatchsets"), Some(SETS), set).await
+    }
+
+    pub(super) async fn change_set(&self, name: &str, patch: &Value) -> Result<()> {
+        let api = self.api(&kind("TaskWatchSet", "taskwatchsets"), Some(SETS));
+        call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
+    }
+
+    /// All `TaskWatchSet` objects.
+    pub(super) async fn sets(&self) -> Result<Vec<Value>> {
+        self.all(&kind("TaskWatchSet", "taskwatchsets")).await
+    }
+
+    /// No more watches may be created beside the sets. Nobody keeps the status of quotas in step here: it says that all is used.
+    pub(super) async fn forbid_watches(&self) -> Result<()> {
+        let none = json!({"count/taskwatches.taskwatch.dev": "0"});
+        let body =
+            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": QUOTA}, "spec": {"hard": none}});
+        self.create(&core("ResourceQuota", "resourcequotas"), Some(SETS), body).await?;
+        let status = json!({"status": {"hard": none, "used": none}});
+        let api = self.api(&core("ResourceQuota", "resourcequotas"), Some(SETS));
+        eventually(INSIST, "the quota is in force", || async {
+            call(api.patch_status(QUOTA, &PatchParams::default(), &Patch::Merge(&status))).await.map(drop)
+        })
+        .await
+    }
+
+    pub(super) async fn allow_watches(&self) -> Result<()> {
+        self.remove(&core("ResourceQuota", "resourcequotas"), SETS, QUOTA).await
     }
 
     /// All `TaskWatch` objects.

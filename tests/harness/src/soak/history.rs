@@ -13,6 +13,7 @@ use super::{
     book::{Book, Mark},
     cluster::Cluster,
     model::{LONG_GRACE, World, now_ms},
+    sets::Children,
     upstream::text,
 };
 
@@ -51,12 +52,14 @@ impl Seen {
 pub(super) struct History {
     world: Arc<Mutex<World>>,
     book: Arc<Book>,
+    children: Arc<Children>,
     seen: Mutex<(HashMap<String, Seen>, u64)>,
 }
 
 impl History {
-    pub(super) fn new(world: Arc<Mutex<World>>, book: Arc<Book>) -> Self {
-        Self { world, book, seen: Mutex::default() }
+    /// What becomes of the children of sets is told to `children`.
+    pub(super) fn new(world: Arc<Mutex<World>>, book: Arc<Book>, children: Arc<Children>) -> Self {
+        Self { world, book, children, seen: Mutex::default() }
     }
 
     /// Watches for ever.
@@ -65,13 +68,19 @@ impl History {
         while let Some(event) = stream.next().await {
             match event {
                 Ok(watcher::Event::Init) => {
+                    self.children.are_listed_anew();
                     let mut seen = self.lock();
                     seen.1 += 1;
                     seen.0.values_mut().for_each(|seen| seen.gaps += 1);
                 }
                 Ok(watcher::Event::InitApply(object)) => self.take(object, 1),
-                Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => self.take(object, 0),
-                Ok(watcher::Event::InitDone) => {}
+                Ok(watcher::Event::Apply(object)) => self.take(object, 0),
+                Ok(watcher::Event::Delete(object)) => {
+                    let uid = object.metadata.uid.clone().unwrap_or_default();
+                    self.take(object, 0);
+                    self.children.is_gone(&uid, now_ms());
+                }
+                Ok(watcher::Event::InitDone) => self.children.are_listed(now_ms()),
                 Err(error) => {
                     self.book.say(&format!("our watch: {error}"));
                     // Soon again: what is written meanwhile is missed.
@@ -89,6 +98,7 @@ impl History {
     fn take(&self, object: DynamicObject, gaps: u64) {
         let Ok(object) = &serde_json::to_value(object) else { return };
         let now = now_ms();
+        self.children.see(object);
         let uid = text(&object["metadata"]["uid"]);
         let name = format!("{}/{}", text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
         let status = object["status"].clone();
@@ -105,7 +115,9 @@ impl History {
         // What was asked for an object of the same name that is no more.
         let other = new["task"]["id"].is_string() && new["task"]["id"] != object["spec"]["task"]["id"];
         let time = |value: &Value| value.as_str().and_then(parse_time);
-        let early = time(&new["lastObservedTime"]).zip(time(&object["metadata"]["creationTimestamp"]));
+        // A set's child is shown what the list said of its task that it was made by.
+        let made = time(&object["metadata"]["creationTimestamp"]).filter(|_| !of_set(object));
+        let early = time(&new["lastObservedTime"]).zip(made);
         let is_clock = !self.book.marks(&[Mark::ClockOff]).is_empty();
         if other || early.is_some_and(|(observed, created)| observed < created && !is_clock) {
             self.book.finding("another's status", format!("{name}: {object}").chars().take(1500).collect());
@@ -172,6 +184,10 @@ impl History {
     fn lock(&self) -> MutexGuard<'_, (HashMap<String, Seen>, u64)> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn of_set(object: &Value) -> bool {
+    object["metadata"]["labels"]["taskwatch.dev/set"].is_string()
 }
 
 /// Counts what a change may have been told as.
@@ -246,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_was_told_of_an_object_before_it_was_first_seen_may_have_been_missed() {
-        let history = History::new(Arc::new(Mutex::new(World::new(0))), Arc::new(Book::new(false)));
+        let history = History::new(Arc::new(Mutex::new(World::new(0))), Arc::new(Book::new(false)), Arc::default());
         let object = |uid: &str| {
             let body = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
                 "metadata": {"name": uid, "uid": uid}, "status": {"state": "Paused"}});

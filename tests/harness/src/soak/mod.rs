@@ -8,6 +8,7 @@
 //! | `network` | the fault proxies between the operator and the two others |
 //! | `clock`, `credential` | the operator's clock, and its own credential |
 //! | `storm`, `churn`, `flood` | what is done to all of these, and to the objects |
+//! | `sets` | the `TaskWatchSet` objects: what is done to them, and which children they must have and may delete |
 //! | `history` | every status that was shown, judged when it was shown |
 //! | `converge`, `audit` | what must be so at the end: the statuses; the requests, events and logs |
 //! | `book` | what happened, and what was found |
@@ -24,6 +25,7 @@ mod history;
 mod model;
 mod network;
 mod rng;
+mod sets;
 mod storm;
 mod subject;
 mod upstream;
@@ -35,7 +37,7 @@ use anyhow::Result;
 
 use self::{
     book::Book, churn::Churn, clock::Clock, cluster::Cluster, credential::Credential, flood::Flood, history::History,
-    model::World, network::Network, rng::Rng, storm::Storm, subject::Subject, upstream::Upstream,
+    model::World, network::Network, rng::Rng, sets::Sets, storm::Storm, subject::Subject, upstream::Upstream,
 };
 use crate::ControlPlane;
 
@@ -90,7 +92,8 @@ pub async fn run(options: Options) -> Result<Report> {
     let clock = Clock::make().await?;
     let kubeconfig = credential.kubeconfig(&plane, network.api())?;
     let subject = Arc::new(Subject::start(kubeconfig, clock.as_ref(), Arc::clone(&book)).await?);
-    let history = Arc::new(History::new(Arc::clone(&world), Arc::clone(&book)));
+    let sets = Arc::new(Sets::new(cluster.clone(), Arc::clone(&world), Arc::clone(&upstream), Arc::clone(&book)));
+    let history = Arc::new(History::new(Arc::clone(&world), Arc::clone(&book), sets.children()));
     let churn =
         Churn::new(cluster.clone(), Arc::clone(&world), Arc::clone(&upstream), Arc::clone(&book), options.watches);
     let churn = Arc::new(churn);
@@ -112,6 +115,7 @@ pub async fn run(options: Options) -> Result<Report> {
         subject: Arc::clone(&subject),
         churn: Arc::clone(&churn),
         flood,
+        sets: Arc::clone(&sets),
         book: Arc::clone(&book),
         until: Instant::now() + begin + options.storm,
         longest: (options.storm.as_secs() / 8).clamp(2, 8),
@@ -121,6 +125,7 @@ pub async fn run(options: Options) -> Result<Report> {
     let play = async {
         storm.connect(|_| true).await?;
         churn.begin(&mut rng).await;
+        sets.begin(&mut rng).await?;
         book.say(&format!("seed {}: {} TaskWatches, the faults begin", options.seed, options.watches));
         let before = subject.usage().await?;
         Box::pin(storm.rage(rng)).await?;
@@ -132,7 +137,11 @@ pub async fn run(options: Options) -> Result<Report> {
         storm.flood.in_peace(Rng::new(options.seed ^ 2)).await?;
         storm.last().await?;
         churn.settle().await?;
+        sets.settle().await?;
         storm.renew().await?;
+        for what in sets.converge(options.limit).await? {
+            book.finding("not the children of a set", what);
+        }
         let (objects, different) = converge::converge(&cluster, &upstream, &world, options.limit).await?;
         for what in different {
             book.finding("not the truth", what);
@@ -150,6 +159,7 @@ pub async fn run(options: Options) -> Result<Report> {
 
 async fn judge(storm: &Storm, history: &History, before: u64, objects: usize) -> Result<Vec<String>> {
     let book = &storm.book;
+    let children = storm.sets.judge();
     // What is being told yet.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = storm.subject.usage().await?.rss_bytes;
@@ -173,6 +183,7 @@ async fn judge(storm: &Storm, history: &History, before: u64, objects: usize) ->
     Ok(vec![
         format!("done: {}", book.counts()),
         format!("{objects} objects at the end, {} requests, {events} events, {lines} lines of log", log.len()),
+        format!("sets: {children}"),
         format!("requests ahead of the rate: {peaks}"),
         format!(
             "memory: {} MiB before, {} MiB after, {} MiB at most",
@@ -186,9 +197,11 @@ async fn judge(storm: &Storm, history: &History, before: u64, objects: usize) ->
 /// All objects go with it, and come anew.
 async fn remove_crd(plane: &ControlPlane, cluster: &Cluster, churn: &Churn, book: &Book, seed: u64) -> Result<()> {
     book.act("CrdRemoved");
+    let from = model::now_ms();
     plane.kubectl(&["delete", "crd", "taskwatches.taskwatch.dev", "--timeout=30s"]).await?.success()?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     cluster.apply_crds(plane).await?;
+    book.mark(book::Mark::CrdAway, from, model::now_ms());
     churn.begin(&mut Rng::new(seed ^ 1)).await;
     Ok(())
 }

@@ -11,6 +11,8 @@ use super::rng::Rng;
 pub(super) const HOME: &str = "soak-home";
 /// A namespace that is deleted and made again.
 pub(super) const FLEETING: &str = "soak-fleeting";
+/// Where the sets are, and the connections that they find tasks by.
+pub(super) const SETS: &str = "soak-sets";
 /// Where the operator's own Secrets are.
 pub(super) const SYSTEM: &str = "taskwatch-system";
 
@@ -151,7 +153,8 @@ impl Connection {
             }
         };
         let options = match self.system {
-            System::Astra => json!({"pageSize": 15}),
+            // Sets need whole lists, and theirs are long. That the documents know no `continue` is tried with the other accounts.
+            System::Astra => json!({"pageSize": 15, "acceptContinue": self.has_sets()}),
             System::Huawei if self.proof == Proof::Password => json!({"expiredToken": "service"}),
             _ => json!({}),
         };
@@ -209,6 +212,11 @@ impl Connection {
         object
     }
 
+    /// Whether sets find their tasks by it.
+    pub(super) fn has_sets(&self) -> bool {
+        self.namespace == SETS
+    }
+
     /// Where its Secret is.
     pub(super) fn secret_namespace(&self) -> &'static str {
         if self.shared { SYSTEM } else { self.namespace }
@@ -240,6 +248,8 @@ pub(super) fn connections() -> Vec<Connection> {
         make("cr-token", System::CloudRu, Proof::Token, HOME, (8, 4, 2), &uuid(12)),
         make("as-token", System::Astra, Proof::Token, HOME, (6, 10, 4), &uuid(21)),
         make("as-shared", System::Astra, Proof::OAuth2, SYSTEM, (8, 8, 4), &uuid(22)),
+        make("cr-sets", System::CloudRu, Proof::Key, SETS, (6, 6, 4), &uuid(13)),
+        make("as-sets", System::Astra, Proof::Token, SETS, (8, 10, 4), &uuid(23)),
     ]
 }
 
@@ -252,6 +262,13 @@ pub(super) struct Step {
     pub(super) gone: bool,
 }
 
+impl Step {
+    /// Whether it is the end of the task.
+    pub(super) fn is_end(&self) -> bool {
+        !self.gone && matches!(self.state, "Succeeded" | "Failed" | "Cancelled")
+    }
+}
+
 /// One task upstream and its script, in times of the machine's clock.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
@@ -260,7 +277,12 @@ pub(super) struct Task {
     pub(super) start_ms: i64,
     pub(super) steps: Vec<Step>,
     pub(super) hostile: bool,
+    /// Its name, where that is not hostile.
+    pub(super) word: &'static str,
 }
+
+/// The names that tasks have.
+const WORDS: &[&str] = &["soakTask-red", "soakTask-blue"];
 
 /// What a task is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,8 +300,7 @@ pub(super) enum Fate {
 impl Task {
     /// When it reaches its end, and which.
     pub(super) fn end(&self) -> Option<(i64, &'static str)> {
-        let ended = self.steps.iter().find(|s| !s.gone && matches!(s.state, "Succeeded" | "Failed" | "Cancelled"));
-        ended.map(|step| (step.at_ms, step.state))
+        self.steps.iter().find(|step| step.is_end()).map(|step| (step.at_ms, step.state))
     }
 
     /// When it is first not known any more.
@@ -290,6 +311,11 @@ impl Task {
     /// Whether it was ever in this state by `now`.
     pub(super) fn was(&self, state: &str, now: i64) -> bool {
         self.steps.iter().any(|step| !step.gone && step.state == state && step.at_ms <= now)
+    }
+
+    /// Its name upstream.
+    pub(super) fn name(&self) -> String {
+        if self.hostile { hostile() } else { self.word.to_owned() }
     }
 
     fn spec(&self, connection: &Connection, now: i64) -> Value {
@@ -309,8 +335,7 @@ impl Task {
             }
             out
         });
-        let name = if self.hostile { hostile() } else { "soakTask".to_owned() };
-        json!({"provider": connection.system.word(), "scope": connection.scope, "id": self.id, "name": name,
+        json!({"provider": connection.system.word(), "scope": connection.scope, "id": self.id, "name": self.name(),
             "ago": seconds(now - self.start_ms), "steps": steps.collect::<Vec<_>>()})
     }
 }
@@ -368,7 +393,8 @@ impl World {
             Fate::Vanishes => steps.push(Step { gone: true, ..last }),
             Fate::Usual | Fate::Absent => {}
         }
-        let task = Task { connection, id: id.clone(), start_ms: now, steps, hostile: rng.chance(15) };
+        let (hostile, word) = (rng.chance(15), *rng.pick(WORDS));
+        let task = Task { connection, id: id.clone(), start_ms: now, steps, hostile, word };
         self.tasks.insert((connection, id.clone()), task);
         id
     }

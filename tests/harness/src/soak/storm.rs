@@ -16,6 +16,7 @@ use super::{
     model::{Connection, FLEETING, Proof, Way, World, hostile, now_ms},
     network::{self, Network},
     rng::Rng,
+    sets::Sets,
     subject::Subject,
     upstream::{Upstream, status},
 };
@@ -34,6 +35,7 @@ pub(super) struct Storm {
     pub(super) subject: Arc<Subject>,
     pub(super) churn: Arc<Churn>,
     pub(super) flood: Flood,
+    pub(super) sets: Arc<Sets>,
     pub(super) book: Arc<Book>,
     /// Not later.
     pub(super) until: Instant,
@@ -92,13 +94,14 @@ impl Storm {
     /// Goes on until its time is over.
     pub(super) async fn rage(&self, mut rng: Rng) -> Result<()> {
         let (one, two, three) = (rng.fork(), rng.fork(), rng.fork());
-        let (four, five, six) = (rng.fork(), rng.fork(), rng.fork());
+        let (four, five, six, seven) = (rng.fork(), rng.fork(), rng.fork(), rng.fork());
         let churn = async {
             self.churn.churn(two, self.until).await;
             Ok(())
         };
         let networks = async { tokio::try_join!(self.network(four, 0), self.network(five, 1)) };
-        tokio::try_join!(self.blows(one), churn, self.faults(three), networks, self.flood.run(six, self.until))
+        let sets = self.sets.rage(seven, self.until, self.longest);
+        tokio::try_join!(self.blows(one), churn, self.faults(three), networks, self.flood.run(six, self.until), sets)
             .map(drop)
     }
 
@@ -370,7 +373,8 @@ impl Storm {
             23 => ("repeat", any(json!({"kind": "repeatPages"}))),
             24 => ("wrongid", any(json!({"kind": "wrongId"}))),
             25 => ("otherscope", any(json!({"kind": "otherScope"}))),
-            26 => ("future", any(json!({"kind": "futureTimes", "seconds": 86_400_000}))),
+            // Lies about times and states change which tasks match: what a set does then is right by what it was told, and no model tells.
+            26 if !connection.has_sets() => ("future", any(json!({"kind": "futureTimes", "seconds": 86_400_000}))),
             27 => (
                 "delay",
                 any(json!({"kind": "delay", "headersMs": rng.between(0, 6000), "bodyMs": rng.between(0, 6000)})),
@@ -382,7 +386,7 @@ impl Storm {
             }
             29 => ("hang", any(json!({"kind": "hang"}))),
             30 if self.may_deny(index) => ("notfound", any(json!({"kind": "notFound"}))),
-            31 => ("backwards", any(json!({"kind": "state", "state": "RUNNING"}))),
+            31 if !connection.has_sets() => ("backwards", any(json!({"kind": "state", "state": "RUNNING"}))),
             _ => ("denied", any(status(403, &json!({})))),
         };
         if kind == "notfound" {

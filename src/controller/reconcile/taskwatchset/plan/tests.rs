@@ -207,9 +207,74 @@ fn no_word_before_the_first_list_of_a_young_set() {
     let mut world = World::new();
     world.seconds = 1;
     let plan = world.plan();
-    assert!(plan.status.is_none() && plan.wake_at.is_some());
+    assert!(plan.status.is_none());
+    assert_eq!(plan.wake_at, Some(world.begin + Duration::from_secs(1) + EARLY));
     world.seconds = 5;
     assert_eq!(ready(&world.plan()), Some(("Unknown".into(), "AwaitingList".into())));
+}
+
+/// A clock that is stepped forward is no reason to think that the tasks could not be listed for long; nor was the list in the future when the
+/// clock goes back.
+#[test]
+fn a_step_of_the_clock_is_no_time_that_passes() {
+    let mut world = World::new();
+    world.list(&[]);
+    world.seconds += 3600;
+    world.index.step_clock(SignedDuration::from_hours(1));
+    let listed = world.plan().status.unwrap();
+    assert_eq!(listed.last_list_time.as_ref().map(|time| time.0), Some(at(3660)));
+    world.entry().is_written(listed, 2, at(3660));
+    let failure = Arc::new(Failure::new(FailureClass::UpstreamUnavailable, "No."));
+    world.tell(Found::Trouble { failure, since: at(3660), at: at(3660) });
+    assert!(world.plan().status.is_none(), "it may pass");
+    world.seconds += 3600;
+    world.index.step_clock(SignedDuration::from_hours(1));
+    assert!(world.plan().status.is_none(), "it may pass yet");
+}
+
+#[test]
+fn what_cannot_come_is_told_of_a_young_set_at_once() {
+    let mut world = World::new();
+    world.seconds = 1;
+    world.apply(&json!({"suspend": true}));
+    assert!(world.plan().status.is_some());
+}
+
+#[test]
+fn nothing_is_done_while_nothing_is_asked_for() {
+    let mut world = World::new();
+    world.list(&[("a", TaskState::Running)]);
+    assert_eq!(world.creates(), ["a"]);
+    // The connection was closed, and the set is told later: what was listed is known, but nobody may act by it.
+    world.entry().disconnected();
+    world.apply(&json!({"suspend": true}));
+    assert!(!world.plan().has_work());
+}
+
+#[test]
+fn another_scope_or_period_is_asked_for_anew() {
+    let discovery = |scope: &str, seconds| Discovery {
+        tenant: crate::tenancy::Tenant::shared(),
+        scope: scope.to_owned(),
+        period: Duration::from_secs(seconds),
+        ticket: 1,
+    };
+    let prints = [("a", 10), ("b", 10), ("a", 20)].map(|(scope, seconds)| print(&discovery(scope, seconds)));
+    assert!(prints[0] != prints[1] && prints[0] != prints[2], "{prints:?}");
+    assert_eq!(prints[0], print(&discovery("a", 10)));
+}
+
+#[test]
+fn a_child_is_waited_for_and_tried_again_to_the_moment() {
+    let mut world = World::new();
+    let now = world.begin;
+    world.entry().created(&"a".into(), now);
+    let until = now + Duration::from_secs(30);
+    let awaited = |world: &mut World, at| world.entry().awaited(&[], at).count();
+    assert_eq!((awaited(&mut world, until - Duration::from_millis(1)), awaited(&mut world, until)), (1, 0));
+    world.entry().refuse("w".into(), Why::Foreign, now);
+    let again = now + Duration::from_secs(5);
+    assert!(!world.entry().may_try("w", again - Duration::from_millis(1)) && world.entry().may_try("w", again));
 }
 
 #[test]

@@ -122,6 +122,23 @@ fn who_waits_is_told_at_once() {
 }
 
 #[test]
+fn a_failure_is_told_at_once_unless_it_comes_and_goes() {
+    let mut world = World::new();
+    world.spec.ready_when = SetReadyWhen::NoneFailed;
+    world.then(1, News::Listed);
+    let mut writes = 0;
+    for secs in 2..=600 {
+        let state = if secs % 2 == 0 { TaskState::Failed } else { TaskState::Running };
+        many(&mut world, 2..3, state);
+        world.children = vec!["1".to_owned(), "2".to_owned()];
+        let is_written = world.then(secs, News::Listed).status.is_some();
+        assert!(is_written || secs > 2, "a second after the set was ready");
+        writes += usize::from(is_written);
+    }
+    assert!((5..45).contains(&writes), "{writes}");
+}
+
+#[test]
 fn short_trouble_is_not_told_and_long_trouble_keeps_what_was_known() {
     let mut world = World::new();
     world.then(1, News::Listed);

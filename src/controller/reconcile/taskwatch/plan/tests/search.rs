@@ -100,6 +100,24 @@ fn an_identifier_is_looked_for_at_growing_intervals() {
 }
 
 #[test]
+fn a_look_that_is_requested_is_had_at_once() {
+    let mut world = reading();
+    for second in [1, 3, 7] {
+        assert!(look(&mut world, second).is_some());
+        miss(&mut world);
+    }
+    assert!(look(&mut world, 8).is_none());
+    let task = json!({"task": {"idFrom": {"configMapKeyRef": {"name": "m", "key": "id"}}}});
+    let mut ask = |value: &str| {
+        world.apply(&json!({"taskwatch.dev/requestedAt": value}), &task);
+        let is_had = look(&mut world, 8).is_some();
+        miss(&mut world);
+        is_had
+    };
+    assert_eq!(["a", "a", "b"].map(&mut ask), [true, false, true], "each request once");
+}
+
+#[test]
 fn what_was_found_is_recorded_polled_and_kept() {
     let mut world = reading();
     assert!(matches!(look(&mut world, 1), Some(Lookup::Read)));
