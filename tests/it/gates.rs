@@ -6,19 +6,19 @@ use kube::api::{DynamicObject, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use taskwatch_harness::{Oracles, eventually, script};
 
-use crate::stage::{ASTRA, HUAWEI, SOON, Stage};
+use crate::stage::{ASTRA, HUAWEI, SOON, Stage, row};
 
-/// What kstatus and Argo CD say of an object; its conditions keep Flux's rules, once there are some.
-pub fn verdicts(object: &Value) -> (String, String) {
+/// What kstatus and Argo CD say of an object; its conditions keep Flux's rules, where they are the answer to its last change.
+fn verdicts(object: &Value) -> (String, String) {
     let oracles = Oracles::shared().unwrap();
-    if object["status"]["conditions"].is_array() {
+    if is_answered(object) {
         oracles.flux(object).unwrap_or_else(|fault| panic!("{fault}: {object:#}"));
     }
     (oracles.kstatus(object).unwrap(), oracles.argocd(object).unwrap())
 }
 
-/// What they have to say of a row of the contract, see [`crate::stage::row`].
-pub fn promised(row: &str) -> (String, String) {
+/// What they have to say of a row of the contract, see [`row`].
+fn promised(row: &str) -> (String, String) {
     let words: Vec<_> = row.split(' ').collect();
     let is_held = words[0] == "Paused" || words[1] == "Unknown/Suspended";
     let (kstatus, argocd) = match (words[4], words.last()) {
@@ -30,10 +30,23 @@ pub fn promised(row: &str) -> (String, String) {
     (kstatus.to_owned(), argocd.to_owned())
 }
 
+/// Whether the operator has looked at an object since its last change.
+fn is_answered(object: &Value) -> bool {
+    object["status"]["observedGeneration"] == object["metadata"]["generation"]
+}
+
 impl Stage {
     /// An object as the API server has it.
     pub async fn object(&self, kind: &str, name: &str) -> Value {
         serde_json::to_value(self.api(kind, None).get(name).await.unwrap()).unwrap()
+    }
+
+    /// What other tools make of a `TaskWatch` is what its row promises; of one whose last change was not looked at yet, that it goes on.
+    pub async fn is_judged_by_its_row(&self, name: &str) {
+        let object = self.object("TaskWatch", name).await;
+        let row = row(&serde_json::from_value(object["status"].clone()).unwrap());
+        let expected = if is_answered(&object) { promised(&row) } else { ("InProgress".into(), "Progressing".into()) };
+        assert_eq!(verdicts(&object), expected, "{object:#}");
     }
 
     /// What becomes of a `TaskWatch` from now on.

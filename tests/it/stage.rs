@@ -13,8 +13,6 @@ use taskwatch::api::{TaskConnection, TaskWatch, TaskWatchStatus};
 use taskwatch_harness::{ADMIN, ControlPlane, Operator, OperatorOptions, Simulator, eventually, workspace_root};
 use tokio::sync::OnceCell;
 
-use crate::gates;
-
 pub const HUAWEI: &str = "huaweiCloud";
 pub const CLOUD_RU: &str = "cloudRu";
 pub const ASTRA: &str = "astraControl";
@@ -201,10 +199,7 @@ impl Stage {
             Ok(status.clone())
         });
         let status = status.await;
-        // It may have gone on since.
-        let object = self.object("TaskWatch", name).await;
-        let shown = serde_json::from_value(object["status"].clone()).unwrap();
-        assert_eq!(gates::verdicts(&object), gates::promised(&row(&shown)), "{object:#}");
+        self.is_judged_by_its_row(name).await;
         status
     }
 

@@ -68,6 +68,7 @@ async fn shows(stage: &Stage, name: &str, wanted: &str, told: &[&str]) {
             Ok(())
         })
         .await;
+    stage.is_judged_by_its_row(name).await;
 }
 
 async fn runs(stage: &Stage, name: &str) {
