@@ -285,7 +285,9 @@ fn named_files(text: &str) -> Vec<(usize, &str)> {
     let paths = quotes.map(|(line, quote)| (line, quote.split("::").next().unwrap_or_default()));
     let is_path = |path: &str| {
         let is_plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-        let is_placeholder = path.contains("NAME") || path.starts_with('/') || path.starts_with("target/");
+        let is_placeholder = path.contains("NAME")
+            || path.starts_with('/')
+            || ["target/", "dist/"].iter().any(|made| path.starts_with(made));
         let ends = [".rs", ".md", ".yaml", ".toml", ".json", "/"].iter().any(|end| path.ends_with(end));
         is_plain && !is_placeholder && ends && path.contains('/')
     };
