@@ -160,6 +160,8 @@ impl History {
         let denied = self.book.marks(&[Mark::Denied]).first().map(|(from, _)| *from).filter(|_| grace < LONG_GRACE_MS);
         let absent_since = match task {
             None => Some(created),
+            // Of a set's child, others may watch the task, too, and have known before it was made that the task is gone.
+            Some(task) if of_set(object) => task.gone_from().into_iter().chain(denied).min(),
             Some(task) => task.gone_from().into_iter().chain(denied).min().map(|at| at.max(created)),
         };
         let lost =
