@@ -20,6 +20,8 @@ const PLACEHOLDER: &str = "${SIMULATOR}";
 pub(super) struct Scenes {
     directory: PathBuf,
     manifests: Vec<String>,
+    /// Those that are applied some time after the others.
+    later: Vec<String>,
 }
 
 /// What has been seen so far.
@@ -41,13 +43,7 @@ impl Scenes {
     /// Reads `tests/harness/demo/*.yaml`, in the order of their names.
     pub(super) fn read() -> Result<Self> {
         let directory = workspace_root().join("tests/harness/demo");
-        let listed = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
-        let mut files = listed.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-        files.sort();
-        ensure!(!files.is_empty(), "there are no manifests in {}", directory.display());
-        let manifests = files.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?;
-        Ok(Self { directory, manifests })
+        Ok(Self { manifests: manifests(&directory)?, later: manifests(&directory.join("later"))?, directory })
     }
 
     /// The file that tells the simulator how its tasks move.
@@ -58,10 +54,15 @@ impl Scenes {
     /// Applies the manifests.
     pub(super) async fn apply(&self, cluster: &Cluster, simulator: &Simulator) -> Result<()> {
         for manifest in &self.manifests {
-            let answer = cluster.apply(&manifest.replace(PLACEHOLDER, simulator.url())).await?;
-            for line in answer.lines() {
-                println!("    {line}");
-            }
+            apply(cluster, &manifest.replace(PLACEHOLDER, simulator.url())).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies what comes later.
+    pub(super) async fn apply_later(&self, cluster: &Cluster) -> Result<()> {
+        for manifest in &self.later {
+            apply(cluster, manifest).await?;
         }
         Ok(())
     }
@@ -95,6 +96,22 @@ impl Progress {
         fresh.sort();
         Ok(fresh.into_iter().map(|(_, line)| line).collect())
     }
+}
+
+/// The manifests of a directory, in the order of their names.
+fn manifests(directory: &Path) -> Result<Vec<String>> {
+    let listed = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut files = listed.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    ensure!(!files.is_empty(), "there are no manifests in {}", directory.display());
+    Ok(files.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?)
+}
+
+async fn apply(cluster: &Cluster, manifest: &str) -> Result<()> {
+    let answer = cluster.apply(manifest).await?;
+    answer.lines().for_each(|line| println!("    {line}"));
+    Ok(())
 }
 
 /// What a watch or a set still lacks, if anything.
