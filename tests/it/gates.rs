@@ -132,13 +132,13 @@ async fn nobody_is_told_too_early_and_each_is_told_of_the_end() {
         let held_up = said.iter().skip_while(|said| *said == "InProgress").find(|said| *said != "Current");
         assert_eq!(held_up, None, "neither the task nor its failure holds anything up");
     }
-    for versions in [&succeeds, &shown, &fails, &shown_to_fail] {
-        ignored_updates_change_no_health(versions);
-    }
+    let all = [&succeeds, &shown, &fails, &shown_to_fail];
+    let ignored: usize = all.into_iter().map(|versions| ignored_updates_change_no_health(versions)).sum();
+    assert!(ignored > 0, "progress alone is not ignored");
 }
 
-/// Versions that differ only where `ignore_resource_updates.yaml` says are of one health; and there were some, or it is of no use.
-fn ignored_updates_change_no_health(versions: &[Value]) {
+/// Versions that differ only where `ignore_resource_updates.yaml` says are of one health. Returns how many pairs there were.
+fn ignored_updates_change_no_health(versions: &[Value]) -> usize {
     let ignored: Value = serde_saphyr::from_str(&script("TaskWatch", "ignore_resource_updates.yaml").unwrap()).unwrap();
     let rest = |version: &Value| {
         let mut rest = version.clone();
@@ -151,10 +151,10 @@ fn ignored_updates_change_no_health(versions: &[Value]) {
         rest
     };
     let same: Vec<_> = versions.windows(2).filter(|pair| rest(&pair[0]) == rest(&pair[1])).collect();
-    assert!(!same.is_empty(), "progress alone is not ignored");
-    for pair in same {
+    for pair in &same {
         assert_eq!(verdicts(&pair[0]), verdicts(&pair[1]));
     }
+    same.len()
 }
 
 #[tokio::test]

@@ -120,13 +120,27 @@ impl Fleet {
         create(client, &format!("{GROUP}/namespaces/{NAMESPACE}/taskconnections"), &connection).await
     }
 
-    /// Creates the watch of task `n`.
-    pub(super) async fn watch(&self, client: &Client, n: usize) -> Result<()> {
-        let watch = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
+    /// The watch of task `n`.
+    fn manifest(&self, n: usize) -> Value {
+        json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
             "metadata": {"name": self.watch_name(n)},
             "spec": {"connectionRef": {"name": self.name}, "task": {"id": self.task_id(n)},
-                "poll": {"periodSeconds": self.period, "maxPeriodSeconds": self.period}}});
-        create(client, &format!("{GROUP}/namespaces/{NAMESPACE}/taskwatches"), &watch).await
+                "poll": {"periodSeconds": self.period, "maxPeriodSeconds": self.period}}})
+    }
+
+    /// Creates the watch of task `n`.
+    pub(super) async fn watch(&self, client: &Client, n: usize) -> Result<()> {
+        create(client, &watches(), &self.manifest(n)).await
+    }
+
+    /// Creates a set over its tasks; `spec` is the rest of its specification.
+    pub(super) async fn discover(&self, client: &Client, name: &str, spec: &Value) -> Result<()> {
+        let mut set = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatchSet",
+            "metadata": {"name": name}, "spec": spec});
+        set["spec"]["connectionRef"] = json!({"name": self.name});
+        set["spec"]["template"] =
+            json!({"spec": {"poll": {"periodSeconds": self.period, "maxPeriodSeconds": self.period}}});
+        create(client, &format!("{GROUP}/namespaces/{NAMESPACE}/taskwatchsets"), &set).await
     }
 
     /// Creates all its watches, many at a time.
@@ -152,9 +166,28 @@ impl Fleet {
     }
 }
 
+/// Changes a set by a merge patch.
+pub(super) async fn change_set(client: &Client, name: &str, patch: &Value) -> Result<()> {
+    let request = http::Request::patch(format!("{GROUP}/namespaces/{NAMESPACE}/taskwatchsets/{name}"))
+        .header("content-type", "application/merge-patch+json")
+        .body(serde_json::to_vec(patch)?)?;
+    client.request_text(request).await.with_context(|| format!("cannot change the set {name}"))?;
+    Ok(())
+}
+
+/// Where watches are created, listed and counted.
+pub(super) fn watches() -> String {
+    format!("{GROUP}/namespaces/{NAMESPACE}/taskwatches")
+}
+
+/// The creation of a watch of the floor's fleet.
+pub(super) fn creation(n: usize) -> Result<http::Request<Vec<u8>>> {
+    post(&watches(), &floor_fleet(0).manifest(n))
+}
+
 /// The path of a watch of the floor's fleet.
 pub(super) fn path(n: usize) -> String {
-    format!("{GROUP}/namespaces/{NAMESPACE}/taskwatches/{}", floor_fleet(0).watch_name(n))
+    format!("{}/{}", watches(), floor_fleet(0).watch_name(n))
 }
 
 /// The fleet that the floor patcher writes to; it has no connection and no operator.
@@ -212,12 +245,15 @@ pub(super) async fn prepare(client: &Client) -> Result<()> {
 }
 
 async fn create(client: &Client, path: &str, object: &Value) -> Result<()> {
-    let request = http::Request::post(path)
+    client.request_text(post(path, object)?).await.with_context(|| format!("cannot create in {path}"))?;
+    Ok(())
+}
+
+fn post(path: &str, object: &Value) -> Result<http::Request<Vec<u8>>> {
+    Ok(http::Request::post(path)
         .header("content-type", "application/json")
         .header("accept", METADATA_ONLY)
-        .body(serde_json::to_vec(object)?)?;
-    client.request_text(request).await.with_context(|| format!("cannot create in {path}"))?;
-    Ok(())
+        .body(serde_json::to_vec(object)?)?)
 }
 
 /// As the simulator makes the first part of its tasks' identifiers.

@@ -1,5 +1,5 @@
 //! What the work costs without an operator: the *floor poller* (the same requests with the same HTTP client, parsed into types and
-//! compared) and the *floor patcher* (bare status patches at full speed).
+//! compared), the *floor patcher* (bare status patches at full speed), and bare creates.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
@@ -61,6 +61,11 @@ pub(super) async fn patches(kubeconfig: &str, count: usize, concurrency: usize) 
     measure(&["patches", kubeconfig, &count.to_string(), &concurrency.to_string()]).await
 }
 
+/// Creates the first `count` objects of a fleet with `concurrency` at a time.
+pub(super) async fn creates(kubeconfig: &str, count: usize, concurrency: usize) -> Result<Floor> {
+    measure(&["creates", kubeconfig, &count.to_string(), &concurrency.to_string()]).await
+}
+
 /// The program behind the floors; prints one line of JSON.
 ///
 /// # Errors
@@ -76,10 +81,14 @@ pub async fn main(args: &[String]) -> Result<()> {
             poll_gets(url, token, count.parse()?, rounds.parse()?, pace.parse()?).await?
         }
         ["patches", kubeconfig, count, concurrency] => {
-            patch_all(kubeconfig, count.parse()?, concurrency.parse()?).await?
+            write_all(kubeconfig, count.parse()?, concurrency.parse()?, patch).await?
+        }
+        ["creates", kubeconfig, count, concurrency] => {
+            write_all(kubeconfig, count.parse()?, concurrency.parse()?, fleet::creation).await?
         }
         _ => bail!(
-            "lists URL TOKEN ROUNDS APART | gets URL TOKEN COUNT ROUNDS PACE | patches KUBECONFIG COUNT CONCURRENCY"
+            "lists URL TOKEN ROUNDS APART | gets URL TOKEN COUNT ROUNDS PACE | patches KUBECONFIG COUNT CONCURRENCY | creates \
+             KUBECONFIG COUNT CONCURRENCY"
         ),
     };
     println!("{}", json!({"cpu": floor.cpu, "wall": floor.wall}));
@@ -260,7 +269,22 @@ async fn take_job<B: AsRef<[u8]> + 'static>(
     Ok(())
 }
 
-async fn patch_all(kubeconfig: &str, count: usize, concurrency: usize) -> Result<Floor> {
+/// The status of object `n`.
+fn patch(n: usize) -> Result<http::Request<Vec<u8>>> {
+    let patch = json!([{"op": "add", "path": "/status", "value": fleet::sample_status(n)}]);
+    Ok(http::Request::patch(format!("{}/status?fieldManager=floor", fleet::path(n)))
+        .header("content-type", "application/json-patch+json")
+        .header("accept", fleet::METADATA_ONLY)
+        .body(serde_json::to_vec(&patch)?)?)
+}
+
+/// Sends what `request` makes of each number below `count`.
+async fn write_all(
+    kubeconfig: &str,
+    count: usize,
+    concurrency: usize,
+    request: fn(usize) -> Result<http::Request<Vec<u8>>>,
+) -> Result<Floor> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
@@ -275,12 +299,7 @@ async fn patch_all(kubeconfig: &str, count: usize, concurrency: usize) -> Result
                 if n >= count {
                     return anyhow::Ok(());
                 }
-                let patch = json!([{"op": "add", "path": "/status", "value": fleet::sample_status(n)}]);
-                let request = http::Request::patch(format!("{}/status?fieldManager=floor", fleet::path(n)))
-                    .header("content-type", "application/json-patch+json")
-                    .header("accept", fleet::METADATA_ONLY)
-                    .body(serde_json::to_vec(&patch)?)?;
-                client.request_text(request).await?;
+                client.request_text(request(n)?).await?;
             }
         });
     }

@@ -14,7 +14,7 @@ use super::{Options, count, megabytes, step};
 use crate::OPERATOR;
 
 /// The operator writes so many statuses at a time, and so does the floor.
-const WRITERS: usize = 16;
+pub(super) const WRITERS: usize = 16;
 /// Newcomers of B3.
 const NEWCOMERS: usize = 100;
 /// Changes of state of a measurement of the lag, at least.
@@ -213,22 +213,9 @@ async fn changes(options: &Options, report: &mut Report, stage: &Stage, fleet: &
     step(&format!("B1: {flips} tasks change within {} s", length.as_secs()));
     let lookout = Lookout::start(stage).await?;
     let before = stage.mark().await?;
-    let pace = length / u32::try_from(flips)?;
-    let started = Instant::now();
-    let mut changed = Vec::new();
-    for i in 0..flips {
-        let n = i * (fleet.count / flips);
-        let path = format!("/tasks/astraControl/{}/{}", fleet.scope, fleet.task_id(n));
-        changed.push((n, Instant::now()));
-        stage.simulator.admin("PATCH", &path, Some(&json!({"state": "paused"}))).await?;
-        tokio::time::sleep_until((started + pace * u32::try_from(i + 1)?).into()).await;
-    }
-    let period = u64::from(fleet.period);
-    tokio::time::sleep(Duration::from_secs(period + 3)).await;
+    let tasks = (0..flips).map(|i| (fleet, i * (fleet.count / flips))).collect::<Vec<_>>();
+    let mut lags = flip(stage, &lookout, &tasks, length).await?;
     let used = Window::between(&before, &stage.mark().await?);
-    let seen =
-        changed.iter().filter_map(|(n, at)| Some(lookout.seen(&fleet.watch_name(*n), "Paused")?.duration_since(*at)));
-    let mut lags = seen.map(|lag| lag.as_secs_f64()).collect::<Vec<_>>();
     report.add(
         Figure::new("B1", "changes seen", count(lags.len()), "").floor(count(flips)).goal(Goal::RatioAtLeast(1.0)),
     );
@@ -248,6 +235,28 @@ async fn changes(options: &Options, report: &mut Report, stage: &Stage, fleet: &
     );
     report.add(Figure::new("B1", "API server CPU per change", used.apiserver_cpu / count(flips) * 1000.0, "ms"));
     Ok(())
+}
+
+/// Changes these tasks, one after the other within `length`. Returns how long it took until each was seen, for those that were.
+pub(super) async fn flip(
+    stage: &Stage,
+    lookout: &Lookout,
+    tasks: &[(&Fleet, usize)],
+    length: Duration,
+) -> Result<Vec<f64>> {
+    let pace = length / u32::try_from(tasks.len())?;
+    let started = Instant::now();
+    let mut changed = Vec::new();
+    for (i, (fleet, n)) in (1..).zip(tasks) {
+        let path = format!("/tasks/astraControl/{}/{}", fleet.scope, fleet.task_id(*n));
+        changed.push((fleet.watch_name(*n), Instant::now()));
+        stage.simulator.admin("PATCH", &path, Some(&json!({"state": "paused"}))).await?;
+        tokio::time::sleep_until((started + pace * i).into()).await;
+    }
+    let period = tasks.iter().map(|(fleet, _)| fleet.period).max().unwrap_or_default();
+    tokio::time::sleep(Duration::from_secs(u64::from(period) + 3)).await;
+    let seen = changed.iter().filter_map(|(name, at)| Some(lookout.seen(name, "Paused")?.duration_since(*at)));
+    Ok(seen.map(|lag| lag.as_secs_f64()).collect())
 }
 
 /// B3: watches that are created while all others are being polled.

@@ -10,12 +10,14 @@
 //! | `stage` | the processes of a scenario, and what a stretch of time costs |
 //! | `fleet` | many watches |
 //! | `lists` | one account, served by lists: idle, B4, B1, B3, B5, B6, memory |
+//! | `discovery` | sets: B10, B11 |
 //! | `gets` | single requests: B2, B7, B9 |
 //! | `scale` | many connections: B8 |
 //! | `report` | table, JSON, comparison |
 
 pub mod floor;
 
+mod discovery;
 mod fleet;
 mod gets;
 mod lag;
@@ -33,7 +35,7 @@ pub(crate) use fleet::METADATA_ONLY;
 use crate::workspace_root;
 use report::Report;
 
-const SCENARIOS: &[&str] = &["idle", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "memory"];
+const SCENARIOS: &[&str] = &["idle", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11", "memory"];
 
 /// What is measured, and how long.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +79,7 @@ impl Options {
         Ok(options)
     }
 
-    /// How many tasks B1 to B6 have.
+    /// How many tasks B1 to B6, B10 and each account of B11 have.
     fn tasks(&self) -> usize {
         self.tasks.unwrap_or(if self.quick { 2_000 } else { 10_000 })
     }
@@ -149,6 +151,12 @@ async fn play(options: &Options, report: &mut Report) -> Result<()> {
     }
     if options.wants("B8") {
         scale::play(options, report).await.context("B8")?;
+    }
+    if options.wants("B10") {
+        discovery::set(options, report).await.context("B10")?;
+    }
+    if options.wants("B11") {
+        discovery::accounts(options, report).await.context("B11")?;
     }
     Ok(())
 }

@@ -108,7 +108,12 @@ impl Stage {
 
     /// Starts the operator as its own service account.
     pub(super) async fn start_operator(&mut self) -> Result<()> {
-        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?);
+        self.start_operator_with(&[]).await
+    }
+
+    /// The same, with arguments.
+    pub(super) async fn start_operator_with(&mut self, args: &[&str]) -> Result<()> {
+        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?).args(args);
         self.operator = Some(Operator::start(options).await?);
         Ok(())
     }
@@ -182,7 +187,24 @@ impl Stage {
 
     /// How many events there are.
     pub(super) async fn count_events(&self) -> Result<u64> {
-        let list = self.get(&format!("/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events?limit=1")).await?;
+        self.count(&format!("/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events")).await
+    }
+
+    /// Waits until there are so many watches. Returns how many there were, and when; or how many when the limit was up.
+    pub(super) async fn wait_watches(&self, count: u64, limit: Duration) -> Result<(u64, Instant)> {
+        let started = Instant::now();
+        loop {
+            let (there, at) = (self.count(&fleet::watches()).await?, Instant::now());
+            if there >= count || started.elapsed() >= limit {
+                return Ok((there, at));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// How many objects a list has.
+    async fn count(&self, path: &str) -> Result<u64> {
+        let list = self.get(&format!("{path}?limit=1")).await?;
         let more = list["metadata"]["remainingItemCount"].as_u64().unwrap_or_default();
         Ok(list["items"].as_array().map_or(0, |items| items.len() as u64) + more)
     }

@@ -1,7 +1,8 @@
 //! The demo: the operator at work on a real API server, against the simulator of the three systems.
 //!
 //! What it applies stands in `tests/harness/demo/`: the manifests, each `TaskWatch` with the state that it is expected to reach and each
-//! `TaskWatchSet` with what it is expected to find, and the scenario by which the simulator's tasks move.
+//! `TaskWatchSet` with what it is expected to find, and the scenario by which the simulator's tasks move. What is in `later/` comes some
+//! seconds after the rest.
 
 mod cluster;
 pub(crate) mod scenes;
@@ -19,6 +20,8 @@ pub(crate) const NAMESPACE: &str = "taskwatch-demo";
 /// Where the Secrets of its `ClusterTaskConnection` are.
 const SYSTEM_NAMESPACE: &str = "taskwatch-demo-system";
 
+/// So long after the rest comes what is applied later.
+const LATER: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest scene ends after about 70 s.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -103,7 +106,7 @@ async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
 async fn watch(options: Options, cluster: &Cluster, operator: &Operator, scenes: &Scenes) -> Result<()> {
     let started = Instant::now();
     let mut shown = TABLES.map(|_| String::new());
-    let mut done = false;
+    let (mut done, mut later) = (false, false);
     let mut progress = scenes::Progress::default();
     loop {
         if let Some(exit) = operator.process().exit() {
@@ -120,6 +123,12 @@ async fn watch(options: Options, cluster: &Cluster, operator: &Operator, scenes:
         }
         if !fresh.is_empty() {
             println!("\n-- after {} s\n{}", started.elapsed().as_secs(), fresh.join("\n\n"));
+        }
+        if !later && started.elapsed() >= LATER {
+            later = true;
+            for line in scenes.apply_later(cluster.kubectl()).await?.lines() {
+                println!("    {line}");
+            }
         }
         for event in progress.new_events(cluster.kubectl()).await? {
             println!("   event: {event}");

@@ -20,6 +20,8 @@ const PLACEHOLDER: &str = "${SIMULATOR}";
 pub(crate) struct Scenes {
     directory: PathBuf,
     manifests: Vec<String>,
+    /// Those that are applied some time after the others.
+    later: Vec<String>,
 }
 
 /// What has been seen so far.
@@ -41,13 +43,15 @@ impl Scenes {
     /// Reads `tests/harness/demo/*.yaml`, in the order of their names.
     pub(crate) fn read() -> Result<Self> {
         let directory = workspace_root().join("tests/harness/demo");
-        let listed = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
-        let mut files = listed.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-        files.sort();
-        ensure!(!files.is_empty(), "there are no manifests in {}", directory.display());
-        let manifests = files.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?;
-        Ok(Self { directory, manifests })
+        Ok(Self { manifests: manifests(&directory)?, later: manifests(&directory.join("later"))?, directory })
+    }
+
+    /// Those whose tasks are named: the others depend on when the simulator began.
+    pub(crate) fn of_named_tasks() -> Result<Self> {
+        let mut scenes = Self::read()?;
+        scenes.manifests.retain(|manifest| !manifest.contains("idFrom:"));
+        scenes.later.clear();
+        Ok(scenes)
     }
 
     /// The file that tells the simulator how its tasks move.
@@ -66,6 +70,15 @@ impl Scenes {
         for manifest in &self.manifests {
             let manifest = manifest.replace(PLACEHOLDER, simulator.url()).replace(SYSTEM_NAMESPACE, system_namespace);
             answers += &kubectl.apply(&manifest).await?.success()?;
+        }
+        Ok(answers)
+    }
+
+    /// Applies what comes later, and returns what kubectl says of each.
+    pub(crate) async fn apply_later(&self, kubectl: &Kubectl) -> Result<String> {
+        let mut answers = String::new();
+        for manifest in &self.later {
+            answers += &kubectl.apply(manifest).await?.success()?;
         }
         Ok(answers)
     }
@@ -104,6 +117,16 @@ impl Progress {
 async fn list(kubectl: &Kubectl, kinds: &str) -> Result<Value> {
     let text = kubectl.run(&["get", "--namespace", NAMESPACE, kinds, "--output", "json"]).await?.success()?;
     serde_json::from_str(&text).context("kubectl gave no JSON")
+}
+
+/// The manifests of a directory, in the order of their names.
+fn manifests(directory: &Path) -> Result<Vec<String>> {
+    let listed = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut files = listed.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    ensure!(!files.is_empty(), "there are no manifests in {}", directory.display());
+    Ok(files.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?)
 }
 
 /// What a watch or a set still lacks, if anything.

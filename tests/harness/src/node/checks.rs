@@ -95,7 +95,7 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     async fn new(operator: &'a Operator<'a>, workdir: &'a Arc<Workdir>) -> Result<Self> {
-        let scenes = Scenes::read()?;
+        let scenes = Scenes::of_named_tasks()?;
         let (listen, scenario) = (format!("{UPSTREAM}:8080"), scenes.scenario().display().to_string());
         let simulator =
             Simulator::start(&["--listen", &listen, "--allow-non-loopback", "--scenario", &scenario]).await?;

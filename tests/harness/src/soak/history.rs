@@ -160,8 +160,11 @@ impl History {
         let denied = self.book.marks(&[Mark::Denied]).first().map(|(from, _)| *from).filter(|_| grace < LONG_GRACE_MS);
         let absent_since = match task {
             None => Some(created),
+            // Of a set's child, others may watch the task, too, and have known before it was made that the task is gone.
+            Some(task) if of_set(object) => task.gone_from().into_iter().chain(denied).min(),
             Some(task) => task.gone_from().into_iter().chain(denied).min().map(|at| at.max(created)),
         };
+        let grace = if self.may_misremember(created, now) { 0 } else { grace };
         let lost =
             |policy: &str| spec["onNotFound"] == policy && absent_since.is_some_and(|at| now_or_so >= at + grace);
         let right = match (state, reason.as_str()) {
@@ -179,6 +182,14 @@ impl History {
                 format!("{name}: {state} ({reason}) at {now}, created {created}; the task: {truth:?}; {spec}"),
             );
         }
+    }
+
+    /// Whether a new operator may have read since when a task is not found as one wrote it whose clock was wrong: where every look failed
+    /// in between, nothing has mended that.
+    fn may_misremember(&self, created: i64, now: i64) -> bool {
+        let (off, away) = (self.book.marks(&[Mark::ClockOff]), self.book.marks(&[Mark::OperatorAway]));
+        let is_restarted = |since: i64| away.iter().any(|(from, _)| since < *from && *from <= now);
+        off.iter().any(|(from, until)| *from <= now && created <= *until && is_restarted(*from))
     }
 
     fn lock(&self) -> MutexGuard<'_, (HashMap<String, Seen>, u64)> {

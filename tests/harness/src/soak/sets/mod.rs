@@ -54,17 +54,17 @@ pub(super) struct Sets {
 fn sets() -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("all", "as-sets", json!({"limit": 1000})),
-        ("few", "as-sets", json!({"limit": 7, "finishedRetentionSeconds": 20})),
+        ("few", "as-sets", json!({"limit": 7, "finishedRetentionSeconds": 5})),
         (
             "active",
             "as-sets",
-            json!({"limit": 500, "finishedRetentionSeconds": 15, "match": {"states": ["Pending", "Running", "Paused"]}}),
+            json!({"limit": 500, "finishedRetentionSeconds": 10, "match": {"states": ["Pending", "Running", "Paused"]}}),
         ),
         ("red", "cr-sets", json!({"limit": 20, "finishedRetentionSeconds": 0, "match": {"types": ["soakTask-red*"]}})),
         (
             "young",
             "cr-sets",
-            json!({"limit": 500, "finishedRetentionSeconds": 30, "match": {"states": ["Running", "Failed"], "newerThanSeconds": 15}}),
+            json!({"limit": 500, "finishedRetentionSeconds": 5, "match": {"states": ["Running", "Failed"], "newerThanSeconds": 15}}),
         ),
     ]
 }
@@ -236,7 +236,7 @@ impl Sets {
                 own.iter().map(|(_, life)| Child { task: life.task.clone(), ended: life.ended }).collect();
             let wanted = Wanted::read(&set["spec"]);
             let mut wrong = wanted.differences(&tasks, &children, now);
-            wrong.extend(says(set, wanted.matching(&tasks, now).len(), children.len()));
+            wrong.extend(says(set, wanted.matching(&tasks, now).len()));
             let labels = &set["spec"]["template"]["metadata"]["labels"];
             let old = own.iter().filter(|(watch, life)| {
                 life.ended.is_none() && labels.is_object() && watch["metadata"]["labels"]["round"] != labels["round"]
@@ -318,12 +318,13 @@ impl Sets {
     }
 }
 
-/// What the status of a set says wrongly.
-fn says(set: &Value, matched: usize, watched: usize) -> Vec<String> {
+/// What the status of a set says wrongly. The pace of its writes may keep back for a minute how many are watched, and children are
+/// judged by themselves.
+fn says(set: &Value, matched: usize) -> Vec<String> {
     let (spec, status) = (&set["spec"], &set["status"]);
     let limit = spec["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok()).unwrap_or_default();
     let ready = condition(status, "Ready").map(|ready| ready["status"].clone()).unwrap_or_default();
-    let counts = [("matched", matched), ("watched", watched), ("leftOut", matched.saturating_sub(limit))];
+    let counts = [("matched", matched), ("leftOut", matched.saturating_sub(limit))];
     let wrong = counts.into_iter().filter(|(field, count)| status[*field] != json!(count));
     let wrong = wrong.map(|(field, count)| format!("{field} should be {count}"));
     wrong.chain((ready != "True").then(|| "it should be ready".to_owned())).collect()
