@@ -222,7 +222,7 @@ async fn a_silence_that_the_upstream_asked_for_outlasts_the_process() {
 
 /// So many owners are killed one after the other, and so many are stopped for longer than their lease. `TASKWATCH_TEST_OWNERS=50,20` for
 /// more.
-const OWNERS: (usize, usize) = (8, 4);
+const OWNERS: (usize, usize) = (5, 3);
 
 /// Under load, with tasks that end all the time: none of their ends is lost or told twice, and who has been stopped writes nothing.
 #[tokio::test]
