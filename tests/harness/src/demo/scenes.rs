@@ -46,10 +46,14 @@ impl Scenes {
         Ok(Self { manifests: manifests(&directory)?, later: manifests(&directory.join("later"))?, directory })
     }
 
-    /// Those whose tasks are named: the others depend on when the simulator began.
+    /// Those whose tasks are named, and only their ends: all else depends on when the simulator began.
     pub(crate) fn of_named_tasks() -> Result<Self> {
         let mut scenes = Self::read()?;
         scenes.manifests.retain(|manifest| !manifest.contains("idFrom:"));
+        for manifest in &mut scenes.manifests {
+            let lines = manifest.lines().filter(|line| !line.trim_start().starts_with(VIA));
+            *manifest = lines.map(|line| format!("{line}\n")).collect();
+        }
         scenes.later.clear();
         Ok(scenes)
     }
