@@ -52,7 +52,7 @@ impl Scenes {
         scenes.manifests.retain(|manifest| !manifest.contains("idFrom:"));
         for manifest in &mut scenes.manifests {
             let lines = manifest.lines().filter(|line| !line.trim_start().starts_with(VIA));
-            *manifest = lines.map(|line| format!("{line}\n")).collect();
+            *manifest = lines.collect::<Vec<_>>().join("\n");
         }
         scenes.later.clear();
         Ok(scenes)
