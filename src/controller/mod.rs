@@ -228,6 +228,11 @@ impl Controller {
         self.buckets.of(&connection.to_string())
     }
 
+    /// The bucket of what names this connection, where this replica is its owner at this moment.
+    fn owned(&self, connection: &ConnectionId) -> Option<Bucket> {
+        Some(self.bucket(connection)).filter(Bucket::is_held)
+    }
+
     fn belongings(&self, bucket: u16) -> Belongings {
         self.shared.index().belongings(|id| self.bucket(id).number() == bucket)
     }

@@ -60,9 +60,7 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
         return outside::reconcile(controller, &identity).await;
     }
     let connection = controller.shared.index().watches.get(key).map(|entry| entry.object.connection());
-    if !connection.is_some_and(|connection| controller.bucket(&connection).is_held()) {
-        return Ok(None);
-    }
+    let Some(bucket) = connection.and_then(|connection| controller.owned(&connection)) else { return Ok(None) };
     // Who was put off comes again only to write: there is nothing to decide before there is a share for it.
     let was_put_off = controller.shared.index().take_up(key);
     if was_put_off && let Err(again) = controller.writer.take(tenant) {
@@ -91,7 +89,7 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
         }
     };
     register(controller, key, &plan.object.connection(), std::mem::replace(&mut plan.polling, Polling::Unchanged));
-    tell(controller, &plan.object, &plan.confirmed);
+    tell(controller, &bucket, &plan.object, &plan.confirmed);
     let writes = plan.decision.status.is_some() || plan.decision.delete;
     if writes
         && !was_put_off
@@ -101,13 +99,13 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
         return Ok(Some(again));
     }
     if let Some(status) = plan.decision.status.take() {
-        write(controller, key, &plan, &status).await?;
-        tell(controller, &plan.object, &plan.decision.events);
+        write(controller, &bucket, key, &plan, &status).await?;
+        tell(controller, &bucket, &plan.object, &plan.decision.events);
     } else {
         controller.metrics.status_write(StatusWrite::Suppressed);
     }
     if plan.decision.delete {
-        delete(controller, &controller.bucket(&plan.object.connection()), &plan.object).await?;
+        delete(controller, &bucket, &plan.object).await?;
     }
     let by_time = plan.decision.wake_at.map(|at| {
         let wait = at.duration_since(plan.decided);
@@ -174,15 +172,20 @@ fn register(controller: &Controller, key: &WatchKey, connection: &ConnectionId, 
     }
 }
 
-async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, new: &TaskWatchStatus) -> Result<(), Error> {
+async fn write(
+    controller: &Controller,
+    bucket: &Bucket,
+    key: &WatchKey,
+    plan: &Plan,
+    new: &TaskWatchStatus,
+) -> Result<(), Error> {
     let identity = &plan.object.identity;
     let namespace = identity.namespace.as_deref().unwrap_or_default();
     let kept = Kept::pack(new);
     if let (Some(entry), Some(kept)) = (controller.shared.index().watches.get_mut(key), &kept) {
         entry.writes(kept, &plan.decision.events);
     }
-    let bucket = controller.bucket(&plan.object.connection());
-    let written = controller.writer.status::<TaskWatch>(&bucket, identity, new).await;
+    let written = controller.writer.status::<TaskWatch>(bucket, identity, new).await;
     let mut index = controller.shared.index();
     let Some(entry) = index.watches.get_mut(key) else {
         // It was deleted meanwhile. What was never shown is not told either.
@@ -229,8 +232,7 @@ pub(super) async fn delete(controller: &Controller, bucket: &Bucket, object: &Wa
 }
 
 /// Publishes events about an object, as far as it may have more.
-fn tell(controller: &Controller, object: &WatchObject, told: &[Event]) {
-    let bucket = controller.bucket(&object.connection());
+fn tell(controller: &Controller, bucket: &Bucket, object: &WatchObject, told: &[Event]) {
     // Each a moment later than the one before, so that they differ and keep their order.
     for (event, later) in told.iter().zip(0..) {
         let may = controller
@@ -245,7 +247,7 @@ fn tell(controller: &Controller, object: &WatchObject, told: &[Event]) {
         }
         let at = controller.clock.now();
         controller.writer.event::<TaskWatch>(
-            &bucket,
+            bucket,
             event,
             &object.identity,
             at.checked_add(SignedDuration::from_micros(later)).unwrap_or(at),

@@ -29,6 +29,7 @@ use crate::{
     },
     engine::WatchKey,
     ops::guard::{Stage, Subject},
+    ownership::Bucket,
 };
 
 /// So many children are worked on at a time.
@@ -58,9 +59,7 @@ impl Reconciler for TaskWatchSets {
 async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instant>, Error> {
     let key = &look.key;
     let connection = controller.shared.index().sets.get(key).map(|entry| entry.object.connection());
-    if !connection.is_some_and(|connection| controller.bucket(&connection).is_held()) {
-        return Ok(None);
-    }
+    let Some(bucket) = connection.and_then(|connection| controller.owned(&connection)) else { return Ok(None) };
     let Some(mut plan) = planned(controller, key) else { return Ok(None) };
     register(controller, key, &plan);
     let (is_partial, later) = (plan.is_partial, work(controller, look, &plan).await?);
@@ -73,7 +72,7 @@ async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instan
         if let Err(again) = controller.writer.take(&look.tenant) {
             return Ok(Some(again));
         }
-        write(controller, key, &plan, status).await?;
+        write(controller, &bucket, key, &plan, status).await?;
     }
     let now = is_partial.then(Instant::now);
     Ok(later.or(now).into_iter().chain(plan.wake_at).min())
@@ -230,9 +229,14 @@ fn note(
     }
 }
 
-async fn write(controller: &Controller, key: &WatchKey, plan: &Plan, status: TaskWatchSetStatus) -> Result<(), Error> {
-    let bucket = controller.bucket(&plan.object.connection());
-    let written = controller.writer.status::<TaskWatchSet>(&bucket, &plan.object.identity, &status).await?;
+async fn write(
+    controller: &Controller,
+    bucket: &Bucket,
+    key: &WatchKey,
+    plan: &Plan,
+    status: TaskWatchSetStatus,
+) -> Result<(), Error> {
+    let written = controller.writer.status::<TaskWatchSet>(bucket, &plan.object.identity, &status).await?;
     if let Written::At(version) = written
         && let Some(entry) = controller.shared.index().sets.get_mut(key)
     {
