@@ -72,16 +72,33 @@ soak: tools tools-go ## Ten minutes of faults on all sides, then every status mu
 	$(call say,Soak: $(SECONDS) s of faults and up to 4 minutes around them)
 	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-soak" --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
+# The oldest and the newest Kubernetes that the README names: each has its API server in tests/controlplane/versions.
+VERSIONS ?= 1.31 1.37
+# What asks nothing of the API server that others do not.
+SAME_ON_ALL := argocd chart claims gates helm keystone layers monitoring pages proxy references waiting
+.PHONY: test-versions
+test-versions: tools tools-go ## The tests on a real API server, on that of other minor versions: VERSIONS=1.31
+	$(call say,Build: up to 4 minutes the first time)
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --package taskwatch --test it --no-run
+	@for version in $(VERSIONS); do \
+		echo "==> Kubernetes $$version: its API server (up to 9 minutes the first time), and the tests (about 7 minutes)"; \
+		assets=$$(tests/controlplane/build --version "$$version" --with-controller-manager) || exit; \
+		KUBEBUILDER_ASSETS="$$assets" $(CARGO) test --locked --package taskwatch --test it -- $(addprefix --skip ,$(SAME_ON_ALL)) || exit; \
+	done
+
+# What is attacked is the program of the release; where its compiler cannot be had, the release build of this machine.
 .PHONY: test-attacks
 test-attacks: tools tools-linux ## Every attack of the security review on the release build in 256 MiB, beside a tenant who must not notice: ONLY=F1,F3
-	$(call say,Release build of the operator: up to 8 minutes the first time)
-	$(CARGO) build --locked --release --package taskwatch
 	$(call say,Build of the attackers: up to 4 minutes the first time)
 	$(CARGO) build --locked --workspace --bins
 	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE)
-	$(call say,Attacks: about 12 minutes)
-	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-attacks" --operator "$${CARGO_TARGET_DIR:-target}/release/taskwatch" $(if $(ONLY),--only $(ONLY))
+	$(call say,Release build of the operator: up to 8 minutes the first time)
+	@operator=$$(CARGO="$(CARGO)" deploy/release/compile $(MACHINE)) || { \
+		$(CARGO) build --locked --release --package taskwatch && operator="$${CARGO_TARGET_DIR:-target}/release/taskwatch"; } || exit; \
+	echo "==> Attacks on $$operator: about 12 minutes"; \
+	exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-attacks" --operator "$$operator" $(if $(ONLY),--only $(ONLY))
 
 .PHONY: demo
 demo: tools ## Watch the operator at work: control plane, simulator, TaskWatches of all three systems; Ctrl-C ends it
@@ -116,6 +133,8 @@ bench: tools ## Measure: what the operator costs beside what the same work costs
 	$(call say,Measuring: $(if $(QUICK),about 11 minutes,about 30 minutes))
 	@exec "$${CARGO_TARGET_DIR:-target}/release/taskwatch-bench" $(if $(QUICK),--quick) $(if $(CHECK),--check) $(if $(RECORD),--record) $(if $(ONLY),--only $(ONLY)) $(if $(TASKS),--tasks $(TASKS))
 
+# This machine's architecture, as images name it.
+MACHINE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 # The architectures of the image, and where the release is written.
 ARCHS ?= amd64 arm64
 DIST ?= dist
@@ -134,14 +153,14 @@ deny: tools-rust ## Licences, duplicates and sources of the crates, by cargo-den
 	@deploy/release/deny
 
 # The node is this machine's; what it needs is made only where it can be.
-test-node: ARCHS = $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+test-node: ARCHS = $(MACHINE)
 test-node: DIST = target/dist
 NODE_NEEDS := $(if $(filter Linux-0,$(shell uname -s)-$(shell id -u)),tools tools-go release node)
 .PHONY: test-node
-test-node: $(NODE_NEEDS) ## The image on a real node (kubelet, containerd): installed, deleted, out of memory, hung, removed (root, Linux)
+test-node: $(NODE_NEEDS) ## The image on a real node (kubelet, containerd): installed, deleted, out of memory, hung, removed (root, Linux); BEFORE=: the directory of an earlier release to upgrade from
 ifdef NODE_NEEDS
 	$(call say,Tests on a real node: about 5 minutes)
-	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-node" "$(DIST)"
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-node" "$(DIST)" $(if $(BEFORE),"$(BEFORE)")
 else
 	@echo "SKIPPED: make test-node makes a Kubernetes node in namespaces of its own, which only root on Linux can; nothing was tested."
 endif

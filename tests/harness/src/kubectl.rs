@@ -55,6 +55,14 @@ impl Kubectl {
         self.run_with(&["apply", "--filename", "-"], Some(manifest)).await
     }
 
+    /// `kubectl delete --filename -` of `manifest`, of which some may be gone.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn delete(&self, manifest: &str) -> Result<Output> {
+        self.run_with(&["delete", "--ignore-not-found", "--filename", "-"], Some(manifest)).await
+    }
+
     async fn run_with(&self, args: &[&str], input: Option<&str>) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.args(args).env("KUBECACHEDIR", &self.cache);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{NAMESPACE, SYSTEM_NAMESPACE};
+use super::{NAMESPACE, SYSTEM_NAMESPACE, rights};
 use crate::{ADMIN, ControlPlane, Kubectl, Workdir, workspace_root};
 
 /// Namespaces are emptied by a controller, in its own time.
@@ -15,6 +15,7 @@ const CLEAN_LIMIT: Duration = Duration::from_mins(3);
 pub(super) struct Cluster {
     kubectl: Kubectl,
     kubeconfig: PathBuf,
+    workdir: Workdir,
     home: Home,
 }
 
@@ -22,15 +23,16 @@ enum Home {
     Own(ControlPlane),
     /// Somebody else's: what the demo makes is removed again, and nothing else.
     Current {
-        workdir: Workdir,
         made_crds: Vec<String>,
+        granted: bool,
     },
 }
 
 impl Cluster {
     pub(super) async fn start() -> Result<Self> {
-        let plane = ControlPlane::start().await?;
-        Ok(Self { kubectl: plane.kubectl_as(ADMIN)?, kubeconfig: plane.kubeconfig(ADMIN)?, home: Home::Own(plane) })
+        let (plane, workdir) = (ControlPlane::start().await?, Workdir::new("demo")?);
+        let (kubectl, kubeconfig) = (plane.kubectl_as(ADMIN)?, plane.kubeconfig(ADMIN)?);
+        Ok(Self { kubectl, kubeconfig, workdir, home: Home::Own(plane) })
     }
 
     pub(super) async fn current() -> Result<Self> {
@@ -53,7 +55,15 @@ impl Cluster {
                 "the namespace {namespace} exists: another demo runs there, or one left it; kubectl delete namespace {namespace}"
             );
         }
-        Ok(Self { kubectl, kubeconfig, home: Home::Current { workdir, made_crds: Vec::new() } })
+        Ok(Self { kubectl, kubeconfig, workdir, home: Home::Current { made_crds: Vec::new(), granted: false } })
+    }
+
+    /// Creates the operator's service account with the rights of `deploy/`, and returns its kubeconfig.
+    pub(super) async fn grant(&mut self) -> Result<PathBuf> {
+        if let Home::Current { granted, .. } = &mut self.home {
+            *granted = true;
+        }
+        rights::grant(&self.kubectl, &self.workdir).await
     }
 
     /// Applies the CRDs and waits until they are served.
@@ -104,7 +114,7 @@ impl Cluster {
     pub(super) async fn clean_up(self) -> Result<()> {
         match self.home {
             Home::Own(plane) => plane.stop().await,
-            Home::Current { workdir, made_crds } => {
+            Home::Current { made_crds, granted } => {
                 let kubectl = self.kubectl.limit(CLEAN_LIMIT);
                 let mut failures = Vec::new();
                 let namespaces = ["delete", "--ignore-not-found", "namespace", NAMESPACE, SYSTEM_NAMESPACE];
@@ -124,7 +134,10 @@ impl Cluster {
                         failures.push(format!("kubectl {}: {error:#}", command.join(" ")));
                     }
                 }
-                drop(workdir);
+                if granted && let Err(error) = rights::withdraw(&kubectl).await {
+                    failures.push(format!("{error:#}"));
+                }
+                drop(self.workdir);
                 if !failures.is_empty() {
                     bail!("the clean-up is not complete:\n  {}", failures.join("\n  "));
                 }

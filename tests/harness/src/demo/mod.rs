@@ -5,6 +5,7 @@
 //! seconds after the rest.
 
 mod cluster;
+mod rights;
 pub(crate) mod scenes;
 
 use std::time::{Duration, Instant};
@@ -79,15 +80,19 @@ async fn play(options: Options, slot: &mut Option<Cluster>) -> Result<()> {
     let simulator = Simulator::start(&["--scenario", &scenes.scenario().display().to_string()]).await?;
     println!("    it listens on {}", simulator.url());
 
+    step("Creating namespaces, and the operator's service account with the rights of deploy/");
+    scenes.apply_first(cluster.kubectl()).await?;
+    let kubeconfig = cluster.grant().await?;
+
     step("Starting the operator (some seconds)");
     // Progress is written sooner than in earnest, for the eye.
     let arguments =
         ["--cluster-resource-namespace", SYSTEM_NAMESPACE, "--progress-min-seconds", "1", "--progress-min-points", "1"];
-    let operator_options = OperatorOptions::new(cluster.kubeconfig().to_owned()).args(&arguments);
+    let operator_options = OperatorOptions::new(kubeconfig).args(&arguments);
     let operator = Operator::start(operator_options).await?;
     println!("    metrics: {}/metrics, log: {}", operator.metrics_url(), operator.process().log_path().display());
 
-    step("Creating namespaces, Secrets, connections, TaskWatches and a TaskWatchSet");
+    step("Creating Secrets, connections, TaskWatches and a TaskWatchSet");
     for line in scenes.apply(cluster.kubectl(), &simulator, SYSTEM_NAMESPACE).await?.lines() {
         println!("    {line}");
     }

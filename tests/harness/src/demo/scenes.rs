@@ -63,6 +63,12 @@ impl Scenes {
         Path::new(&self.directory).join("scenario.json")
     }
 
+    /// Applies the first of the manifests: the namespaces.
+    pub(crate) async fn apply_first(&self, kubectl: &Kubectl) -> Result<()> {
+        let first = self.manifests.first().context("there are no manifests")?;
+        kubectl.apply(first).await?.success().map(drop)
+    }
+
     /// Applies the manifests, and returns what kubectl says of each. The operator is in `system_namespace`.
     pub(crate) async fn apply(
         &self,

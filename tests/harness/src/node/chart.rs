@@ -45,15 +45,31 @@ impl<'a> Chart<'a> {
         Ok(format!("helm install --wait returns, and the pod is ready, after {:.1} s", took.as_secs_f32()))
     }
 
+    /// Upgrades what the chart of another release has installed.
+    pub(super) async fn replace(&self) -> Result<String> {
+        let before = self.operator.pod().await?;
+        let took = self.change("config.logLevel=info").await?;
+        let pod = self.operator.pod().await?;
+        let images = [&before, &pod].map(|pod| pod.container()["imageID"].as_str().unwrap_or_default().to_owned());
+        ensure!(images[0] != images[1], "it is the same image: {}", images[0]);
+        Ok(format!("helm upgrade --wait: the new image runs after {:.1} s", took.as_secs_f32()))
+    }
+
     /// Changes a value, which replaces the pod.
     pub(super) async fn upgrade(&self) -> Result<String> {
-        let (before, started) = (self.operator.pod().await?, Instant::now());
-        self.helm("upgrade", &["--reuse-values", "--set", "config.logLevel=debug"]).await?;
-        let took = started.elapsed();
+        let before = self.operator.pod().await?;
+        let took = self.change("config.logLevel=debug").await?;
         let pod = self.operator.pod().await?;
         ensure!(pod.name() != before.name(), "it is the same pod");
         ensure!(pod.container()["ready"] == true, "helm --wait has returned, and the new pod is not ready");
         Ok(format!("helm upgrade --wait: another pod is ready after {:.1} s", took.as_secs_f32()))
+    }
+
+    /// Sets a value, and returns how long that took until all was ready.
+    pub(super) async fn change(&self, value: &str) -> Result<Duration> {
+        let started = Instant::now();
+        self.helm("upgrade", &["--reset-then-reuse-values", "--set", value]).await?;
+        Ok(started.elapsed())
     }
 
     /// Uninstalls it, and waits until no pod is left.

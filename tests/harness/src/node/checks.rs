@@ -14,6 +14,7 @@ use super::chart::Chart;
 use super::cluster::{Cluster, NAME};
 use super::machine::UPSTREAM;
 use super::operator::{Operator, SELECTOR, SYSTEM};
+use super::replicas::Replicas;
 use super::report::Report;
 use super::{Inside, archive};
 use crate::demo::NAMESPACE;
@@ -31,14 +32,22 @@ const FINISHED: usize = 10;
 const SECRET: &str = "not-a-secret";
 const LAST_LINE: &str = "\"stopped\"";
 
-/// Plays all checks with the release in a directory.
-pub(super) async fn run(workdir: &Arc<Workdir>, inside: &Inside, release: &Path) -> Result<Report> {
+/// Plays all checks with the release in a directory, and where there is one before it, an upgrade from that.
+pub(super) async fn run(
+    workdir: &Arc<Workdir>,
+    inside: &Inside,
+    release: &Path,
+    before: Option<&Path>,
+) -> Result<Report> {
     let mut report = Report::default();
     let mut slot = None;
     let up = async {
         let archive = archive(release)?;
         let cluster = slot.insert(Cluster::start(workdir, inside).await?);
         cluster.containers.import(&archive).await?;
+        if let Some(before) = before {
+            cluster.containers.import(&super::archive(before)?).await?;
+        }
         Ok(format!("Kubernetes {}, the image imported", version(cluster).await?))
     };
     if !report.check("a control plane and a node", up, async || String::new()).await {
@@ -49,8 +58,12 @@ pub(super) async fn run(workdir: &Arc<Workdir>, inside: &Inside, release: &Path)
     let explain = async || operator.explain().await;
     if report.check("install.yaml: runs under restricted", install(&operator, release), &explain).await {
         let chart = Chart::of(&operator, release).await?;
+        let before = match before {
+            Some(before) => Some(Chart::of(&operator, before).await?),
+            None => None,
+        };
         let stage = Stage::new(&operator, workdir).await?;
-        stage.play(&mut report, &chart).await;
+        stage.play(&mut report, &chart, before.as_ref()).await;
     }
     Ok(report)
 }
@@ -103,8 +116,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Each check relies on those before it.
-    async fn play(&self, report: &mut Report, chart: &Chart<'_>) {
+    async fn play(&self, report: &mut Report, chart: &Chart<'_>, before: Option<&Chart<'_>>) {
         let explain = async || self.operator.explain().await;
+        let replicas = Replicas::new(self.operator, &self.simulator, chart);
         let _ = report.check("connections and watches are applied", self.apply(), &explain).await
             && report.check("the active pod is deleted: it drains", self.delete_pod(), &explain).await
             && report.check("each watch goes to its end", self.reach_ends(), &explain).await
@@ -113,9 +127,14 @@ impl<'a> Stage<'a> {
             && report.check("out of memory: started again", self.out_of_memory(), &explain).await
             && report.check("it hangs: the liveness probe ends it", self.hang(), &explain).await
             && report.check("removed: CRDs and objects stay", self.remove(), &explain).await
-            && report.check("the chart is installed by Helm", chart.install(), &explain).await
+            && report.check("the chart is installed by Helm", before.unwrap_or(chart).install(), &explain).await
             && report.check("again, each watch goes to its end", self.again(), &explain).await
+            && (before.is_none() || report.check("from the release before", self.replace(chart), &explain).await)
             && report.check("the chart is upgraded", self.upgrade(chart), &explain).await
+            && report.check("a second replica", replicas.scale(), &explain).await
+            && report.check("two are upgraded: polling goes on", replicas.roll(), &explain).await
+            && report.check("the leader is deleted", replicas.delete(), &explain).await
+            && report.check("the leader hangs", replicas.hang(), &explain).await
             && report.check("uninstalled: CRDs and objects stay", self.uninstall(chart), &explain).await;
     }
 
@@ -290,6 +309,16 @@ impl<'a> Stage<'a> {
         let seen = chart.upgrade().await?;
         self.unchanged(&before).await?;
         Ok(seen)
+    }
+
+    /// What an earlier release has left is there as it was.
+    async fn replace(&self, chart: &Chart<'_>) -> Result<String> {
+        let (before, objects) = (self.operator.finished().await?, self.operator.specs().await?);
+        let seen = chart.replace().await?;
+        self.unchanged(&before).await?;
+        let now = self.operator.specs().await?;
+        ensure!(now == objects, "objects have changed: {objects:?} became {now:?}");
+        Ok(format!("{seen}; {} objects, {} finished TaskWatches as they were", objects.len(), before.len()))
     }
 
     async fn uninstall(&self, chart: &Chart<'_>) -> Result<String> {

@@ -13,6 +13,7 @@ mod containers;
 mod machine;
 mod operator;
 mod relay;
+mod replicas;
 mod report;
 mod sandbox;
 
@@ -34,8 +35,13 @@ const TOOL_LIMIT: Duration = Duration::from_mins(2);
 /// What is done on the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Play the checks with the release in this directory.
-    Check(PathBuf),
+    /// Play the checks.
+    Check {
+        /// The directory of the release.
+        release: PathBuf,
+        /// That of one before it, from which it is upgraded.
+        before: Option<PathBuf>,
+    },
     /// Stay up, with the images of the release in this directory if there is one.
     Stay(PathBuf),
 }
@@ -48,8 +54,8 @@ pub async fn run(task: Task, inside: &Inside) -> Result<()> {
     let workdir = Arc::new(Workdir::join(&inside.workdir)?);
     machine::prepare(workdir.path()).await?;
     match task {
-        Task::Check(release) => {
-            let report = checks::run(&workdir, inside, &release).await?;
+        Task::Check { release, before } => {
+            let report = checks::run(&workdir, inside, &release, before.as_deref()).await?;
             println!("\n{}", report.text());
             ensure!(report.passed(), "a check failed: see above");
             Ok(())

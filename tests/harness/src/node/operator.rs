@@ -46,14 +46,20 @@ impl<'a> Operator<'a> {
         serde_json::from_str(&text).context("kubectl gave no JSON")
     }
 
-    /// The pod that is to stay.
-    pub(super) async fn pod(&self) -> Result<Pod> {
+    /// The pods that are to stay.
+    pub(super) async fn pods(&self) -> Result<Vec<Pod>> {
         let list = self.get(&["pods", "--namespace", SYSTEM, "--selector", SELECTOR]).await?;
         let items = list["items"].as_array().context("kubectl gave no list")?;
-        let mut pods = items.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let pod = pods.next().context("the operator has no pod")?;
-        ensure!(pods.next().is_none(), "the operator has two pods");
-        Ok(Pod(pod.clone()))
+        let stay = items.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        Ok(stay.cloned().map(Pod).collect())
+    }
+
+    /// The one that there has to be.
+    pub(super) async fn pod(&self) -> Result<Pod> {
+        let mut pods = self.pods().await?;
+        let pod = pods.pop().context("the operator has no pod")?;
+        ensure!(pods.is_empty(), "the operator has two pods");
+        Ok(pod)
     }
 
     /// Waits until a pod for which `fits` holds is ready.
@@ -97,6 +103,15 @@ impl<'a> Operator<'a> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let versions = items.iter().filter(done).map(|item| &item["metadata"]);
         Ok(versions.map(|metadata| (text(&metadata["name"]), text(&metadata["resourceVersion"]))).collect())
+    }
+
+    /// What people have asked for: the specs of all objects of ours, by kind and name.
+    pub(super) async fn specs(&self) -> Result<BTreeMap<String, Value>> {
+        let kinds = "taskwatches,taskwatchsets,taskconnections,clustertaskconnections";
+        let list = self.get(&[kinds, "--all-namespaces"]).await?;
+        let items = list["items"].as_array().context("kubectl gave no list")?;
+        let name = |item: &Value| format!("{} {}", item["kind"], item["metadata"]["name"]);
+        Ok(items.iter().map(|item| (name(item), item["spec"].clone())).collect())
     }
 
     /// The logs of the pod, now and before its last restart, for people.
