@@ -3,6 +3,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+/// So long after a bucket was let go of, and until another one takes it, what was sent before may still arrive.
+const ON_THE_WAY: i64 = 200_000;
+
 /// A write of a bucket's Lease that the API server took.
 #[derive(Clone, Debug)]
 pub struct LeaseWrite {
@@ -31,7 +34,7 @@ pub struct Tenure {
     pub from: i64,
     /// The last one did.
     pub renewed: i64,
-    /// The duration of the Lease after the last one; where somebody wrote it otherwise before, then.
+    /// The duration of the Lease after the last one; where somebody else took it before, then; where it was let go of, a moment later.
     pub until: i64,
 }
 
@@ -52,7 +55,8 @@ impl Ledger {
                     (last.renewed, last.until) = (at, at + duration);
                     continue;
                 }
-                (Some(last), _) => last.until = at,
+                (Some(last), Some(_)) => last.until = at,
+                (Some(last), None) => last.until = last.until.min(at + ON_THE_WAY),
                 (None, _) => {}
             }
             let tenure =
