@@ -19,14 +19,16 @@
 //! | [`ops`] | arguments, telemetry, metrics, admin HTTP, shutdown |
 //! | [`commands`] | what the subcommands of the program do |
 //! | [`sync`] | locking a mutex; used by all that share one |
+//! | [`hash`] | a number from a text; used by [`domain`] and [`ownership`] |
 
 pub mod api;
 pub mod commands;
 mod controller;
 mod domain;
 mod engine;
+mod hash;
 pub mod ops;
-mod ownership;
+pub mod ownership;
 mod providers;
 #[cfg(feature = "checks")]
 pub use providers::checks;

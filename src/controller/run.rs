@@ -38,7 +38,7 @@ use crate::{
         args::RunArgs,
         clock::Clock,
         guard::Guard,
-        health::Health,
+        health::{Health, Readiness},
         metrics::Metrics,
         shutdown::{DrainTimeout, drain},
     },
@@ -136,12 +136,16 @@ pub async fn run(
             own_namespace: args.cluster_resource_namespace(),
         },
     });
-    sources::start(&controller, &client, &guard, &args.namespaces, |name| health.readiness(name));
+    let mut caches = Vec::new();
+    sources::start(&controller, &client, &guard, &args.namespaces, |name| {
+        caches.push(health.readiness(name));
+        caches[caches.len() - 1].clone()
+    });
     health.all_named();
     tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone()));
     // Before all lists are in, a connection that is only late would look like one that is missing.
     let mut listed = tokio::time::interval(Duration::from_millis(50));
-    while health.ready_but("leases").is_err() && !stop.is_cancelled() {
+    while !caches.iter().all(Readiness::is_done) && !stop.is_cancelled() {
         listed.tick().await;
     }
     info!("caches are in sync: at work");

@@ -26,7 +26,7 @@ pub(super) fn start(
     client: &Client,
     guard: &Guard,
     namespaces: &[String],
-    ready: impl Fn(&'static str) -> Readiness,
+    mut ready: impl FnMut(&'static str) -> Readiness,
 ) {
     let means = Means {
         client: client.clone(),

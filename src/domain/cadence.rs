@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::backoff::Backoff;
+use crate::hash::fnv1a;
 
 /// The limits of a period: what the `TaskWatch` wishes, and what its connection allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +76,10 @@ pub fn part(whole: Duration, random: u64) -> Duration {
     whole / u32::from(u16::MAX) * share
 }
 
-/// A number from a text, as the UID of an object: the same on every machine and in every version (FNV-1a).
+/// A number from a text, as the UID of an object: the same on every machine and in every version.
 #[must_use]
 pub fn seed(text: &str) -> u64 {
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    mix(hash)
+    mix(fnv1a(text))
 }
 
 /// One step of `SplitMix64`: every bit of the result depends on every bit of `x`.

@@ -107,13 +107,22 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Option<ConnectionStatus> {
     Some(new)
 }
 
+/// Whether somebody has had it open, and may have polled through it: its condition tells of the upstream, or it has had an answer.
+#[must_use]
+pub fn was_open(status: &ConnectionStatus) -> bool {
+    status.last_success_time.is_some() || is_told_by_upstream(status)
+}
+
+fn is_told_by_upstream(status: &ConnectionStatus) -> bool {
+    find(&status.conditions, READY).is_some_and(|ready| Reason::of_word(&ready.reason).is_none())
+}
+
 /// Whether the old status, of before a restart, still stands for what has not been tried since.
 fn keeps(old: &ConnectionStatus, input: &Input<'_>) -> bool {
     let current = old.observed_generation == Some(input.generation);
-    let told_by_upstream = find(&old.conditions, READY).is_some_and(|ready| Reason::of_word(&ready.reason).is_none());
     let counts = old.watches.as_ref().and_then(|watches| watches.active);
     let idle = counts == Some(0);
-    current && told_by_upstream && idle == (input.active == 0)
+    current && is_told_by_upstream(old) && idle == (input.active == 0)
 }
 
 fn says(input: &Input<'_>) -> Says {

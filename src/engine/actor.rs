@@ -7,19 +7,18 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::{
-    ConnectionHealth, ConnectionId, Delivery, Open, Sink,
+    ConnectionHealth, ConnectionId, Delivery, Open, Predecessor, Sink,
     decoding::{Decoder, Workbench},
     inbox::{Inbox, Wish},
     listing::Listing,
     planner::{Job, JobKind, Outcome, Planner},
     quota::Quota,
     secrets::Secrets,
-    sending::{Errand, News, Sent, Whole, carry_out, read_on, unsupported},
+    sending::{Errand, News, Sent, Whole, carry_out, read_on, unsupported, while_held},
     transport::Outgoing,
 };
 use crate::domain::{
@@ -64,7 +63,7 @@ pub(super) struct Actor {
     bench: Workbench,
     usage: Arc<TenantUsage>,
     /// Polled by the actor's own task: a task for each request would wake another thread each time.
-    sent: FuturesUnordered<BoxFuture<'static, Sent>>,
+    sent: FuturesUnordered<BoxFuture<'static, Option<Sent>>>,
     quota: Quota,
     told: Option<ConnectionHealth>,
     /// When the tasks were last counted by state.
@@ -115,11 +114,15 @@ impl Actor {
         }
     }
 
-    /// The upstream asked to be left alone until then.
-    pub(super) fn silence(&mut self, until: Timestamp) {
-        let wait = RetryAfter::At(until).wait(self.shared.clock.now());
-        if !wait.is_zero() {
-            self.planner.silence(wait, Instant::now());
+    /// It keeps to what whoever polled before has left.
+    pub(super) fn succeed(&mut self, before: Predecessor) {
+        let now = Instant::now();
+        if before.has_polled {
+            self.planner.exhaust(now);
+        }
+        let wait = before.retry_at.map(|at| RetryAfter::At(at).wait(self.shared.clock.now()));
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            self.planner.silence(wait, now);
         }
     }
 
@@ -144,7 +147,10 @@ impl Actor {
                         return;
                     }
                 }
-                Some(sent) = self.sent.next(), if !self.sent.is_empty() => self.take(sent),
+                Some(sent) = self.sent.next(), if !self.sent.is_empty() => match sent {
+                    Some(sent) => self.take(sent),
+                    None => self.abandon_all(Instant::now()),
+                },
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
             }
         }
@@ -163,8 +169,7 @@ impl Actor {
                 info!(connection = %self.id, "the connection or its credential changed: everything is asked for again");
                 self.token = None;
                 self.secrets.renew(&self.open.connection.credential);
-                self.sent.clear();
-                self.planner.abandon_all(now);
+                self.abandon_all(now);
             }
             self.planner.reconfigure(self.open.connection.settings(), renewed, now);
         }
@@ -182,7 +187,13 @@ impl Actor {
         self.usage.request();
         self.shared.metrics.poll_lag(Arc::clone(self.figures.provider()), job.lag);
         let errand = self.prepare(&job.kind);
-        self.sent.push(carry_out(job.id, job.kind, errand).boxed());
+        self.sent.push(while_held(self.bucket.clone(), carry_out(job.id, job.kind, errand)).boxed());
+    }
+
+    /// Waits for no answer any more.
+    fn abandon_all(&mut self, now: Instant) {
+        self.sent.clear();
+        self.planner.abandon_all(now);
     }
 
     fn prepare(&self, kind: &JobKind) -> Result<Errand, Failure> {
@@ -260,7 +271,8 @@ impl Actor {
             Some(part) => match self.read_part(job, &mut listing, &part) {
                 Ok(()) if listing.is_given_up() => self.finish(job, &mut listing),
                 Ok(()) => {
-                    self.sent.push(read_on(job, kind, started, listing).boxed());
+                    let rest = read_on(job, kind, started, listing);
+                    self.sent.push(while_held(self.bucket.clone(), rest).boxed());
                     return;
                 }
                 Err(failure) => Err(failure),

@@ -63,6 +63,11 @@ impl Budget {
         self.arrival = self.arrival.max(now + self.tolerance);
     }
 
+    /// Takes all that can be taken: who polled before may have sent as much just now. Nothing may be sent until one request has been earned.
+    pub fn exhaust(&mut self, now: Instant) {
+        self.arrival = self.arrival.max(now + self.tolerance + self.interval);
+    }
+
     /// Takes over new figures without granting a burst anew: as many requests may be sent at once as before, at most.
     pub fn resize(&mut self, per_second: f64, burst: u32, now: Instant) {
         let room = |budget: &Self| budget.tolerance.div_duration_f64(budget.interval);
@@ -75,6 +80,8 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -107,6 +114,48 @@ mod tests {
         assert!(budget.take(now));
         assert!(!budget.take(now));
         assert_eq!(budget.ready_at(now), now + Duration::from_millis(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_figures_fill_no_exhausted_budget() {
+        let now = Instant::now();
+        let mut budget = Budget::new(5.0, 10, now);
+        budget.exhaust(now);
+        budget.resize(10.0, 50, now);
+        assert_eq!(budget.ready_at(now), now + Duration::from_millis(100));
+    }
+
+    proptest! {
+        /// Of several owners, each of whom begins when the one before ends, and sends whatever it may.
+        #[test]
+        fn together_owners_send_no_more_than_one(
+            rate in 1_u32..50,
+            burst in 1_u32..20,
+            reigns in vec((0_u64..3_000, 0_u64..3_000), 1..6),
+        ) {
+            let (per_second, start) = (f64::from(rate), Instant::now());
+            let (mut now, mut sent) = (start, Vec::new());
+            for (number, (idle, busy)) in reigns.into_iter().enumerate() {
+                let mut budget = Budget::new(per_second, burst, now);
+                if number > 0 {
+                    budget.exhaust(now);
+                }
+                now += Duration::from_millis(idle);
+                let end = now + Duration::from_millis(busy);
+                while now < end {
+                    while budget.take(now) {
+                        sent.push(now);
+                    }
+                    now += Duration::from_millis(7);
+                }
+                now = end;
+            }
+            // As one that has been full at the start would have let them through.
+            let mut whole = Budget::new(per_second, burst, start);
+            for at in sent {
+                prop_assert!(whole.take(at), "{:?}", at - start);
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -237,6 +237,15 @@ impl Connection {
     }
 }
 
+/// What is known of whoever polled a connection before: another replica, or a process that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Predecessor {
+    /// There was one, and it may have sent as much as the budget allows just now.
+    pub has_polled: bool,
+    /// Until when the upstream asked it for silence.
+    pub retry_at: Option<Timestamp>,
+}
+
 /// Where reports go. Called by the actors: must not block.
 pub trait Sink: Send + Sync + 'static {
     /// A report for a subscriber.
@@ -280,8 +289,8 @@ impl Engine {
         Self { transport, shared: Shared { sink, clock, metrics, guard, shares, buckets }, opened: Mutex::default() }
     }
 
-    /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime. One that is opened sends
-    /// nothing before `retry_at`: the upstream asked for that when another process was there.
+    /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime. One that is opened goes on
+    /// where `before` has ended.
     ///
     /// # Errors
     /// Where no request can be sent with this endpoint or TLS configuration; what was open stays so.
@@ -289,7 +298,7 @@ impl Engine {
         &self,
         id: &ConnectionId,
         mut connection: Connection,
-        retry_at: Option<Timestamp>,
+        before: Predecessor,
     ) -> Result<(), SettingsError> {
         let transport = &self.transport;
         let tenant = id.tenant();
@@ -322,9 +331,7 @@ impl Engine {
                 }
                 let inbox = Arc::clone(&slot.insert(Opened { inbox: Arc::default(), room }).inbox);
                 let mut actor = Actor::new(id.clone(), &tenant, open, inbox, self.shared.clone());
-                if let Some(at) = retry_at {
-                    actor.silence(at);
-                }
+                actor.succeed(before);
                 tokio::spawn(actor.run());
             }
         }

@@ -1,6 +1,12 @@
 //! One job on its way: its request is sent, and what comes is decoded.
 
-use std::{sync::Arc, time::Instant as SystemInstant};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Instant as SystemInstant,
+};
 
 use bytes::Bytes;
 
@@ -11,6 +17,7 @@ use super::{
     transport::{Channel, Outgoing},
 };
 use crate::domain::failure::{Failure, FailureClass, RetryAfter};
+use crate::ownership::Bucket;
 use crate::providers::{Answer, auth::Token, wire::retry};
 use crate::tenancy::pool::Lease;
 
@@ -61,6 +68,13 @@ pub(super) async fn carry_out(job: u64, kind: JobKind, errand: Result<Errand, Fa
         },
     };
     Sent { job, kind, started, news }
+}
+
+/// Goes on with a job while this replica holds the bucket; none when it does not. What waits for a name, a connection or a handshake when
+/// the lease is lost is not sent: by then another replica may be the owner.
+pub(super) async fn while_held(bucket: Bucket, job: impl Future<Output = Sent>) -> Option<Sent> {
+    let mut job = pin!(job);
+    poll_fn(|cx| if bucket.is_held() { job.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) }).await
 }
 
 /// Reads the next part of a list.
@@ -118,4 +132,37 @@ impl From<Whole> for News {
 /// A request that the upstream has no form for.
 pub(super) fn unsupported(what: &str) -> Failure {
     Failure::new(FailureClass::InvalidRequest, format!("this upstream has no {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::ownership::Buckets;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_when_the_lease_is_lost_is_not_sent() {
+        let bucket = Buckets::new(1).bucket(0);
+        for is_held in [true, false] {
+            bucket.hold_until(tokio::time::Instant::now() + Duration::from_secs(10));
+            let ((connected, connection), (sends, sent)) = (oneshot::channel(), oneshot::channel());
+            let job = while_held(bucket.clone(), async {
+                connection.await.unwrap();
+                sends.send(()).unwrap();
+                let started = SystemInstant::now();
+                let failure = unsupported("test");
+                let kind = JobKind::Authenticate;
+                Sent { job: 1, news: Whole::failed(&kind, failure).into(), kind, started }
+            });
+            let connect = async {
+                tokio::time::sleep(Duration::from_secs(if is_held { 9 } else { 10 })).await;
+                let _ = connected.send(());
+            };
+            let (done, ()) = tokio::join!(job, connect);
+            assert_eq!((done.is_some(), sent.await.is_ok()), (is_held, is_held));
+        }
+    }
 }

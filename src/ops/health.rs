@@ -80,20 +80,11 @@ impl Health {
     /// # Errors
     /// What is not, in a sentence.
     pub fn ready(&self) -> Result<(), String> {
-        self.ready_but("")
-    }
-
-    /// The same, whether or not the one of that name is done.
-    ///
-    /// # Errors
-    /// As [`Self::ready`].
-    pub fn ready_but(&self, other: &str) -> Result<(), String> {
         if !self.0.all_named.load(Acquire) {
             return Err("starting: the API server has not been reached yet".to_owned());
         }
         let ready = lock(&self.0.ready);
-        let missing: Vec<_> =
-            ready.iter().filter(|(name, done)| *name != other && !done.load(Relaxed)).map(|(name, _)| *name).collect();
+        let missing: Vec<_> = ready.iter().filter(|(_, done)| !done.load(Relaxed)).map(|(name, _)| *name).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("waiting for: {}", missing.join(", "))) }
     }
 
@@ -110,6 +101,12 @@ impl Readiness {
     /// It is done.
     pub fn done(&self) {
         self.0.store(true, Relaxed);
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.0.load(Relaxed)
     }
 
     /// It is no longer so, as when the process begins to shut down.

@@ -8,10 +8,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
-    fnv1a,
-    record::{Record, Subject},
-};
+use super::record::{Record, Subject};
+use crate::hash::fnv1a;
 
 /// What was taken is looked at again after so long.
 const CONFIRM: Duration = Duration::from_millis(50);
@@ -155,7 +153,8 @@ impl Elector {
         let mut seen = Seen { record, since: sent, sent: is_ours.then_some(sent), is_confirmed: false };
         match subject {
             Subject::Bucket(number) => {
-                seen.is_confirmed = is_ours && self.buckets.get(number).is_some_and(|old| old.is_confirmed);
+                // One that had lapsed is as one that is taken: others may have begun, and divide the connections otherwise.
+                seen.is_confirmed = is_ours && self.held_until(*number).is_some_and(|until| sent < until);
                 self.buckets.insert(*number, seen);
             }
             Subject::Replica(identity) => drop(self.replicas.insert(Arc::clone(identity), seen)),

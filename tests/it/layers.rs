@@ -7,11 +7,12 @@ use taskwatch_harness::workspace_root;
 /// Each module, and what stands to its left. `main` is `src/main.rs`.
 const ROOMS: &[(&str, &[&str])] = &[
     ("sync", &[]),
+    ("hash", &[]),
     ("api", &[]),
-    ("domain", &["api"]),
+    ("domain", &["api", "hash"]),
     ("providers", &["api", "domain"]),
     ("tenancy", &["sync"]),
-    ("ownership", &[]),
+    ("ownership", &["hash"]),
     ("ops", &["tenancy", "ownership", "sync"]),
     ("engine", &["api", "domain", "providers", "ops", "tenancy", "ownership", "sync"]),
     ("controller", &["api", "domain", "providers", "engine", "ops", "tenancy", "ownership", "sync"]),

@@ -53,17 +53,22 @@ pub fn differences(rights: &[Right], calls: &BTreeSet<Call>) -> Vec<String> {
     unused.chain(ungranted.map(|call| format!("asked for, not granted: {call:?}"))).collect()
 }
 
-/// The audit log of a control plane: what the operator's service account has asked for.
+/// The audit log of a control plane.
 pub struct Audit {
     workdir: Workdir,
 }
 
 impl Audit {
+    /// What the operator's service account asks for.
     pub fn new() -> Self {
+        Self::by(&serde_json::json!([{"level": "Metadata", "users": [OPERATOR]}, {"level": "None"}]))
+    }
+
+    /// What the rules of a policy say.
+    pub fn by(rules: &Value) -> Self {
         let workdir = Workdir::new("audit").unwrap();
         let policy = serde_json::json!({
-            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-            "rules": [{"level": "Metadata", "users": [OPERATOR]}, {"level": "None"}],
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules,
         });
         workdir.write("policy.json", &policy.to_string()).unwrap();
         Self { workdir }
@@ -82,8 +87,15 @@ impl Audit {
 
     /// What was asked for so far, of resources.
     pub fn calls(&self) -> BTreeSet<Call> {
+        self.entries().iter().filter_map(call).collect()
+    }
+
+    /// All that is written so far.
+    pub fn entries(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.workdir.path().join("log")).unwrap();
-        log.lines().filter_map(|line| call(&serde_json::from_str(line).unwrap())).collect()
+        // The last one may be half written.
+        let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         availability::{Availability, Reason, Unavailable},
         connection::{self, Upstream},
     },
-    engine::{ConnectionHealth, ConnectionId, coalesce::Mode, transport::SettingsError},
+    engine::{ConnectionHealth, ConnectionId, Predecessor, coalesce::Mode, transport::SettingsError},
 };
 
 /// So many refusals in a row, over some 15 s, are no accident.
@@ -47,15 +47,16 @@ impl Reconciler for Connections {
 
 /// Brings one connection up to date. Says when to look again.
 async fn reconcile(controller: &Controller, id: &ConnectionId) -> Result<Option<Instant>, Error> {
+    let object = controller.shared.index().connections.get(id).map(|entry| Arc::clone(&entry.object));
+    let Some(object) = object else {
+        // Whoever is the owner now: it may be open here all the same.
+        close(controller, id);
+        return Ok(None);
+    };
     let bucket = controller.bucket(id);
     if !bucket.is_held() {
         return Ok(None);
     }
-    let object = controller.shared.index().connections.get(id).map(|entry| Arc::clone(&entry.object));
-    let Some(object) = object else {
-        close(controller, id);
-        return Ok(None);
-    };
     let refusal = controller.shared.index().connection_refusal(&object);
     let opened = match refusal {
         Some(refusal) => Err(Unavailable::new(Reason::LimitExceeded, refusal).into()),
@@ -111,18 +112,19 @@ impl From<Error> for NotOpen {
 async fn open(controller: &Controller, id: &ConnectionId, object: &ConnectionObject) -> Result<u64, NotOpen> {
     let material = material::read(controller, object).await?;
     let compiled = controller.shared.index().compiled(id, object)?;
-    let (connection, fingerprint) = compiled.with(object, &material)?;
-    let (known, retry_at) = {
+    let (opening, fingerprint) = compiled.with(object, &material)?;
+    let (known, before) = {
         let index = controller.shared.index();
         let entry = index.connections.get(id);
         let status = entry.and_then(|entry| entry.status.as_ref());
-        (
-            entry.and_then(|entry| entry.fingerprint),
-            status.and_then(|status| status.retry_after_time.as_ref()).map(|at| at.0),
-        )
+        let before = Predecessor {
+            has_polled: status.is_some_and(connection::was_open),
+            retry_at: status.and_then(|status| status.retry_after_time.as_ref()).map(|at| at.0),
+        };
+        (entry.and_then(|entry| entry.fingerprint), before)
     };
     if known != Some(fingerprint) {
-        let opened = controller.engine.connect(id, connection, retry_at);
+        let opened = controller.engine.connect(id, opening, before);
         opened.map_err(|error| {
             let reason = if error == SettingsError::NoRoom { Reason::LimitExceeded } else { Reason::InvalidSpec };
             Unavailable::new(reason, error.to_string())

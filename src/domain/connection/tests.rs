@@ -70,3 +70,15 @@ fn what_delays_a_connection_that_works_is_said() {
 fn that_a_credential_can_be_read_on_the_way_is_said() {
     assert!(working(1.0, false, true).contains("credential included, can be read on the way"));
 }
+
+#[test]
+fn who_was_open_may_have_polled() {
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let secret = Unavailable::new(Reason::SecretNotFound, "no Secret");
+    let was_open_after = |input: &Input<'_>| was_open(&decide(input, now).unwrap());
+    assert!(!was_open(&ConnectionStatus::default()), "as the API server makes it");
+    assert!(!was_open_after(&input(Err(&secret))), "it could never be opened");
+    assert!(was_open_after(&input(Ok(Upstream::Untried))), "the first request may be on its way");
+    assert!(was_open_after(&Input { active: 0, ..input(Ok(Upstream::Untried)) }));
+    assert!(was_open_after(&Input { last_success: Some(now), ..input(Err(&secret)) }), "it could be opened once");
+}

@@ -123,6 +123,12 @@ impl Gate {
         }
     }
 
+    /// Whoever asked before may have spent all that could be spent.
+    pub(super) fn exhaust(&mut self, now: Instant) {
+        self.budget.exhaust(now);
+        self.tenants.exhaust(now);
+    }
+
     /// Takes over new bounds.
     pub(super) fn resize(&mut self, settings: &Settings, now: Instant) {
         self.budget.resize(settings.requests_per_second, settings.burst, now);

@@ -295,6 +295,11 @@ impl Planner {
         self.gate.silence(Some(wait), now);
     }
 
+    /// Whoever polled before this planner began may have spent all that the budget allows.
+    pub fn exhaust(&mut self, now: Instant) {
+        self.gate.exhaust(now);
+    }
+
     /// How most tasks are polled; none without tasks to poll.
     #[must_use]
     pub fn mode(&self) -> Option<Mode> {

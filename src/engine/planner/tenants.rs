@@ -18,12 +18,14 @@ pub(super) struct TenantBudgets {
     per_second: Option<f64>,
     /// Of those who have sent something of late.
     budgets: HashMap<Tenant, Budget>,
+    /// When all of them may have sent what they could.
+    exhausted: Option<Instant>,
 }
 
 impl TenantBudgets {
     /// Full budgets.
     pub(super) fn new(per_second: Option<f64>) -> Self {
-        Self { per_second, budgets: HashMap::new() }
+        Self { per_second, budgets: HashMap::new(), exhausted: None }
     }
 
     /// Takes over another limit. No budget is filled by that.
@@ -46,7 +48,10 @@ impl TenantBudgets {
     /// When a tenant may send its next request; not in the future means now.
     pub(super) fn ready_at(&self, tenant: &Tenant, now: Instant) -> Instant {
         match self.rate_of(tenant) {
-            Some(_) => self.budgets.get(tenant).map_or(now, |budget| budget.ready_at(now)),
+            Some(rate) => match self.budgets.get(tenant) {
+                Some(budget) => budget.ready_at(now),
+                None => self.fresh(rate, now).ready_at(now),
+            },
             None => now,
         }
     }
@@ -57,9 +62,24 @@ impl TenantBudgets {
         if self.budgets.len() >= MANY {
             self.budgets.retain(|_, budget| !budget.is_full(now));
         }
-        let budget = self.budgets.entry(tenant.clone()).or_insert_with(|| Budget::new(rate, burst(rate), now));
+        let fresh = self.fresh(rate, now);
+        let budget = self.budgets.entry(tenant.clone()).or_insert(fresh);
         // Where what is asked is to find something out for all, it is sent although nothing is left.
         budget.take(now);
+    }
+
+    /// All tenants may have sent what they could just now: see [`Budget::exhaust`].
+    pub(super) fn exhaust(&mut self, now: Instant) {
+        self.exhausted = Some(now);
+    }
+
+    /// The budget of a tenant that has sent nothing of late.
+    fn fresh(&self, rate: f64, now: Instant) -> Budget {
+        let mut budget = Budget::new(rate, burst(rate), now);
+        if let Some(at) = self.exhausted {
+            budget.exhaust(at);
+        }
+        budget
     }
 }
 
@@ -95,6 +115,19 @@ mod tests {
         assert_eq!(budgets.ready_at(&one, now), now + Duration::from_secs(1), "raised, but not filled");
         budgets.resize(None, now);
         assert_eq!(budgets.ready_at(&one, now), now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exhausted_budget_fills_with_time() {
+        let now = Instant::now();
+        let mut budgets = TenantBudgets::new(Some(0.5));
+        let one = tenant("one");
+        budgets.exhaust(now);
+        let ready = now + Duration::from_secs(2);
+        assert_eq!(budgets.ready_at(&one, now), ready);
+        budgets.spend(&one, ready);
+        assert_eq!(budgets.ready_at(&one, ready), ready + Duration::from_secs(2));
+        assert_eq!(budgets.ready_at(&tenant("other"), ready), ready);
     }
 
     #[tokio::test(start_paused = true)]

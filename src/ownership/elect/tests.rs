@@ -226,6 +226,24 @@ fn who_divides_otherwise_waits_until_the_others_have_gone() {
     assert_eq!(stage.held(), [0, 16]);
 }
 
+/// It renews what nobody has taken of what it had, and somebody else has begun who needs no more than the first one for everything.
+#[test]
+fn who_comes_back_late_looks_before_it_goes_on() {
+    let mut stage = Stage::new(&[1, 16]);
+    stage.step(1);
+    stage.calm(1);
+    assert_eq!(stage.held(), [0, 16]);
+    let late = &mut stage.replicas[1];
+    stage.now += 14 * SECOND;
+    late.resolve(&stage.table, stage.now);
+    stage.step(0);
+    assert_eq!(stage.held(), [1, 0]);
+    stage.replicas[1].act(&mut stage.table);
+    stage.check();
+    stage.calm(1);
+    assert_eq!(stage.held(), [1, 0]);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Resolve(usize),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +25,18 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) authority: Option<String>,
     pub(crate) body: Bytes,
-    /// Number of the TCP connection, for the log.
-    pub(crate) connection: u64,
+    /// Who has sent it, for the log.
+    pub(crate) client: Client,
     /// What a Keystone says of its token, where the scope names one.
     pub(crate) vouched: Option<AuthOutcome>,
+}
+
+/// The other end of a TCP connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client {
+    /// The number of the connection.
+    pub(crate) connection: u64,
+    pub(crate) address: IpAddr,
 }
 
 impl Request {

@@ -101,7 +101,7 @@ fn edited(world: &World, request: &Request, route: &Route, action: &Action, trut
                 path: request.path.clone(),
                 authority: request.authority.clone(),
                 body: request.body.clone(),
-                connection: request.connection,
+                client: request.client,
                 vouched: request.vouched,
             };
             api::answer(world, &changed, route)

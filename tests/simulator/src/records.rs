@@ -1,6 +1,7 @@
 //! What was asked: a bounded log of requests, and counters that never forget.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) retry_after: Option<String>,
     pub(crate) bytes: u64,
     pub(crate) connection: u64,
+    /// The address that the connection comes from.
+    pub(crate) peer: IpAddr,
     /// Requests of its scope that were being answered, this one included; 0 for a request without a scope.
     pub(crate) in_flight: u64,
 }

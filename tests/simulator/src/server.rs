@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::api::Route;
 use crate::clock::seconds_to_ms;
 use crate::faults::Action;
-use crate::http::{Reply, Request, ResetFlag, SimBody};
+use crate::http::{Client, Reply, Request, ResetFlag, SimBody};
 use crate::records::Entry;
 use crate::tls::{Shown, Tls};
 use crate::world::World;
@@ -148,7 +148,8 @@ async fn connection(world: Arc<World>, stream: TcpStream, peer: SocketAddr, tls:
     let mut stream = Stream { inner: stream, flag: flag.clone(), stalled: None };
     let service = {
         let world = Arc::clone(&world);
-        service_fn(move |request| handle(Arc::clone(&world), request, number, flag.clone()))
+        let client = Client { connection: number, address: peer.ip() };
+        service_fn(move |request| handle(Arc::clone(&world), request, client, flag.clone()))
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Some(Duration::from_secs(300)));
@@ -169,7 +170,7 @@ async fn connection(world: Arc<World>, stream: TcpStream, peer: SocketAddr, tls:
 async fn handle(
     world: Arc<World>,
     request: hyper::Request<Incoming>,
-    connection: u64,
+    client: Client,
     flag: ResetFlag,
 ) -> io::Result<Response<SimBody>> {
     let (parts, body) = request.into_parts();
@@ -190,7 +191,7 @@ async fn handle(
         headers: parts.headers,
         authority: parts.uri.authority().map(ToString::to_string),
         body,
-        connection,
+        client,
         vouched: None,
     };
     if request.path.starts_with("/_admin") {
@@ -253,7 +254,8 @@ async fn simulate(
         faults: hit.ids.clone(),
         retry_after: None,
         bytes: 0,
-        connection: request.connection,
+        connection: request.client.connection,
+        peer: request.client.address,
         in_flight,
     };
     if let Some(Action::Hang { seconds }) = &hit.action {

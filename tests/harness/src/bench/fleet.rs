@@ -10,6 +10,8 @@ use tokio::task::JoinSet;
 
 /// Where the objects are.
 pub(super) const NAMESPACE: &str = "bench";
+/// Where the operator would be, and its Leases are.
+pub(super) const OPERATORS: &str = "taskwatch-system";
 /// Only the metadata of what was written is wanted back.
 pub(crate) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// The token that the simulator knows.
@@ -218,7 +220,7 @@ pub(super) fn sample_status(n: usize) -> Value {
 
 /// The namespaces, and the operator's rights as its manifests give them.
 pub(super) async fn prepare(client: &Client) -> Result<()> {
-    for name in [NAMESPACE, "taskwatch-system"] {
+    for name in [NAMESPACE, OPERATORS] {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(client, "/api/v1/namespaces", &namespace).await?;
     }
@@ -231,6 +233,7 @@ pub(super) async fn prepare(client: &Client) -> Result<()> {
         allow(own, &["taskwatches"], &["create", "update", "delete"]),
         allow(own, &["taskwatchsets/finalizers"], &["update"]),
         allow(own, &["taskwatches/status", "taskwatchsets/status", "taskconnections/status", "clustertaskconnections/status"], &["patch", "update"]),
+        allow("coordination.k8s.io", &["leases"], &["list", "create", "update", "delete"]),
         allow("", &["secrets", "configmaps"], &["get"]),
         allow("", &["namespaces"], &["get", "list", "watch"]),
         allow("events.k8s.io", &["events"], &["create", "patch", "update"]),
@@ -240,7 +243,7 @@ pub(super) async fn prepare(client: &Client) -> Result<()> {
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": "taskwatch-bench"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "taskwatch-bench"},
-        "subjects": [{"kind": "ServiceAccount", "name": "taskwatch", "namespace": "taskwatch-system"}]});
+        "subjects": [{"kind": "ServiceAccount", "name": "taskwatch", "namespace": OPERATORS}]});
     create(client, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).await
 }
 

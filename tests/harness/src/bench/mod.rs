@@ -13,6 +13,7 @@
 //! | `discovery` | sets: B10, B11 |
 //! | `gets` | single requests: B2, B7, B9 |
 //! | `scale` | many connections: B8 |
+//! | `replicas` | several replicas: B12 |
 //! | `report` | table, JSON, comparison |
 
 pub mod floor;
@@ -22,6 +23,7 @@ mod fleet;
 mod gets;
 mod lag;
 mod lists;
+mod replicas;
 mod report;
 mod scale;
 mod stage;
@@ -35,7 +37,8 @@ pub(crate) use fleet::METADATA_ONLY;
 use crate::workspace_root;
 use report::Report;
 
-const SCENARIOS: &[&str] = &["idle", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11", "memory"];
+const SCENARIOS: &[&str] =
+    &["idle", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11", "B12", "memory"];
 
 /// What is measured, and how long.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +82,7 @@ impl Options {
         Ok(options)
     }
 
-    /// How many tasks B1 to B6, B10 and each account of B11 have.
+    /// How many tasks B1 to B6, B10, each account of B11, and B12 have.
     fn tasks(&self) -> usize {
         self.tasks.unwrap_or(if self.quick { 2_000 } else { 10_000 })
     }
@@ -157,6 +160,9 @@ async fn play(options: &Options, report: &mut Report) -> Result<()> {
     }
     if options.wants("B11") {
         discovery::accounts(options, report).await.context("B11")?;
+    }
+    if options.wants("B12") {
+        replicas::play(options, report).await.context("B12")?;
     }
     Ok(())
 }

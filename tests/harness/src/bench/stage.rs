@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -20,14 +20,16 @@ pub(super) struct Stage {
     pub(super) plane: ControlPlane,
     pub(super) simulator: Simulator,
     pub(super) client: Client,
-    pub(super) operator: Option<Operator>,
+    /// One, or several replicas.
+    pub(super) operators: Vec<Operator>,
 }
 
 /// What has been used and done up to a moment.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     at: Instant,
-    operator: Option<Usage>,
+    /// Processor time of all operators; none where there is none.
+    operator: Option<Duration>,
     apiserver: Usage,
     etcd: Usage,
     revision: u64,
@@ -72,10 +74,11 @@ pub(super) struct Asked {
 pub(super) struct Metrics(HashMap<String, f64>);
 
 impl Metrics {
-    fn parse(text: &str) -> Self {
+    /// Adds what another page says.
+    fn add(&mut self, text: &str) {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let pair = |line: &str| line.rsplit_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.parse().ok()?)));
-        Self(samples.filter_map(pair).collect())
+        let pair = |line: &str| line.rsplit_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.parse::<f64>().ok()?)));
+        samples.filter_map(pair).for_each(|(key, value)| *self.0.entry(key).or_default() += value);
     }
 
     /// The sum of all series of a name whose labels contain `label`.
@@ -95,7 +98,7 @@ impl Stage {
         let simulator = Simulator::start(&["--log-capacity", LOG]).await?;
         let client = plane.client(ADMIN).await?;
         fleet::prepare(&client).await?;
-        Ok(Self { plane, simulator, client, operator: None })
+        Ok(Self { plane, simulator, client, operators: Vec::new() })
     }
 
     /// Makes the scope and the tasks of a fleet known to the simulator, and its connection to the API server.
@@ -114,51 +117,71 @@ impl Stage {
     /// The same, with arguments.
     pub(super) async fn start_operator_with(&mut self, args: &[&str]) -> Result<()> {
         let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?).args(args);
-        self.operator = Some(Operator::start(options).await?);
+        self.operators.push(Operator::start(options).await?);
+        Ok(())
+    }
+
+    /// Starts a replica of this name, which shares so many buckets with the others.
+    pub(super) async fn start_replica(&mut self, name: &str, buckets: &str) -> Result<()> {
+        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?).args(&["--lease-buckets", buckets]);
+        let options = options.env("POD_NAME", name).env("POD_NAMESPACE", fleet::OPERATORS);
+        self.operators.push(Operator::start(options).await?);
         Ok(())
     }
 
     /// Starts the operator and does not wait for it to be ready.
     pub(super) fn spawn_operator(&mut self) -> Result<()> {
-        self.operator = Some(Operator::spawn(&OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?))?);
+        self.operators.push(Operator::spawn(&OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?))?);
         Ok(())
     }
 
     /// Kills the operator (SIGKILL).
     pub(super) async fn kill_operator(&mut self) -> Result<()> {
-        let operator = self.operator.take().context("no operator runs")?;
+        let operator = self.operators.pop().context("no operator runs")?;
         operator.process().kill()?;
         operator.process().wait(Duration::from_secs(10)).await.map(drop)
     }
 
-    pub(super) fn operator(&self) -> Result<&Operator> {
-        self.operator.as_ref().context("no operator runs")
-    }
-
-    /// The operator's memory now.
+    /// The operator's memory now; of several, that of the largest.
     pub(super) fn memory(&self) -> Result<Usage> {
-        self.operator()?.process().usage()
+        let all = self.operators.iter().map(|operator| operator.process().usage()).collect::<Result<Vec<_>>>()?;
+        all.into_iter().max_by_key(|usage| usage.rss_bytes).context("no operator runs")
     }
 
+    /// What all operators have counted.
     pub(super) async fn metrics(&self) -> Result<Metrics> {
-        Ok(Metrics::parse(&self.operator()?.get("/metrics").await?.1))
+        ensure!(!self.operators.is_empty(), "no operator runs");
+        let mut metrics = Metrics::default();
+        for operator in &self.operators {
+            metrics.add(&operator.get("/metrics").await?.1);
+        }
+        Ok(metrics)
+    }
+
+    /// How many requests each operator has sent so far.
+    pub(super) async fn requests_of_each(&self) -> Result<Vec<f64>> {
+        let mut requests = Vec::new();
+        for operator in &self.operators {
+            let mut metrics = Metrics::default();
+            metrics.add(&operator.get("/metrics").await?.1);
+            requests.push(metrics.sum("taskwatch_upstream_requests_total", ""));
+        }
+        Ok(requests)
     }
 
     pub(super) async fn mark(&self) -> Result<Mark> {
         let counters = self.simulator.admin("GET", "/counters", None).await?;
-        let operator = self.operator.as_ref();
+        let cpu = self.operators.iter().map(|operator| Ok(operator.process().usage()?.cpu));
+        let cpu: Vec<Duration> = cpu.collect::<Result<_>>()?;
         // A metrics page that is late, or an operator that is not up yet, must not end the run.
-        let metrics = match operator {
-            Some(_) => self.metrics().await.unwrap_or_default(),
-            None => Metrics::default(),
-        };
+        let metrics = self.metrics().await.unwrap_or_default();
         Ok(Mark {
             metrics,
             revision: self.revision().await?,
             requests: counters["requests"].as_u64().unwrap_or_default(),
             accepted: counters["connections"]["accepted"].as_u64().unwrap_or_default(),
             at: Instant::now(),
-            operator: operator.map(|operator| operator.process().usage()).transpose()?,
+            operator: (!cpu.is_empty()).then(|| cpu.iter().sum()),
             apiserver: self.plane.apiserver()?.usage()?,
             etcd: self.plane.etcd()?.usage()?,
             simulator: self.simulator.process().usage()?,
@@ -290,8 +313,8 @@ impl Stage {
         Ok(())
     }
 
-    pub(super) async fn stop(mut self) -> Result<()> {
-        if let Some(operator) = self.operator.take() {
+    pub(super) async fn stop(self) -> Result<()> {
+        for operator in &self.operators {
             operator.process().stop().await?;
         }
         self.simulator.process().stop().await?;
@@ -305,8 +328,8 @@ impl Window {
         let cpu = |from: Usage, to: Usage| to.cpu.saturating_sub(from.cpu).as_secs_f64();
         let counted = |name: &str, label: &str| to.metrics.sum(name, label) - from.metrics.sum(name, label);
         let operator_cpu = match (from.operator, to.operator) {
-            (Some(from), Some(to)) => cpu(from, to),
-            (None, Some(to)) => to.cpu.as_secs_f64(),
+            (Some(from), Some(to)) => to.saturating_sub(from).as_secs_f64(),
+            (None, Some(to)) => to.as_secs_f64(),
             _ => 0.0,
         };
         let (apiserver_cpu, etcd_cpu) = (cpu(from.apiserver, to.apiserver), cpu(from.etcd, to.etcd));
