@@ -20,7 +20,12 @@ use crate::{
         backoff::Backoff,
         conditions::{FINISHED, TRUE, find},
         decide::Pace,
-        discovery::{catalogue::Catalogue, child, filter::Filter, status::Why},
+        discovery::{
+            catalogue::Catalogue,
+            child,
+            filter::Filter,
+            status::{Turn, Why},
+        },
         failure::Failure,
     },
     engine::{ConnectionId, Discovered, Found, WatchKey},
@@ -78,8 +83,12 @@ pub struct SetEntry {
     awaited: HashMap<Arc<str>, Instant>,
     /// Children that could not be created, by name.
     refused: BTreeMap<String, Refused>,
+    /// Until when nothing is done about it: its namespace has had its share of what is written.
+    put_off: Option<Instant>,
     /// When the status was written lately.
     pub pace: Pace,
+    /// How Ready stood when that was decided last.
+    pub turn: Turn,
     /// Reconciliations that failed in a row.
     failures: u32,
 }
@@ -282,7 +291,9 @@ impl SetEntry {
             fault: None,
             awaited: HashMap::new(),
             refused: BTreeMap::new(),
+            put_off: None,
             pace: Pace::default(),
+            turn: Turn::default(),
             failures: 0,
         }
     }
@@ -298,6 +309,7 @@ impl SetEntry {
 
     fn step_clock(&mut self, step: SignedDuration) {
         self.pace.step_clock(step);
+        self.turn.step_clock(step);
         let listed = self.listed.as_mut().map(|(_, at)| at);
         let troubled = self.fault.as_mut().and_then(|fault| match fault {
             Fault::Trouble { since, .. } => Some(since),
@@ -351,9 +363,22 @@ impl SetEntry {
 
     /// The tasks whose children were created and are not among these yet.
     pub fn awaited<'a>(&'a self, children: &[&Child], now: Instant) -> impl Iterator<Item = &'a str> {
-        let there: HashSet<Arc<str>> = children.iter().map(|child| Arc::clone(&child.task)).collect();
+        let is_awaited = |child: &&&Child| self.awaited.contains_key(&child.task);
+        let there: HashSet<Arc<str>> =
+            children.iter().filter(is_awaited).map(|child| Arc::clone(&child.task)).collect();
         let is_awaited = move |(task, until): &(&Arc<str>, &Instant)| **until > now && !there.contains(*task);
         self.awaited.iter().filter(is_awaited).map(|(task, _)| &**task)
+    }
+
+    /// Nothing is done about it until then, where anything is to be done yet.
+    pub fn put_off(&mut self, until: Option<Instant>) {
+        self.put_off = until;
+    }
+
+    /// Until when nothing is to be done about it; none for now.
+    #[must_use]
+    pub fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.put_off.filter(|until| *until > now)
     }
 
     /// Whether the child of this name may be created or changed now: it was not refused of late.

@@ -3,7 +3,13 @@
 
 pub(super) mod plan;
 
-use std::sync::Arc;
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -32,8 +38,8 @@ use crate::{
     ownership::Bucket,
 };
 
-/// So many children are worked on at a time.
-const AT_A_TIME: usize = 8;
+/// So many children are worked on at a time: as many as statuses are written at a time.
+const AT_A_TIME: usize = 16;
 
 /// `TaskWatchSet` objects.
 pub(in super::super) struct TaskWatchSets;
@@ -60,22 +66,40 @@ async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instan
     let key = &look.key;
     let connection = controller.shared.index().sets.get(key).map(|entry| entry.object.connection());
     let Some(bucket) = connection.and_then(|connection| controller.owned(&connection)) else { return Ok(None) };
+    // Whatever happened meanwhile, and be it that its own children came: what it costs to look is saved until there is a share again.
+    let put_off = controller.shared.index().sets.get(key).and_then(|entry| entry.waits_until(Instant::now()));
+    if put_off.is_some() {
+        return Ok(put_off);
+    }
     let Some(mut plan) = planned(controller, key) else { return Ok(None) };
     register(controller, key, &plan);
     let (is_partial, later) = (plan.is_partial, work(controller, look, &plan).await?);
-    if plan.has_work() {
-        // What it says is decided by what there is now.
+    put_off_until(controller, key, later);
+    let goes_on = is_partial || later.is_some();
+    if plan.has_work() && !goes_on {
+        // What it says is decided by what there is now. Where more is to be done, that is soon enough in the next turn.
         let Some(again) = planned(controller, key) else { return Ok(None) };
         plan = again;
     }
+    if let Some(entry) = controller.shared.index().sets.get_mut(key) {
+        entry.turn = plan.turn;
+    }
     if let Some(status) = plan.status.take() {
         if let Err(again) = controller.writer.take(&look.tenant) {
+            put_off_until(controller, key, Some(again));
             return Ok(Some(again));
         }
         write(controller, &bucket, key, &plan, status).await?;
     }
     let now = is_partial.then(Instant::now);
     Ok(later.or(now).into_iter().chain(plan.wake_at).min())
+}
+
+/// The namespace of the set has had its share of what is written, until then; none where it has not.
+fn put_off_until(controller: &Controller, key: &WatchKey, until: Option<Instant>) {
+    if let Some(entry) = controller.shared.index().sets.get_mut(key) {
+        entry.put_off(until);
+    }
 }
 
 /// Plans under the index's lock. None for a set that is no more, or that cannot be planned for.
@@ -137,13 +161,20 @@ async fn work(controller: &Controller, look: &Look, plan: &Plan) -> Result<Optio
     let updates = plan.update.iter().map(|child| Act::Update(child.clone()));
     let creates = plan.create.iter().map(|task| Act::Create(Arc::clone(task)));
     let acts: Vec<_> = deletes.chain(updates).chain(creates).collect();
-    let mut done =
-        stream::iter(acts).map(|act| carry_out(controller, look, &plan.object, act)).buffer_unordered(AT_A_TIME);
+    // After a failure no more is begun: an API server that does not answer is not waited for with each of them.
+    let fails = AtomicBool::new(false);
+    let mut done = stream::iter(acts)
+        .take_while(|_| ready(!fails.load(Ordering::Relaxed)))
+        .map(|act| carry_out(controller, look, &plan.object, act))
+        .buffer_unordered(AT_A_TIME);
     let (mut later, mut failed) = (None, None);
     while let Some(act) = done.next().await {
         match act {
             Ok(again) => later = later.into_iter().chain(again).min(),
-            Err(error) => failed = Some(error),
+            Err(error) => {
+                fails.store(true, Ordering::Relaxed);
+                failed = Some(error);
+            }
         }
     }
     failed.map_or(Ok(later), Err)

@@ -1,8 +1,9 @@
 //! Creating and changing the watches that belong to a set.
 
+use http::{HeaderValue, header::ACCEPT};
 use kube::{
     Api, Client, Resource,
-    api::PostParams,
+    api::{PartialObjectMeta, PostParams},
     core::{Request, Status},
 };
 
@@ -11,7 +12,7 @@ use super::{
         Error, call,
         objects::{Identity, WatchObject},
     },
-    FIELD_MANAGER, send,
+    FIELD_MANAGER, METADATA_ONLY, send,
 };
 use crate::{
     api::{TaskWatch, TaskWatchSetSpec},
@@ -37,7 +38,7 @@ pub(super) async fn create(
     set: &Identity,
 ) -> Result<Created, Error> {
     let request = collection(set).create(&params(), serde_json::to_vec(child)?)?;
-    match send::<TaskWatch>(client, bucket, request).await {
+    match send::<PartialObjectMeta<TaskWatch>>(client, bucket, metadata_only(request)).await {
         Ok(_) => Ok(Created::Done),
         Err(Error::Api(kube::Error::Api(status))) if status.is_already_exists() => {
             let name = child.metadata.name.as_deref().unwrap_or_default();
@@ -66,7 +67,7 @@ pub(super) async fn update(
     child::update(&mut found, spec);
     found.status = None;
     let request = collection(set).replace(&child.name, &params(), serde_json::to_vec(&found)?)?;
-    match send::<TaskWatch>(client, bucket, request).await {
+    match send::<PartialObjectMeta<TaskWatch>>(client, bucket, metadata_only(request)).await {
         Ok(_) => Ok(Created::Done),
         Err(Error::Api(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Ok(Created::Done),
         Err(error) => refused(error),
@@ -91,6 +92,11 @@ fn api(client: &Client, set: &Identity) -> Api<TaskWatch> {
 /// Requests for the watches of the namespace of a set.
 fn collection(set: &Identity) -> Request {
     Request::new(TaskWatch::url_path(&(), set.namespace.as_deref()))
+}
+
+fn metadata_only(mut request: http::Request<Vec<u8>>) -> http::Request<Vec<u8>> {
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA_ONLY));
+    request
 }
 
 fn params() -> PostParams {

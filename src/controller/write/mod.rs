@@ -25,6 +25,8 @@ use crate::{
 
 /// Our name among the managers of fields.
 const FIELD_MANAGER: &str = "taskwatch";
+/// Only the metadata of what was written is wanted back.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// Sends a write as the owner of a bucket. All but the Leases pass here.
 async fn send<T: DeserializeOwned>(

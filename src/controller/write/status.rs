@@ -12,12 +12,9 @@ use super::{
         Error,
         objects::{Identity, version},
     },
-    FIELD_MANAGER, send,
+    FIELD_MANAGER, METADATA_ONLY, send,
 };
 use crate::{api::TaskWatch, ownership::Bucket};
-
-/// Only the metadata of what was written is wanted back.
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// What became of a write.
 pub(in super::super) enum Written {

@@ -24,14 +24,14 @@ use crate::{
             catalogue::{Candidate, Catalogue},
             child,
             select::{Child, Selection, Wanted, select},
-            status::{self, Conflict, Input, Listing, Why},
+            status::{self, Conflict, Input, Listing, Turn, Why},
         },
     },
     engine::Discovery,
 };
 
-/// So many children are created, changed or deleted before other sets get their turn.
-const BATCH: usize = 16;
+/// So many children are created, changed or deleted before other sets get their turn. Each turn looks at all tasks of the scope.
+const BATCH: usize = 64;
 /// So long a set is young.
 const EARLY: Duration = Duration::from_secs(3);
 /// What changes by time alone is looked at no more often than this.
@@ -71,6 +71,8 @@ pub struct Plan {
     pub status: Option<TaskWatchSetStatus>,
     /// When that was decided.
     pub decided: Timestamp,
+    /// How Ready stood then.
+    pub turn: Turn,
     /// When to look again.
     pub wake_at: Option<Instant>,
 }
@@ -140,10 +142,11 @@ pub fn plan(
         watched: children.len() + entry.awaited(children, instant).count(),
         conflicts: &conflicts,
         pace: entry.pace,
+        turn: entry.turn,
         settings,
     };
     let decision = if is_early(entry, &listing, now) {
-        status::Decision { status: None, wake_at: Some(now + EARLY) }
+        status::Decision { status: None, wake_at: Some(now + EARLY), turn: entry.turn }
     } else {
         status::decide(&input, now)
     };
@@ -166,6 +169,7 @@ pub fn plan(
         is_partial: work.is_partial,
         status: decision.status,
         decided: now,
+        turn: decision.turn,
         wake_at: by_time.into_iter().chain(again).min(),
     }
 }
@@ -219,7 +223,8 @@ struct Work {
 fn work(entry: &SetEntry, selection: &Selection, children: &[&Known], instant: Instant) -> Work {
     let gone: HashSet<&str> = selection.delete.iter().map(String::as_str).collect();
     let may = |task: &&Arc<Candidate>| entry.may_try(&name(&entry.object, &task.id), instant);
-    let mut create: Vec<_> = selection.create.iter().filter(may).cloned().collect();
+    // Of those that wait, a name is made only for as many as can be had now, and one more.
+    let mut create: Vec<_> = selection.create.iter().filter(may).take(BATCH + 1).cloned().collect();
     let mut delete: Vec<_> =
         children.iter().filter(|known| gone.contains(&*known.task)).map(|known| known.identity.clone()).collect();
     let may = |known: &&Known| !gone.contains(&*known.task) && entry.may_try(&known.identity.name, instant);

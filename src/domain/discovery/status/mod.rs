@@ -7,9 +7,11 @@
 //! | `verdict` | in which situation the set is |
 //! | `messages` | reasons and messages |
 //! | `found` | the counts, and the tasks that are named |
+//! | `turn` | whether Ready has changed after it had been steady |
 
 mod found;
 mod messages;
+mod turn;
 mod verdict;
 
 #[cfg(test)]
@@ -20,6 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+pub use self::turn::Turn;
 use self::verdict::Verdict;
 use super::select::Selection;
 use crate::{
@@ -51,6 +54,8 @@ pub struct Input<'a> {
     pub conflicts: &'a [Conflict],
     /// When the status was written lately.
     pub pace: Pace,
+    /// How Ready stood at the last decision.
+    pub turn: Turn,
     /// The operator's settings.
     pub settings: Settings,
 }
@@ -111,6 +116,8 @@ pub struct Decision {
     pub status: Option<TaskWatchSetStatus>,
     /// When to decide again if nothing happens before; later than now.
     pub wake_at: Option<Timestamp>,
+    /// How Ready stands now.
+    pub turn: Turn,
 }
 
 impl<'a> Input<'a> {
@@ -143,12 +150,14 @@ impl<'a> Input<'a> {
 /// unready for a moment.
 #[must_use]
 pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
-    let Some(verdict) = verdict::judge(input, now) else { return Decision::default() };
+    let mut decision = Decision { turn: input.turn, ..Decision::default() };
+    let Some(verdict) = verdict::judge(input, now) else { return decision };
     let old = input.written();
+    let told = old.and_then(|old| find(&old.conditions, READY));
+    decision.turn = input.turn.to(verdict.ready.0, told, now);
     let mut status = compose(input, old, &verdict, now);
     let mut wake = verdict.wake;
-    let mut decision = Decision::default();
-    match worth_writing(input, old, &status, now) {
+    match worth_writing(input, old, &status, decision.turn, now) {
         Worth::Write => {
             status.last_list_time = verdict.shown.map(|(_, at)| stored::time(at)).or(status.last_list_time);
             decision.status = Some(status);
@@ -196,12 +205,14 @@ fn worth_writing(
     input: &Input<'_>,
     old: Option<&TaskWatchSetStatus>,
     new: &TaskWatchSetStatus,
+    turn: Turn,
     now: Timestamp,
 ) -> Worth {
     let Some(old) = old else { return Worth::Write };
     let due = |time: Option<Timestamp>| time.filter(|due| *due > now).map_or(Worth::Write, Worth::At);
     if found::without_progress(old) != found::without_progress(new) {
-        let is_urgent = cannot_wait(old, new) || fails(old, new) && input.pace.is_calm();
+        let is_urgent =
+            cannot_wait(old, new) || turns(old, new) && turn.was_steady() || fails(old, new) && input.pace.is_calm();
         return due(input.pace.due(now).filter(|_| !is_urgent));
     }
     if found::progress_step(old, new) < input.settings.progress_step.max(1) {
@@ -214,6 +225,12 @@ fn worth_writing(
 
 fn is_ready(status: &TaskWatchSetStatus) -> bool {
     find(&status.conditions, READY).is_some_and(|ready| ready.status == TRUE)
+}
+
+/// Whether Ready has another status.
+fn turns(old: &TaskWatchSetStatus, new: &TaskWatchSetStatus) -> bool {
+    let ready = |status: &TaskWatchSetStatus| find(&status.conditions, READY).map(|ready| ready.status.clone());
+    ready(old) != ready(new)
 }
 
 /// Whether a task that has failed makes the set unready. Where that comes and goes, it has the pace of everything else.

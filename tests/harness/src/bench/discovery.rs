@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::fleet::{self, Fleet, System};
-use super::floor;
+use super::floor::{self, Creation};
 use super::lag::Lookout;
 use super::lists::{self, WRITERS};
 use super::report::{Figure, Goal, Report, quantile};
@@ -29,7 +29,8 @@ const ACCOUNTS: usize = 5;
 pub(super) async fn set(options: &Options, report: &mut Report) -> Result<()> {
     let tasks = options.tasks();
     let limit = tasks / 2;
-    let creates = bare_creates(limit).await?;
+    let creates = bare_creates(limit, Creation::Bare).await?;
+    let told = bare_creates(limit, Creation::Told).await?;
     let mut stage = Stage::new().await?;
     let fleet = Fleet::new(System::Astra, "found", tasks, 20);
     step(&format!("B10: a set of limit {limit} over an account of {tasks} tasks"));
@@ -41,19 +42,26 @@ pub(super) async fn set(options: &Options, report: &mut Report) -> Result<()> {
     let (few, first) = stage.wait_watches(1, Duration::from_mins(1)).await?;
     let (all, last) = stage.wait_watches(u64::try_from(limit)?, Duration::from_mins(4)).await?;
     stage.wait_writes(count(limit), Duration::from_mins(4)).await?;
+    let done = Instant::now();
     println!(
         "    {all} made after {:.1} s, {:.1} s later {limit} statuses were written",
         (last - started).as_secs_f64(),
-        last.elapsed().as_secs_f64()
+        (done - last).as_secs_f64()
     );
     stage.settle(Duration::from_secs(60)).await?;
     let used = Window::between(&before, &stage.mark().await?);
     let made = count(usize::try_from(all.saturating_sub(few))?);
     report.add(
         Figure::new("B10", "children made a second", made / (last - first).as_secs_f64(), "1/s")
-            .floor(creates)
+            .floor(creates.rate)
             .goal(Goal::RatioAtLeast(0.7))
             .checked(),
+    );
+    let rate = count(limit) / (done - first).as_secs_f64();
+    report.add(Figure::new("B10", "children made and told a second", rate, "1/s").floor(told.rate).checked());
+    report.add(
+        Figure::new("B10", "API server CPU per child, made and told", used.apiserver_cpu / count(limit) * 1000.0, "ms")
+            .floor(told.apiserver * 1000.0),
     );
     report.add(Figure::new(
         "B10",
@@ -116,16 +124,30 @@ pub(super) async fn accounts(options: &Options, report: &mut Report) -> Result<(
     stage.stop().await
 }
 
-/// Bare creates as fast as they go, on a control plane of their own; a second.
-async fn bare_creates(objects: usize) -> Result<f64> {
-    step("Floor: bare creates");
+/// Bare creates.
+struct Creates {
+    /// So many a second.
+    rate: f64,
+    /// Processor seconds of the API server for each.
+    apiserver: f64,
+}
+
+/// Creates as fast as they go, on a control plane of their own.
+async fn bare_creates(objects: usize, what: Creation) -> Result<Creates> {
+    step(&format!("Floor: creates ({what:?})"));
     let stage = Stage::new().await?;
     let kubeconfig = stage.plane.kubeconfig(OPERATOR)?.display().to_string();
-    let floor = floor::creates(&kubeconfig, objects, WRITERS).await?;
-    let rate = count(objects) / floor.wall;
-    println!("    {rate:.0} creates/s, {:.2} ms of processor time each", floor.cpu / count(objects) * 1000.0);
+    let before = stage.mark().await?;
+    let floor = floor::creates(&kubeconfig, what, objects, WRITERS).await?;
+    let used = Window::between(&before, &stage.mark().await?);
+    let creates = Creates { rate: count(objects) / floor.wall, apiserver: used.apiserver_cpu / count(objects) };
+    let milliseconds = [floor.cpu / count(objects), creates.apiserver].map(|seconds| seconds * 1000.0);
+    println!(
+        "    {:.0} creates/s, {:.2} ms of processor time each, {:.2} ms of the API server",
+        creates.rate, milliseconds[0], milliseconds[1]
+    );
     stage.stop().await?;
-    Ok(rate)
+    Ok(creates)
 }
 
 /// What a quiet time after a restart costs, and the memory then: what the start leaves in the allocator is not what is needed.

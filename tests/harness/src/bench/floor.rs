@@ -61,9 +61,19 @@ pub(super) async fn patches(kubeconfig: &str, count: usize, concurrency: usize) 
     measure(&["patches", kubeconfig, &count.to_string(), &concurrency.to_string()]).await
 }
 
+/// What becomes of the objects that a floor creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Creation {
+    /// Nothing.
+    Bare,
+    /// Each gets a status.
+    Told,
+}
+
 /// Creates the first `count` objects of a fleet with `concurrency` at a time.
-pub(super) async fn creates(kubeconfig: &str, count: usize, concurrency: usize) -> Result<Floor> {
-    measure(&["creates", kubeconfig, &count.to_string(), &concurrency.to_string()]).await
+pub(super) async fn creates(kubeconfig: &str, what: Creation, count: usize, concurrency: usize) -> Result<Floor> {
+    let what = if what == Creation::Bare { "creates" } else { "creates-and-patches" };
+    measure(&[what, kubeconfig, &count.to_string(), &concurrency.to_string()]).await
 }
 
 /// The program behind the floors; prints one line of JSON.
@@ -81,14 +91,17 @@ pub async fn main(args: &[String]) -> Result<()> {
             poll_gets(url, token, count.parse()?, rounds.parse()?, pace.parse()?).await?
         }
         ["patches", kubeconfig, count, concurrency] => {
-            write_all(kubeconfig, count.parse()?, concurrency.parse()?, patch).await?
+            write_all(kubeconfig, count.parse()?, concurrency.parse()?, &[patch]).await?
         }
         ["creates", kubeconfig, count, concurrency] => {
-            write_all(kubeconfig, count.parse()?, concurrency.parse()?, fleet::creation).await?
+            write_all(kubeconfig, count.parse()?, concurrency.parse()?, &[fleet::creation]).await?
+        }
+        ["creates-and-patches", kubeconfig, count, concurrency] => {
+            write_all(kubeconfig, count.parse()?, concurrency.parse()?, &[fleet::creation, patch]).await?
         }
         _ => bail!(
             "lists URL TOKEN ROUNDS APART | gets URL TOKEN COUNT ROUNDS PACE | patches KUBECONFIG COUNT CONCURRENCY | creates \
-             KUBECONFIG COUNT CONCURRENCY"
+             KUBECONFIG COUNT CONCURRENCY | creates-and-patches KUBECONFIG COUNT CONCURRENCY"
         ),
     };
     println!("{}", json!({"cpu": floor.cpu, "wall": floor.wall}));
@@ -278,13 +291,11 @@ fn patch(n: usize) -> Result<http::Request<Vec<u8>>> {
         .body(serde_json::to_vec(&patch)?)?)
 }
 
-/// Sends what `request` makes of each number below `count`.
-async fn write_all(
-    kubeconfig: &str,
-    count: usize,
-    concurrency: usize,
-    request: fn(usize) -> Result<http::Request<Vec<u8>>>,
-) -> Result<Floor> {
+/// Makes a request of the number of an object.
+type Make = fn(usize) -> Result<http::Request<Vec<u8>>>;
+
+/// Sends what `requests` make of each number below `count`, one after the other.
+async fn write_all(kubeconfig: &str, count: usize, concurrency: usize, requests: &'static [Make]) -> Result<Floor> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
@@ -299,7 +310,9 @@ async fn write_all(
                 if n >= count {
                     return anyhow::Ok(());
                 }
-                client.request_text(request(n)?).await?;
+                for request in requests {
+                    client.request_text(request(n)?).await?;
+                }
             }
         });
     }

@@ -52,6 +52,7 @@ struct World {
     listed: i64,
     now: i64,
     pace: Pace,
+    turn: Turn,
     /// The set is of another namespace than its connection.
     is_guest: bool,
 }
@@ -82,6 +83,7 @@ impl World {
             listed: 0,
             now: 0,
             pace: Pace::default(),
+            turn: Turn::default(),
             is_guest: false,
         };
         world.tasks.put(task("1", TaskState::Running));
@@ -126,6 +128,7 @@ impl World {
             watched: self.children.len(),
             conflicts: &self.conflicts,
             pace: self.pace,
+            turn: self.turn,
             settings: Settings::default(),
         };
         decide(&input, at(self.now))
@@ -139,6 +142,7 @@ impl World {
         }
         self.news = news;
         let decision = self.decide();
+        self.turn = decision.turn;
         if let Some(status) = &decision.status {
             self.status = Some(serde_json::from_value(serde_json::to_value(status).unwrap()).unwrap());
             assert_eq!(self.status.as_ref(), Some(status), "what is written comes back as it was");
@@ -149,7 +153,7 @@ impl World {
 
     /// The operator is started anew: it remembers nothing but what is stored.
     fn restart(&mut self) {
-        self.pace = Pace::default();
+        (self.pace, self.turn) = (Pace::default(), Turn::default());
         self.news = News::Awaiting;
     }
 
@@ -170,6 +174,11 @@ impl World {
     fn verdicts(&self) -> Verdicts {
         verdicts("TaskWatchSet", self.generation, self.status.as_ref(), at(self.now))
     }
+}
+
+/// Nothing is to be written, and nothing is to be decided by time alone.
+fn is_idle(decision: &Decision) -> bool {
+    decision.status.is_none() && decision.wake_at.is_none()
 }
 
 /// The object of a conflict.
