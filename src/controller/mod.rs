@@ -43,6 +43,8 @@ mod resolve;
 mod run;
 mod search;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod unread;
 mod write;
 

@@ -383,6 +383,53 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn another_upstream_or_certificate_is_another_identity() {
+        let auth = json!({"token": {"secretRef": {"name": "s"}}});
+        let secret = material(&[("token", "a")]);
+        let identity = |edit: &dyn Fn(&mut ConnectionObject), secret: &Material| {
+            let mut object = object(&huawei(), &auth);
+            edit(&mut object);
+            connection(&object, secret).unwrap().0.identity
+        };
+        let same = identity(&|_| (), &secret);
+        assert_eq!(identity(&|object| object.spec.request_timeout_seconds = 7, &secret), same);
+        let tls =
+            |name: &str| Some(crate::api::connection::Tls { server_name: Some(name.to_owned()), ..Default::default() });
+        let other = json!({"huaweiCloud": {"endpoint": "https://other.example.com", "projectID": "p1"}});
+        let elsewhere = identity(&|of| of.spec.provider = object(&other, &auth).spec.provider, &secret);
+        let named = identity(&|of| of.spec.tls = tls("a.example"), &secret);
+        let trusted = Material { certificates: Some(Bytes::from_static(b"pem")), ..material(&[("token", "a")]) };
+        let certified = identity(&|_| (), &trusted);
+        let all = std::collections::BTreeSet::from([same, elsewhere, named, certified]);
+        assert_eq!(all.len(), 4);
+    }
+
+    #[test]
+    fn bounds_are_as_they_are_given_and_never_none() {
+        let auth = json!({"token": {"secretRef": {"name": "s"}}});
+        let mut given = object(&huawei(), &auth);
+        let bounds = |object: &ConnectionObject| connection(object, &material(&[("token", "a")])).unwrap().0.bounds;
+        let usual = bounds(&given);
+        assert_eq!((usual.requests_per_second, usual.requests_per_second_of_tenant), (5.0, None));
+        assert_eq!((usual.burst, usual.max_in_flight, usual.mode), (10, 8, ModeChoice::Auto));
+        assert_eq!((usual.min_period, usual.max_period), (Duration::from_secs(5), Duration::from_secs(300)));
+        let limit = |a_minute| crate::api::connection::ConnectionLimits {
+            requests_per_minute_per_namespace: Some(a_minute),
+            ..Default::default()
+        };
+        given.limits = Some(limit(90));
+        assert_eq!(bounds(&given).requests_per_second_of_tenant, Some(1.5));
+        given.limits = Some(limit(0));
+        let spec = &mut given.spec;
+        (spec.rate_limit.burst, spec.rate_limit.max_in_flight) = (0, 0);
+        (spec.poll.min_period_seconds, spec.poll.max_period_seconds, spec.poll.mode) = (20, 10, PollMode::List);
+        let least = bounds(&given);
+        assert_eq!(least.requests_per_second_of_tenant, Some(1.0 / 60.0));
+        assert_eq!((least.burst, least.max_in_flight, least.mode), (1, 1, ModeChoice::List));
+        assert_eq!((least.min_period, least.max_period), (Duration::from_secs(20), Duration::from_secs(20)));
+    }
+
+    #[test]
     fn the_header_of_a_static_token_follows_the_upstream() {
         let auth = json!({"token": {"secretRef": {"name": "s"}}});
         let cloud_ru = json!({"cloudRu": {"endpoint": "https://a", "serviceInstanceID": "x"}});

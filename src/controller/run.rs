@@ -85,7 +85,28 @@ pub async fn run(
     health: Health,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
-    let parts = Parts::of(memory::limit());
+    let machine = Machine { parts: Parts::of(memory::limit()), wall: Timestamp::now };
+    run_on(machine, args, client, api_server, metrics, health, stop).await
+}
+
+/// What a process runs on.
+pub(super) struct Machine<W> {
+    /// Its memory, divided.
+    pub(super) parts: Parts,
+    /// What its clock shows.
+    pub(super) wall: W,
+}
+
+/// Runs on this machine.
+pub(super) async fn run_on<W: Fn() -> Timestamp + Send + 'static>(
+    Machine { parts, wall }: Machine<W>,
+    args: &RunArgs,
+    client: Client,
+    api_server: Vec<SocketAddr>,
+    metrics: Metrics,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), StartError> {
     let limit = args.max_watches_per_namespace.unwrap_or(parts.objects / WATCH_BYTES);
     let quotas = Quotas::new(Some(args.max_connections_per_namespace).filter(|limit| *limit > 0));
     let room = Pool::new(parts.objects, STATUSES_FLOOR);
@@ -95,7 +116,7 @@ pub async fn run(
         sets: Queue::new(metrics.queue("taskwatchset")),
         connections: Queue::new(metrics.queue("connection")),
     });
-    let clock = Clock::at(Timestamp::now());
+    let clock = Clock::at(wall());
     let guard = Guard::new(metrics.clone());
     let requests = (args.max_requests_per_second, args.max_requests_per_second_per_namespace);
     let tenancy = Shares::new(parts, requests, metrics.usage().clone(), Instant::now());
@@ -142,7 +163,7 @@ pub async fn run(
         caches[caches.len() - 1].clone()
     });
     health.all_named();
-    tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone()));
+    tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone(), wall));
     // Before all lists are in, a connection that is only late would look like one that is missing.
     let mut listed = tokio::time::interval(Duration::from_millis(50));
     while !caches.iter().all(Readiness::is_done) && !stop.is_cancelled() {
@@ -176,13 +197,13 @@ pub async fn run(
 
 /// Tells the liveness probe that the runtime turns and the index can be had. Sets the clock; where that was stepped, has all looked at
 /// again: what waits for a time of day waits by a clock that was wrong.
-async fn beat(shared: Arc<Shared>, health: Health, clock: Clock) {
+async fn beat(shared: Arc<Shared>, health: Health, clock: Clock, wall: impl Fn() -> Timestamp) {
     let mut interval = tokio::time::interval(HEARTBEAT);
     loop {
         interval.tick().await;
         // With the index in hand: nobody decides between the step and what is done about it.
         let mut index = shared.index();
-        let step = clock.set(Timestamp::now());
+        let step = clock.set(wall());
         let keys = step.map(|step| index.step_clock(step)).unwrap_or_default();
         let sets = step.map(|_| index.sets.keys(None)).unwrap_or_default();
         drop(index);

@@ -150,17 +150,15 @@ impl<K: Kind, T: Target<K>> Follower<K, T> {
     /// One request, and what becomes of it. The course knows of an error; it is returned for the log, where it belongs there.
     async fn step(&mut self) -> Result<(), Fault> {
         let begun = Instant::now();
-        let (result, is_watch) = match self.course.ask() {
-            Ask::Page { .. } | Ask::Outline { .. } => (self.page().await, false),
-            Ask::Look(_) => (self.look().await, false),
-            Ask::Watch(version) => match self.watch(version).await {
-                Ok(End::OtherHistory) => (Ok(()), true),
-                Ok(End::Agreed) => {
+        let is_watch = matches!(self.course.ask(), Ask::Watch(_));
+        let result = match self.course.ask() {
+            Ask::Page { .. } | Ask::Outline { .. } => self.page().await,
+            Ask::Look(_) => self.look().await,
+            Ask::Watch(version) => self.watch(version).await.map(|end| {
+                if matches!(end, End::Agreed) {
                     self.course.watch_ended(true, begun.elapsed());
-                    (Ok(()), true)
                 }
-                Err(fault) => (Err(fault), true),
-            },
+            }),
         };
         let Err(fault) = result else { return Ok(()) };
         debug!(kind = %K::kind(), %fault, "a request to the API server failed");

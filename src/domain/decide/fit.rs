@@ -83,7 +83,10 @@ mod tests {
 
     use super::{STATUS_BYTES, fit};
     use crate::{
-        api::{ErrorStatus, StateDetailStatus, SubtaskStatus, SubtasksStatus, TaskStatus, TaskWatchStatus},
+        api::{
+            ErrorDetailStatus, ErrorStatus, StateDetailStatus, SubtaskStatus, SubtasksStatus, TaskStatus,
+            TaskWatchStatus,
+        },
         domain::stored,
     };
 
@@ -147,6 +150,13 @@ mod tests {
         let fitted = fit(TaskWatchStatus { state_details: details, ..status(1, 1) });
         assert!(stored::size(&fitted) <= STATUS_BYTES && fitted.state_details.is_empty());
         assert_eq!(fitted.conditions.len(), 5);
+        let outputs = (0..6000).map(|n| (format!("output-number-{n}"), "x".to_owned())).collect();
+        let fitted = fit(TaskWatchStatus { outputs, ..status(1, 1) });
+        assert!(stored::size(&fitted) <= STATUS_BYTES && fitted.outputs.is_empty());
+        let detail = ErrorDetailStatus { value: Some("x".to_owned()), ..ErrorDetailStatus::default() };
+        let error = ErrorStatus { details: vec![detail; 8192], ..ErrorStatus::default() };
+        let fitted = fit(TaskWatchStatus { error: Some(error), ..status(1, 1) });
+        assert!(stored::size(&fitted) <= STATUS_BYTES && fitted.error.unwrap().details.is_empty());
     }
 
     #[test]

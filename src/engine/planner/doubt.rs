@@ -259,6 +259,16 @@ mod tests {
         assert!(!doubt.is_open() && !doubt.is_witness(&scope("b")));
     }
 
+    #[test]
+    fn what_was_on_its_way_when_a_refusal_came_is_told_from_what_was_not() {
+        let mut doubt = Doubt::default();
+        assert!(!doubt.was_asked_before(0), "there was none");
+        doubt.note(&tenant("a"), 5, Instant::now());
+        assert!(doubt.was_asked_before(4) && !doubt.was_asked_before(5));
+        doubt.forget();
+        assert!(!doubt.was_asked_before(4));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_never_good_leaves_refusals_to_spare() {
         let (mut doubt, now) = (Doubt::default(), Instant::now());

@@ -1,6 +1,8 @@
-//! The planner against a model upstream, in virtual time: nothing sleeps.
+//! The planner against a model upstream, and the engine against one on 127.0.0.1 (`running`), in virtual time: nothing sleeps.
 
+mod consequences;
 mod discovery;
+mod health;
 mod hints;
 mod invariants;
 mod lists;
@@ -9,6 +11,8 @@ mod random;
 mod reading;
 mod redaction;
 pub(super) mod rig;
+mod running;
 mod sieve;
 mod tenants;
+pub(crate) mod upstream;
 mod waits;

@@ -1,5 +1,7 @@
 //! What is planned for a set, one rule a test.
 
+mod moments;
+
 use serde_json::json;
 
 use super::*;
