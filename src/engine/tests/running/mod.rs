@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::{
-        Found, Report,
+        Found, Predecessor, Report,
         coalesce::{Mode, ModeChoice},
         planner::Settings,
         transport::SettingsError,
@@ -138,13 +138,13 @@ async fn credentials_are_kept_as_far_as_there_is_memory_for_them() {
     assert_eq!(stage.connect(stage.connection(&token(9000), settings())), Err(SettingsError::NoRoom));
     let other = crate::engine::ConnectionId { namespace: Some(Arc::from("m")), name: Arc::from("c") };
     assert_eq!(
-        stage.engine.connect(&other, stage.connection(&token(2000), settings()), None),
+        stage.engine.connect(&other, stage.connection(&token(2000), settings()), Predecessor::default()),
         Err(SettingsError::NoRoom)
     );
     assert!(!stage.engine.watch(&other, key("a"), subscription("a", 1)));
     // A shorter one gives room back, and so does the end.
     stage.connect(stage.connection(&token(500), settings())).unwrap();
-    stage.engine.connect(&other, stage.connection(&token(1000), settings()), None).unwrap();
+    stage.engine.connect(&other, stage.connection(&token(1000), settings()), Predecessor::default()).unwrap();
     stage.engine.disconnect(&other);
     stage.connect(stage.connection(&token(1900), settings())).unwrap();
 }
@@ -172,7 +172,8 @@ async fn a_connection_that_was_asked_to_be_silent_is() {
     let stage = Stage::new().await;
     stage.upstream.set("a", "running", &json!({}));
     let until = stage.clock.now() + 60 * SECOND;
-    stage.engine.connect(&id(), stage.connection("token-of-the-engine", settings()), Some(until)).unwrap();
+    let before = Predecessor { retry_at: Some(until), ..Predecessor::default() };
+    stage.engine.connect(&id(), stage.connection("token-of-the-engine", settings()), before).unwrap();
     stage.watch("a", 1);
     pass(59 * SECOND).await;
     assert_eq!(stage.upstream.asked(), Vec::<String>::new());
@@ -183,7 +184,7 @@ async fn a_connection_that_was_asked_to_be_silent_is() {
     assert_eq!(stage.reports(), ["a 1 Running running"]);
     // What has passed already is nothing.
     stage.engine.disconnect(&id());
-    stage.engine.connect(&id(), stage.connection("token-of-the-engine", settings()), Some(until)).unwrap();
+    stage.engine.connect(&id(), stage.connection("token-of-the-engine", settings()), before).unwrap();
     stage.watch("a", 1);
     pass(SECOND).await;
     assert_eq!(stage.reports(), ["a 1 Running running"]);

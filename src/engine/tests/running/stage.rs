@@ -16,7 +16,7 @@ use super::super::{
 use crate::{
     domain::task::TaskRef,
     engine::{
-        Connection, ConnectionHealth, ConnectionId, Delivery, Discovered, Discovery, Engine, Report, Sink,
+        Connection, ConnectionHealth, ConnectionId, Delivery, Discovered, Discovery, Engine, Predecessor, Report, Sink,
         Subscription, WatchKey,
         egress::EgressPolicy,
         planner::Settings,
@@ -106,7 +106,7 @@ impl Stage {
 
     /// Opens the connection `n/c`.
     pub(super) fn connect(&self, connection: Connection) -> Result<(), SettingsError> {
-        self.engine.connect(&id(), connection, None)
+        self.engine.connect(&id(), connection, Predecessor::default())
     }
 
     /// Opens it with the usual token and bounds.
