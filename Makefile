@@ -27,7 +27,7 @@ help: ## List the targets
 	@echo "  make demo CLUSTER=current   the same in the cluster of the current kubectl context"
 	@echo "  make demo ONCE=1            the same unattended: ends by itself, fails when a watch does not reach its state"
 	@echo "  make cluster NODE=1         the same with a real node, on which pods run (root, Linux)"
-	@echo "  make bench QUICK=1          the same with fewer tasks, in a quarter of an hour; ONLY=B1,B3 picks scenarios; CHECK=1 fails when a ratio got worse"
+	@echo "  make bench QUICK=1          the same with fewer tasks, in a quarter of an hour; ONLY=B1,B3 picks scenarios; CHECK=1 fails when a ratio got worse; OPERATOR=FILE measures that program"
 
 .PHONY: test
 test: tools tools-go tools-python ## Everything: formatting, clippy, and all tests on a real API server
@@ -131,7 +131,7 @@ bench: tools ## Measure: what the operator costs beside what the same work costs
 	$(call say,Control plane: about 10 minutes the first time$(comma) then at once)
 	$(CONTROLPLANE)
 	$(call say,Measuring: $(if $(QUICK),about 11 minutes,about 30 minutes))
-	@exec "$${CARGO_TARGET_DIR:-target}/release/taskwatch-bench" $(if $(QUICK),--quick) $(if $(CHECK),--check) $(if $(RECORD),--record) $(if $(ONLY),--only $(ONLY)) $(if $(TASKS),--tasks $(TASKS))
+	@exec "$${CARGO_TARGET_DIR:-target}/release/taskwatch-bench" $(if $(QUICK),--quick) $(if $(CHECK),--check) $(if $(RECORD),--record) $(if $(ONLY),--only $(ONLY)) $(if $(TASKS),--tasks $(TASKS)) $(if $(OPERATOR),--operator "$(OPERATOR)")
 
 # This machine's architecture, as images name it.
 MACHINE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)

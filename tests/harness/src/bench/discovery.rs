@@ -31,7 +31,7 @@ pub(super) async fn set(options: &Options, report: &mut Report) -> Result<()> {
     let limit = tasks / 2;
     let creates = bare_creates(limit, Creation::Bare).await?;
     let told = bare_creates(limit, Creation::Told).await?;
-    let mut stage = Stage::new().await?;
+    let mut stage = Stage::new(options).await?;
     let fleet = Fleet::new(System::Astra, "found", tasks, 20);
     step(&format!("B10: a set of limit {limit} over an account of {tasks} tasks"));
     stage.introduce(&fleet).await?;
@@ -89,7 +89,7 @@ pub(super) async fn set(options: &Options, report: &mut Report) -> Result<()> {
 pub(super) async fn accounts(options: &Options, report: &mut Report) -> Result<()> {
     let tasks = options.tasks() * ACCOUNTS;
     step(&format!("B11: {tasks} tasks of {ACCOUNTS} accounts: creating the watches"));
-    let mut stage = Stage::new().await?;
+    let mut stage = Stage::new(options).await?;
     let each = |n: usize| Fleet::new(System::Astra, &format!("account{n}"), options.tasks(), 20);
     let fleets: Vec<_> = (0..ACCOUNTS).map(each).collect();
     for fleet in &fleets {
@@ -135,7 +135,7 @@ struct Creates {
 /// Creates as fast as they go, on a control plane of their own.
 async fn bare_creates(objects: usize, what: Creation) -> Result<Creates> {
     step(&format!("Floor: creates ({what:?})"));
-    let stage = Stage::new().await?;
+    let stage = Stage::new(&Options::default()).await?;
     let kubeconfig = stage.plane.kubeconfig(OPERATOR)?.display().to_string();
     let before = stage.mark().await?;
     let floor = floor::creates(&kubeconfig, what, objects, WRITERS).await?;

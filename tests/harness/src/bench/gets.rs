@@ -15,8 +15,8 @@ use super::{Options, count, lists, step};
 const START: Duration = Duration::from_mins(3);
 
 /// A stage with an operator that has written the first status of all watches of `fleets`.
-pub(super) async fn running(fleets: &[Fleet]) -> Result<Stage> {
-    let mut stage = Stage::new().await?;
+pub(super) async fn running(options: &Options, fleets: &[Fleet]) -> Result<Stage> {
+    let mut stage = Stage::new(options).await?;
     for fleet in fleets {
         stage.introduce(fleet).await?;
         fleet.watch_all(&stage.client).await?;
@@ -49,7 +49,7 @@ pub(super) async fn jobs(options: &Options, report: &mut Report) -> Result<()> {
     let mut fleet = Fleet::new(System::Evs, "evs", tasks, budget);
     fleet.in_flight = 32;
     step(&format!("B2: {tasks} EVS jobs by single requests, {budget} a second"));
-    let mut stage = running(std::slice::from_ref(&fleet)).await?;
+    let mut stage = running(options, std::slice::from_ref(&fleet)).await?;
     // A round at the steady pace first: the burst of the start is not what is measured.
     tokio::time::sleep(Duration::from_secs(12)).await;
     stage.simulator.admin("DELETE", "/counters", None).await?;
@@ -110,7 +110,7 @@ pub(super) async fn slow_neighbour(options: &Options, report: &mut Report) -> Re
         fleet.period = 5;
     }
     step(&format!("B7: 21 connections with {each} jobs each, one of them slow"));
-    let stage = running(&fleets).await?;
+    let stage = running(options, &fleets).await?;
     let slow = &fleets[0];
     let mut p99 = Vec::new();
     for is_slow in [false, true] {
@@ -139,7 +139,7 @@ pub(super) async fn overload(options: &Options, report: &mut Report) -> Result<(
     let mut fleet = Fleet::new(System::Evs, "busy", tasks, u32::try_from(tasks / 15)?);
     fleet.period = 5;
     step(&format!("B9: {tasks} jobs every 5 s, with a budget of {} requests a second", fleet.per_second));
-    let stage = running(std::slice::from_ref(&fleet)).await?;
+    let stage = running(options, std::slice::from_ref(&fleet)).await?;
     tokio::time::sleep(Duration::from_secs(20)).await;
     let position = stage.log_position().await?;
     let used = stage.window(options.pick(60, 120)).await?;

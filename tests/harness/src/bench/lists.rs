@@ -37,7 +37,7 @@ struct Patcher {
 
 pub(super) async fn play(options: &Options, report: &mut Report) -> Result<()> {
     let writes = patcher(options).await?;
-    let mut stage = Stage::new().await?;
+    let mut stage = Stage::new(options).await?;
     let idle = idle(options, report, &mut stage).await?;
     let fleet = Fleet::new(System::Astra, "astra", options.tasks(), 10);
     step(&format!("{} tasks of one Astra account: creating the watches", fleet.count));
@@ -71,7 +71,7 @@ async fn patcher(options: &Options) -> Result<Patcher> {
         return Ok(Patcher::default());
     }
     step("Floor: bare status patches");
-    let stage = Stage::new().await?;
+    let stage = Stage::new(options).await?;
     let fleet = fleet::floor_fleet(options.tasks().min(4_000));
     fleet.watch_all(&stage.client).await?;
     let kubeconfig = stage.plane.kubeconfig(OPERATOR)?.display().to_string();

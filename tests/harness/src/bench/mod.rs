@@ -28,6 +28,7 @@ mod report;
 mod scale;
 mod stage;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -48,6 +49,8 @@ pub struct Options {
     record: bool,
     only: Vec<String>,
     tasks: Option<usize>,
+    /// The operator that is measured; that of this build where none is given.
+    operator: Option<PathBuf>,
 }
 
 impl Options {
@@ -59,7 +62,7 @@ impl Options {
         let mut options = Self::default();
         let usage = || {
             let all = SCENARIOS.join(",");
-            format!("usage: taskwatch-bench [--quick] [--check] [--record] [--tasks N] [--only {all}]")
+            format!("usage: taskwatch-bench [--quick] [--check] [--record] [--operator FILE] [--tasks N] [--only {all}]")
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -67,6 +70,7 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--check" => options.check = true,
                 "--record" => options.record = true,
+                "--operator" => options.operator = Some(arguments.next().ok_or_else(usage)?.into()),
                 "--tasks" => {
                     options.tasks = Some(arguments.next().and_then(|n| n.parse().ok()).ok_or_else(usage)?);
                 }

@@ -77,7 +77,7 @@ fn fleets(options: &Options) -> Vec<Fleet> {
 async fn measured(options: &Options, fleets: &[Fleet], replicas: usize) -> Result<(Stage, Measured)> {
     let tasks = fleets.iter().map(|fleet| fleet.count).sum::<usize>();
     step(&format!("B12: {tasks} tasks over {CONNECTIONS} connections, {replicas} of {BUCKETS} buckets' replicas"));
-    let mut stage = Stage::new().await?;
+    let mut stage = Stage::new(options).await?;
     for fleet in fleets {
         stage.introduce(fleet).await?;
         fleet.watch_all(&stage.client).await?;

@@ -39,7 +39,7 @@ async fn cost(options: &Options, (connections, tasks): (usize, usize)) -> Result
         fleet
     });
     step(&format!("B8: {tasks} tasks over {connections} connections"));
-    let mut stage = gets::running(&fleets.collect::<Vec<_>>()).await?;
+    let mut stage = gets::running(options, &fleets.collect::<Vec<_>>()).await?;
     let used = stage.window(options.pick(30, 60)).await?;
     // After a restart: what the start leaves in the allocator is not what a task needs.
     stage.kill_operator().await?;

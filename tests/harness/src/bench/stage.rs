@@ -1,12 +1,14 @@
 //! A control plane, a simulator and an operator for one scenario, and the figures of a stretch of time.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Client;
 use serde_json::{Value, json};
 
+use super::Options;
 use super::fleet::{self, Fleet, NAMESPACE};
 use crate::{ADMIN, ControlPlane, OPERATOR, Operator, OperatorOptions, Simulator, Usage, workspace_root};
 
@@ -20,6 +22,8 @@ pub(super) struct Stage {
     pub(super) plane: ControlPlane,
     pub(super) simulator: Simulator,
     pub(super) client: Client,
+    /// The operator's; that of this build where none is given.
+    program: Option<PathBuf>,
     /// One, or several replicas.
     pub(super) operators: Vec<Operator>,
 }
@@ -90,7 +94,7 @@ impl Metrics {
 
 impl Stage {
     /// A fresh control plane and simulator with the CRDs, the namespaces and the operator's rights; no operator yet.
-    pub(super) async fn new() -> Result<Self> {
+    pub(super) async fn new(options: &Options) -> Result<Self> {
         let plane = ControlPlane::start().await?;
         let crds = workspace_root().join("crds").display().to_string();
         plane.kubectl(&["apply", "--server-side", "-f", &crds]).await?.success()?;
@@ -98,7 +102,7 @@ impl Stage {
         let simulator = Simulator::start(&["--log-capacity", LOG]).await?;
         let client = plane.client(ADMIN).await?;
         fleet::prepare(&client).await?;
-        Ok(Self { plane, simulator, client, operators: Vec::new() })
+        Ok(Self { plane, simulator, client, program: options.operator.clone(), operators: Vec::new() })
     }
 
     /// Makes the scope and the tasks of a fleet known to the simulator, and its connection to the API server.
@@ -109,21 +113,27 @@ impl Stage {
         fleet.connect(&self.client, self.simulator.url()).await
     }
 
-    /// Starts the operator as its own service account.
+    /// The operator as its own service account.
+    fn operator(&self) -> Result<OperatorOptions> {
+        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?);
+        Ok(OperatorOptions { program: self.program.clone(), ..options })
+    }
+
+    /// Starts it.
     pub(super) async fn start_operator(&mut self) -> Result<()> {
         self.start_operator_with(&[]).await
     }
 
     /// The same, with arguments.
     pub(super) async fn start_operator_with(&mut self, args: &[&str]) -> Result<()> {
-        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?).args(args);
+        let options = self.operator()?.args(args);
         self.operators.push(Operator::start(options).await?);
         Ok(())
     }
 
     /// Starts a replica of this name, which shares so many buckets with the others.
     pub(super) async fn start_replica(&mut self, name: &str, buckets: &str) -> Result<()> {
-        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?).args(&["--lease-buckets", buckets]);
+        let options = self.operator()?.args(&["--lease-buckets", buckets]);
         let options = options.env("POD_NAME", name).env("POD_NAMESPACE", fleet::OPERATORS);
         self.operators.push(Operator::start(options).await?);
         Ok(())
@@ -131,7 +141,7 @@ impl Stage {
 
     /// Starts the operator and does not wait for it to be ready.
     pub(super) fn spawn_operator(&mut self) -> Result<()> {
-        self.operators.push(Operator::spawn(&OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?))?);
+        self.operators.push(Operator::spawn(&self.operator()?)?);
         Ok(())
     }
 
