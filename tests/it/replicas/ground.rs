@@ -146,7 +146,8 @@ impl Ground {
                     let socket = TcpSocket::new_v4()?;
                     socket.bind((from, 0).into())?;
                     let mut far = socket.connect(to).await?;
-                    (near.set_nodelay(true)?, far.set_nodelay(true)?);
+                    near.set_nodelay(true)?;
+                    far.set_nodelay(true)?;
                     copy_bidirectional(&mut near, &mut far).await
                 });
             }
@@ -204,7 +205,7 @@ impl Ground {
         entries.retain(|entry| entry["objectRef"]["namespace"] == *self.stage.namespace);
         entries.retain(|entry| entry["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300));
         // As they arrived: a Lease can only be written by who has read what the write before has made of it.
-        entries.sort_by_key(|entry| received(entry));
+        entries.sort_by_key(received);
         let watches: Api<TaskWatch> = Api::namespaced(self.stage.client.clone(), &self.stage.namespace);
         let watches = watches.list(&ListParams::default()).await.unwrap().items;
         let of_watch: BTreeMap<_, _> =
