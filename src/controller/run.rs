@@ -159,8 +159,9 @@ pub(super) async fn run_on<W: Fn() -> Timestamp + Send + 'static>(
     });
     let mut caches = Vec::new();
     sources::start(&controller, &client, &guard, &args.namespaces, |name| {
-        caches.push(health.readiness(name));
-        caches[caches.len() - 1].clone()
+        let ready = health.readiness(name);
+        caches.push(ready.clone());
+        ready
     });
     health.all_named();
     tokio::spawn(beat(Arc::clone(&shared), health.clone(), controller.clock.clone(), wall));
