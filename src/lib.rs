@@ -26,7 +26,7 @@ mod controller;
 mod domain;
 mod engine;
 pub mod ops;
-mod ownership;
+pub mod ownership;
 mod providers;
 #[cfg(feature = "checks")]
 pub use providers::checks;

@@ -1,5 +1,6 @@
 //! The planner against a model upstream, in virtual time: nothing sleeps.
 
+mod agenda;
 mod discovery;
 mod hints;
 mod invariants;
