@@ -7,10 +7,14 @@ use crate::{
     ops::{
         admin::Admin,
         args::{Cli, Command, CrdsArgs, DecodeArgs, RunArgs},
-        client, guard,
+        authorization::Authorizer,
+        client,
+        debug::Respondent,
+        guard,
         health::Health,
         limits,
         metrics::Metrics,
+        pages::Pages,
         shutdown, telemetry,
     },
     providers::{Answer, decode, registry},
@@ -55,10 +59,13 @@ async fn run(args: RunArgs) -> Result<()> {
     let (metrics, health) = (Metrics::new(), Health::default());
     limits::keep_memory_private();
     limits::raise_open_files();
-    let admin = Admin::serve(args.http_address, args.probe_address, health.clone(), metrics.clone())?;
     let (client, api_server) = client::connect(&args, &metrics).await?;
+    let authorizer = args.http.authorization.then(|| Authorizer::new(client.clone()));
+    let respondent = Respondent::default();
+    let pages = Pages::new(metrics.clone(), respondent.clone(), authorizer);
+    let admin = Admin::serve(args.http.address, args.probe_address, health.clone(), pages, args.http.certificate())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespaces = ?args.namespaces, "taskwatch starts");
-    controller::run(&args, client, api_server, metrics, health, stop).await?;
+    controller::run(&args, client, api_server, metrics, health, &respondent, stop).await?;
     admin.stop();
     tracing::info!("stopped");
     Ok(())

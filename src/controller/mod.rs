@@ -14,6 +14,7 @@
 //! | `permits` | what a connection may use |
 //! | [`requested`] | a request to look now, by annotation |
 //! | `election` | which connections are this replica's: the Leases |
+//! | `agenda` | what `/debug/connections` tells |
 //! | [`census`], [`quotas`] | how many objects of a namespace are served |
 //! | [`quarantine`] | objects that are left alone after a panic |
 //!
@@ -23,6 +24,7 @@
 //! entries in the [`index`], a queue in [`Shared`], and a file in [`reconcile`], which is started in [`run`]. It shares the rest.
 
 pub mod access;
+mod agenda;
 mod apiserver;
 mod census;
 mod check;
@@ -70,7 +72,7 @@ use self::{
 use crate::{
     domain::decide,
     engine::{ConnectionHealth, ConnectionId, Delivery, Discovered, Engine, Sink, WatchKey},
-    ops::{clock::Clock, guard::Guard, metrics::Metrics},
+    ops::{clock::Clock, guard::Guard, metrics::Metrics, traces::Traces},
     ownership::{Bucket, Buckets, NotOwner},
     sync::lock,
     tenancy::{Tenant, ceiling::Ceiling},
@@ -103,6 +105,20 @@ pub enum Error {
     /// The same.
     #[error(transparent)]
     Parameters(#[from] kube::core::request::Error),
+}
+
+impl Error {
+    /// A word for it, for traces.
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Api(_) => "Api",
+            Self::Forbidden(_) => "Forbidden",
+            Self::TimedOut => "TimedOut",
+            Self::Gone => "Gone",
+            Self::NotOwner => "NotOwner",
+            Self::Encode(_) | Self::Request(_) | Self::Parameters(_) => "Defect",
+        }
+    }
 }
 
 /// How long one call of the API server may take.
@@ -213,6 +229,7 @@ struct Controller {
     buckets: Buckets,
     guard: Guard,
     metrics: Metrics,
+    traces: Traces,
     clock: Clock,
     settings: decide::Settings,
     secret_refresh: Duration,

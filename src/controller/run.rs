@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Controller, Shared, apiserver,
+    Controller, Shared, agenda, apiserver,
     check::Sight,
     election::Election,
     index::Index,
@@ -37,10 +37,12 @@ use crate::{
     ops::{
         args::RunArgs,
         clock::Clock,
+        debug::Respondent,
         guard::Guard,
         health::{Health, Readiness},
         metrics::Metrics,
         shutdown::{DrainTimeout, drain},
+        traces::Traces,
     },
     ownership::Buckets,
     tenancy::{
@@ -70,6 +72,8 @@ const SET_WORKERS: u16 = 2;
 const STATUSES_FLOOR: usize = 2 << 20;
 /// What a watch takes, its status and its place in the engine included, in bytes: the default limit goes by that.
 const WATCH_BYTES: usize = 4096;
+/// How long the last spans may take to be sent.
+const TRACES_FINISH: Duration = Duration::from_secs(1);
 /// How often the work loop says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -83,10 +87,11 @@ pub async fn run(
     api_server: Vec<SocketAddr>,
     metrics: Metrics,
     health: Health,
+    respondent: &Respondent,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
-    let machine = Machine { parts: Parts::of(memory::limit()), wall: Timestamp::now };
-    run_on(machine, args, client, api_server, metrics, health, stop).await
+    let machine = Machine { parts: Parts::of(memory::limit()), wall: Timestamp::now, api_server };
+    run_on(machine, args, client, metrics, health, respondent, stop).await
 }
 
 /// What a process runs on.
@@ -95,16 +100,18 @@ pub(super) struct Machine<W> {
     pub(super) parts: Parts,
     /// What its clock shows.
     pub(super) wall: W,
+    /// Where its API server is.
+    pub(super) api_server: Vec<SocketAddr>,
 }
 
 /// Runs on this machine.
 pub(super) async fn run_on<W: Fn() -> Timestamp + Send + 'static>(
-    Machine { parts, wall }: Machine<W>,
+    Machine { parts, wall, api_server }: Machine<W>,
     args: &RunArgs,
     client: Client,
-    api_server: Vec<SocketAddr>,
     metrics: Metrics,
     health: Health,
+    respondent: &Respondent,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let limit = args.max_watches_per_namespace.unwrap_or(parts.objects / WATCH_BYTES);
@@ -131,14 +138,20 @@ pub(super) async fn run_on<W: Fn() -> Timestamp + Send + 'static>(
         0 => Buckets::alone(),
         count => Buckets::new(count),
     };
+    if args.lease_buckets() > 0 {
+        metrics.buckets(format!("{}/{}", args.lease_namespace(), args.lease.name), buckets.clone());
+    }
     let election = Election::new(args, &client, &buckets).map(|election| (election, health.readiness("leases")));
+    let traces = args.otlp_endpoint.clone().map(|endpoint| Traces::to(endpoint, metrics.clone())).unwrap_or_default();
     let engine = Engine::new(transport, sink, clock.clone(), metrics.clone(), guard.clone(), tenancy, buckets.clone());
+    let engine = engine.traced(traces.clone());
     let controller = Arc::new(Controller {
         writer: Writer::start(&client, limit_of_writes, &metrics),
         creates: Ceiling::new(args.child_creates_per_second.into(), f64::INFINITY, Instant::now()),
         buckets,
         discovery: args.discovery,
         guard: guard.clone(),
+        traces: traces.clone(),
         client: client.clone(),
         shared: Arc::clone(&shared),
         engine,
@@ -157,6 +170,8 @@ pub(super) async fn run_on<W: Fn() -> Timestamp + Send + 'static>(
             own_namespace: args.cluster_resource_namespace(),
         },
     });
+    let asked = Arc::clone(&controller);
+    respondent.answer_by(move |question| Box::pin(agenda::page(Arc::clone(&asked), question)));
     let mut caches = Vec::new();
     sources::start(&controller, &client, &guard, &args.namespaces, |name| {
         let ready = health.readiness(name);
@@ -190,6 +205,7 @@ pub(super) async fn run_on<W: Fn() -> Timestamp + Send + 'static>(
     if timeout_at(deadline, controller.writer.finish()).await.is_err() {
         warn!("some events were not published: the API server takes them too slowly");
     }
+    traces.finish(TRACES_FINISH).await;
     // Only now: what was in progress is this replica's own affair to its end.
     resigned.cancel();
     while elections.join_next().await.is_some() {}

@@ -7,11 +7,15 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 use tracing::{debug, info, warn};
 
 use super::{
-    ConnectionHealth, ConnectionId, Delivery, Open, Predecessor, Sink,
+    ConnectionAgenda, ConnectionHealth, ConnectionId, Delivery, Open, Predecessor, Sink,
+    agenda::Circumstances,
     decoding::{Decoder, Workbench},
     inbox::{Inbox, Wish},
     listing::Listing,
@@ -29,6 +33,7 @@ use crate::ops::{
     clock::Clock,
     guard::Guard,
     metrics::{ConnectionMetrics, Metrics},
+    traces::{Context, Start, Traces, Value},
 };
 use crate::ownership::{Bucket, Buckets};
 use crate::providers::{
@@ -43,6 +48,7 @@ pub(super) struct Shared {
     pub(super) sink: Arc<dyn Sink>,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
+    pub(super) traces: Traces,
     pub(super) guard: Guard,
     pub(super) shares: Shares,
     pub(super) buckets: Buckets,
@@ -66,6 +72,10 @@ pub(super) struct Actor {
     sent: FuturesUnordered<BoxFuture<'static, Option<Sent>>>,
     quota: Quota,
     told: Option<ConnectionHealth>,
+    /// By which poll became known what is to be told.
+    traced: Option<Context>,
+    /// Who wants to know what is next.
+    askers: Vec<oneshot::Sender<ConnectionAgenda>>,
     /// When the tasks were last counted by state.
     counted: Option<Instant>,
 }
@@ -109,6 +119,8 @@ impl Actor {
             sent: FuturesUnordered::new(),
             quota: Quota::new(shared.shares.requests.clone(), tenant),
             told: None,
+            traced: None,
+            askers: Vec::new(),
             counted: None,
             shared,
         }
@@ -140,6 +152,7 @@ impl Actor {
                 self.send(job);
             }
             self.tell();
+            self.answer_askers();
             let wake = if is_owner { self.quota.wake_at(&self.planner, now) } else { Some(now + OWNER_AGAIN) };
             tokio::select! {
                 () = self.inbox.news() => {
@@ -180,14 +193,36 @@ impl Actor {
                 None => self.planner.forget(&key),
             }
         }
+        self.askers.extend(wanted.askers);
         wanted.closed
+    }
+
+    /// Says what is next: after all has been sent that may be, or what it says would not hold.
+    fn answer_askers(&mut self) {
+        if self.askers.is_empty() {
+            return;
+        }
+        let (now, wall) = (Instant::now(), self.shared.clock.now());
+        let around = Circumstances {
+            provider: self.open.connection.provider.name(),
+            wait: self.quota.wait(&self.planner, now),
+            lost_bucket: Some(self.bucket.number()).filter(|_| !self.bucket.is_held()),
+            throttled: self.bench.meter.is_throttled(now),
+        };
+        let agenda = ConnectionAgenda::of(&self.id, &self.planner, &around, now, wall);
+        for asker in self.askers.drain(..) {
+            // Who has gone away does not want to know any more.
+            let _ = asker.send(agenda.clone());
+        }
     }
 
     fn send(&mut self, job: Job) {
         self.usage.request();
         self.shared.metrics.poll_lag(Arc::clone(self.figures.provider()), job.lag);
         let errand = self.prepare(&job.kind);
-        self.sent.push(while_held(self.bucket.clone(), carry_out(job.id, job.kind, errand)).boxed());
+        self.sent.push(
+            while_held(self.bucket.clone(), carry_out(job.id, job.kind, self.shared.traces.start(), errand)).boxed(),
+        );
     }
 
     /// Waits for no answer any more.
@@ -257,9 +292,9 @@ impl Actor {
         match news {
             News::Part(listing, part) => self.take_part(Sent { job, kind, started, news: part }, listing),
             News::Whole(whole) => {
-                let Whole { code, bytes, hint, outcome } = *whole;
+                let Whole { code, bytes, answered, hint, outcome } = *whole;
                 let outcome = outcome.map_token(|token| self.take_token(token));
-                self.take_outcome(job, &kind, started, Whole { code, bytes, hint, outcome });
+                self.take_outcome(job, &kind, started, Whole { code, bytes, answered, hint, outcome });
             }
         }
     }
@@ -267,6 +302,8 @@ impl Actor {
     /// Takes in a part of a list, and has it read on; none is its end.
     fn take_part(&mut self, sent: Sent<Option<Bytes>>, mut listing: Box<Listing>) {
         let Sent { job, kind, started, news } = sent;
+        self.traced = started.context;
+        let answered = Some(SystemInstant::now());
         let page = match news {
             Some(part) => match self.read_part(job, &mut listing, &part) {
                 Ok(()) if listing.is_given_up() => self.finish(job, &mut listing),
@@ -280,7 +317,8 @@ impl Actor {
             None => self.finish(job, &mut listing),
         };
         let page = page.map_err(|failure| listing.clean_failure(failure));
-        let whole = Whole { code: listing.code(), bytes: listing.bytes(), hint: None, outcome: Outcome::List(page) };
+        let (code, bytes) = (listing.code(), listing.bytes());
+        let whole = Whole { code, bytes, answered, hint: None, outcome: Outcome::List(page) };
         self.take_outcome(job, &kind, started, whole);
     }
 
@@ -315,25 +353,51 @@ impl Actor {
         listing.decode(scan, &wanted)
     }
 
-    fn take_outcome(&mut self, job: u64, kind: &JobKind, started: SystemInstant, whole: Whole<Option<Duration>>) {
-        let Whole { code, bytes, hint, outcome } = whole;
-        let (took, now) = (started.elapsed(), Instant::now());
+    fn take_outcome(&mut self, job: u64, kind: &JobKind, started: Start, whole: Whole<Option<Duration>>) {
+        self.trace(kind, started, &whole);
+        let Whole { code, bytes, answered: _, hint, outcome } = whole;
+        let (took, now) = (started.at.elapsed(), Instant::now());
         let failure = outcome.failure();
         let operation = kind.operation();
         let provider = Arc::clone(self.figures.provider());
         self.usage.bytes(bytes);
         self.shared.metrics.upstream_request(provider, operation, code, took);
         if let Some(failure) = failure {
-            debug!(connection = %self.id, operation, class = failure.class.as_str(), code = failure.code, "{}", failure.message);
+            let (class, code, request_id) = (failure.class.as_str(), &failure.code, &failure.correlation_id);
+            let (scope, task) = kind.about();
+            debug!(connection = %self.id, operation, scope, task, class, code, request_id, "{}", failure.message);
         }
         if let (JobKind::Subtasks(_), Some(failure)) =
             (kind, failure.filter(|f| f.class == FailureClass::InvalidRequest))
         {
-            warn!(connection = %self.id, "the upstream refuses to list sub-tasks; tasks are shown without: {}", failure.message);
+            let request_id = &failure.correlation_id;
+            warn!(connection = %self.id, request_id, "the upstream refuses to list sub-tasks; tasks are shown without: {}", failure.message);
         }
         let retry_after =
             failure.map_or(hint, |failure| failure.retry_after).map(|after| after.wait(self.shared.clock.now()));
         self.planner.done(job, outcome, bytes, retry_after, now);
+    }
+
+    /// Tells of a job that is over, and what is told because of it is told as a part of that.
+    fn trace(&mut self, kind: &JobKind, started: Start, whole: &Whole<Option<Duration>>) {
+        self.traced = started.context;
+        let Some(context) = started.context else { return };
+        let (traces, now) = (&self.shared.traces, SystemInstant::now());
+        let failure = whole.outcome.failure();
+        let class = failure.map(|failure| ("error.type", Value::from(failure.class.as_str())));
+        let status = whole.code.parse::<u16>().ok().map(|status| ("http.response.status_code", status.into()));
+        let request: Vec<_> = status.into_iter().chain(class.clone().filter(|_| whole.answered.is_none())).collect();
+        traces.part(context, "request", (started.at, whole.answered.unwrap_or(now)), &request);
+        if let Some(answered) = whole.answered {
+            traces.part(context, "decode", (answered, now), &[]);
+        }
+        let names = [
+            ("taskwatch.connection", self.id.to_string().into()),
+            ("taskwatch.provider", self.open.connection.provider.name().to_owned().into()),
+            ("taskwatch.operation", kind.operation().into()),
+        ];
+        let all: Vec<_> = names.into_iter().chain(class).collect();
+        traces.ended(started, "poll", &all);
     }
 
     /// Uses a new token from now on. Returns how long it is good for where that is known.
@@ -348,8 +412,12 @@ impl Actor {
     /// Delivers what became known, and what is new of the connection.
     fn tell(&mut self) {
         let (now, wall) = (Instant::now(), self.shared.clock.now());
+        let traced = self.traced.take();
         for delivery in self.planner.take_deliveries() {
             let Delivery { key, ticket, report } = delivery;
+            if let Some(context) = traced {
+                self.shared.traces.follow(&key.0, context);
+            }
             self.shared.sink.deliver(Delivery { key, ticket, report: report.at_wall(now, wall) });
         }
         for news in self.planner.take_discovered() {
@@ -370,18 +438,6 @@ impl Actor {
             self.figures.set_throttled(health.throttled);
             self.shared.sink.connection(&self.id, health.clone());
             self.told = Some(health);
-        }
-    }
-}
-
-impl JobKind {
-    /// The metric label.
-    fn operation(&self) -> &'static str {
-        match self {
-            Self::Authenticate => "authenticate",
-            Self::Get(_) => "get",
-            Self::Subtasks(_) => "subtasks",
-            Self::List(..) => "list",
         }
     }
 }

@@ -5,11 +5,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use super::{Discovery, Open, Subscription, WatchKey};
+use super::{ConnectionAgenda, Discovery, Open, Subscription, WatchKey};
 
 use crate::sync::lock;
+
+/// Most who ask a connection at a time what it does next.
+const ASKERS: usize = 8;
 
 /// What somebody wants of a connection.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Wanted {
     /// Those that are none have ended.
     pub(super) wishes: HashMap<WatchKey, Option<Wish>>,
     pub(super) connection: Option<Arc<Open>>,
+    /// Who wants to know what the actor does next.
+    pub(super) askers: Vec<oneshot::Sender<ConnectionAgenda>>,
     /// The actor is to end.
     pub(super) closed: bool,
 }
@@ -46,6 +51,17 @@ impl Inbox {
     /// Replaces the connection's configuration.
     pub(super) fn configure(&self, connection: Arc<Open>) {
         self.change(|wanted| wanted.connection = Some(connection));
+    }
+
+    /// Asks what the actor does next. Nothing comes of it where enough ask already.
+    pub(super) fn ask(&self) -> oneshot::Receiver<ConnectionAgenda> {
+        let (asker, answer) = oneshot::channel();
+        self.change(|wanted| {
+            if wanted.askers.len() < ASKERS {
+                wanted.askers.push(asker);
+            }
+        });
+        answer
     }
 
     /// Ends the actor.

@@ -12,9 +12,10 @@
 //! | `quota`, `sending`, `listing` | whether the tenant may send one more; one job on its way; a list that is being read |
 //! | `decoding`, `secrets` | from an answer to what it says, guarded; what must not be in it |
 //! | [`discovery`] | what those ask, and are told, who want to know of all tasks of a scope |
-//! | [`health`] | how a connection fares |
+//! | [`health`], `agenda` | how a connection fares; what it does next, and why it waits |
 
 pub mod actor;
+mod agenda;
 pub mod budget;
 pub mod coalesce;
 mod decoding;
@@ -40,6 +41,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use url::Url;
 
 use self::{
@@ -49,6 +51,7 @@ use self::{
     transport::{Channel, SettingsError, TlsSettings, Transport},
 };
 pub use self::{
+    agenda::ConnectionAgenda,
     discovery::{Discovered, Discovery, Found},
     health::ConnectionHealth,
 };
@@ -57,7 +60,7 @@ use crate::{
         failure::Failure,
         task::{Task, TaskRef},
     },
-    ops::{clock::Clock, guard::Guard, metrics::Metrics},
+    ops::{clock::Clock, guard::Guard, metrics::Metrics, traces::Traces},
     ownership::Buckets,
     providers::{Provider, auth::Credential},
     sync::lock,
@@ -286,7 +289,18 @@ impl Engine {
         shares: Shares,
         buckets: Buckets,
     ) -> Self {
-        Self { transport, shared: Shared { sink, clock, metrics, guard, shares, buckets }, opened: Mutex::default() }
+        Self {
+            transport,
+            shared: Shared { sink, clock, metrics, traces: Traces::default(), guard, shares, buckets },
+            opened: Mutex::default(),
+        }
+    }
+
+    /// The same, which sends traces of its polls there.
+    #[must_use]
+    pub fn traced(mut self, traces: Traces) -> Self {
+        self.shared.traces = traces;
+        self
     }
 
     /// Opens a connection, or gives an open one its new configuration. To be called within a tokio runtime. One that is opened goes on
@@ -361,6 +375,11 @@ impl Engine {
         if let Some(opened) = self.opened().get(id) {
             opened.inbox.wish(key, None);
         }
+    }
+
+    /// Asks a connection what it does next; none where there is no such connection.
+    pub fn agenda(&self, id: &ConnectionId) -> Option<oneshot::Receiver<ConnectionAgenda>> {
+        self.opened().get(id).map(|opened| opened.inbox.ask())
     }
 
     /// Closes all connections: nothing is asked from then on.

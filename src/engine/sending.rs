@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
-    time::Instant as SystemInstant,
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use super::{
     transport::{Channel, Outgoing},
 };
 use crate::domain::failure::{Failure, FailureClass, RetryAfter};
+use crate::ops::traces::Start;
 use crate::ownership::Bucket;
 use crate::providers::{Answer, auth::Token, wire::retry};
 use crate::tenancy::pool::Lease;
@@ -35,7 +36,7 @@ pub(super) struct Errand {
 pub(super) struct Sent<N = News> {
     pub(super) job: u64,
     pub(super) kind: JobKind,
-    pub(super) started: SystemInstant,
+    pub(super) started: Start,
     pub(super) news: N,
 }
 
@@ -52,14 +53,15 @@ pub(super) struct Whole<T = Token> {
     pub(super) code: String,
     /// The size of the body.
     pub(super) bytes: usize,
+    /// When it was there, not decoded yet; none where there was no answer.
+    pub(super) answered: Option<Instant>,
     /// How long it asks to wait, should it be a good one: a failure says so itself.
     pub(super) hint: Option<RetryAfter>,
     pub(super) outcome: Outcome<T>,
 }
 
 /// Sends a job, and decodes its answer; of a list, reads the first part.
-pub(super) async fn carry_out(job: u64, kind: JobKind, errand: Result<Errand, Failure>) -> Sent {
-    let started = SystemInstant::now();
+pub(super) async fn carry_out(job: u64, kind: JobKind, started: Start, errand: Result<Errand, Failure>) -> Sent {
     let news = match errand {
         Err(failure) => Whole::failed(&kind, failure).into(),
         Ok(errand) => match &kind {
@@ -78,7 +80,7 @@ pub(super) async fn while_held(bucket: Bucket, job: impl Future<Output = Sent>) 
 }
 
 /// Reads the next part of a list.
-pub(super) async fn read_on(job: u64, kind: JobKind, started: SystemInstant, mut listing: Box<Listing>) -> Sent {
+pub(super) async fn read_on(job: u64, kind: JobKind, started: Start, mut listing: Box<Listing>) -> Sent {
     let news = match listing.read().await {
         Ok(part) => News::Part(listing, part),
         Err(failure) => Whole::failed(&kind, listing.clean_failure(failure)).into(),
@@ -105,6 +107,7 @@ async fn whole(errand: Errand, kind: &JobKind) -> Whole {
         Ok(answer) => answer,
         Err(failure) => return Whole::failed(kind, decoder.clean_failure(failure)),
     };
+    let answered = Some(Instant::now());
     let Answer { status, headers, body, .. } = &answer;
     let (code, bytes, hint) = (status.as_str().to_owned(), body.len(), retry::retry_after(headers));
     let clean = |failure| decoder.clean_failure(failure);
@@ -114,12 +117,18 @@ async fn whole(errand: Errand, kind: &JobKind) -> Whole {
         JobKind::Subtasks(task) => Outcome::Subtasks(decoder.subtasks(task, answer).await.map_err(clean)),
         JobKind::List(..) => Outcome::List(Err(unsupported("lists of one piece"))),
     };
-    Whole { code, bytes, hint, outcome }
+    Whole { code, bytes, answered, hint, outcome }
 }
 
 impl Whole {
     pub(super) fn failed(kind: &JobKind, failure: Failure) -> Self {
-        Self { code: failure.code.clone(), bytes: 0, hint: None, outcome: Outcome::failed(kind, failure) }
+        Self {
+            code: failure.code.clone(),
+            bytes: 0,
+            hint: None,
+            answered: None,
+            outcome: Outcome::failed(kind, failure),
+        }
     }
 }
 
@@ -152,7 +161,7 @@ mod tests {
             let job = while_held(bucket.clone(), async {
                 connection.await.unwrap();
                 sends.send(()).unwrap();
-                let started = SystemInstant::now();
+                let started = Start { at: Instant::now(), context: None };
                 let failure = unsupported("test");
                 let kind = JobKind::Authenticate;
                 Sent { job: 1, news: Whole::failed(&kind, failure).into(), kind, started }

@@ -1,27 +1,19 @@
-//! What is served to the cluster: `/metrics` on one port, `/healthz` and `/readyz` on another, so that whoever floods the one, which
+//! What is served to the cluster: `/metrics` and `/debug/connections` on one port, `/healthz` and `/readyz` on another, so that whoever floods the one, which
 //! others than the kubelet must reach, does not touch the other.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr};
 
-use bytes::Bytes;
 use http::StatusCode;
 
 use super::{
     health::Health,
     limits::open_files,
-    metrics::{CONTENT_TYPE, Metrics},
-    server::{Answer, Limits, Server},
+    pages::Pages,
+    server::{Answer, Limits, Request, Server},
 };
 
-use crate::sync::lock;
+pub use super::server::CertificateFiles;
 
-/// Metrics are rendered at most this often: who asks more often gets what was rendered last.
-const RENDER_EVERY: Duration = Duration::from_millis(200);
 /// More of what a probe says is cut off, in bytes.
 const MAX_REASON: usize = 1024;
 
@@ -33,22 +25,30 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves metrics on one address and probes on the other (port 0: a free one) until the answer is stopped or dropped.
+    /// Serves `pages` on one address, with TLS where there is a certificate, and probes on the other (port 0: a free one) until the answer is
+    /// stopped or dropped.
     ///
     /// # Errors
-    /// An address cannot be bound, or a thread cannot be made: which one, in a sentence.
-    pub fn serve(http: SocketAddr, probe: SocketAddr, health: Health, metrics: Metrics) -> io::Result<Self> {
+    /// An address cannot be bound, the certificate cannot be used, or a thread cannot be made: which one, in a sentence.
+    pub fn serve(
+        http: SocketAddr,
+        probe: SocketAddr,
+        health: Health,
+        pages: Pages,
+        certificate: Option<CertificateFiles>,
+    ) -> io::Result<Self> {
         let files = open_files();
         let say = |what: &str, at: SocketAddr| {
             let what = format!("cannot serve {what} at {at}");
             move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
         };
         // The probes first: where both are given the same port, it is theirs.
-        let probes = Server::start("probes", probe, Limits::probes(files), move |path| probe_page(&health, path))
-            .map_err(say("probes", probe))?;
-        let pages = MetricsPage { metrics, rendered: Mutex::default() };
-        let metrics = Server::start("metrics", http, Limits::metrics(files), move |path| pages.answer(path))
-            .map_err(say("metrics", http))?;
+        let probe_page = move |request: &_| probe_page(&health, request).into();
+        let probes =
+            Server::start("probes", probe, Limits::probes(files), None, probe_page).map_err(say("probes", probe))?;
+        let metrics =
+            Server::start("metrics", http, Limits::metrics(files), certificate, move |request| pages.reply(request))
+                .map_err(say("metrics", http))?;
         Ok(Self { metrics, probes })
     }
 
@@ -71,8 +71,8 @@ impl Admin {
     }
 }
 
-fn probe_page(health: &Health, path: &str) -> Answer {
-    match path {
+fn probe_page(health: &Health, request: &Request) -> Answer {
+    match request.path() {
         "/healthz" => probe(health.live()),
         "/readyz" => probe(health.ready()),
         _ => Answer::text(StatusCode::NOT_FOUND, "there are /healthz and /readyz; metrics are on another port\n"),
@@ -89,45 +89,23 @@ fn probe(result: Result<(), String>) -> Answer {
     }
 }
 
-struct MetricsPage {
-    metrics: Metrics,
-    rendered: Mutex<Option<(Instant, Bytes)>>,
-}
-
-impl MetricsPage {
-    fn answer(&self, path: &str) -> Answer {
-        match path {
-            "/metrics" => Answer { status: StatusCode::OK, content_type: CONTENT_TYPE, body: self.render() },
-            _ => Answer::text(StatusCode::NOT_FOUND, "there is /metrics; probes are on another port\n"),
-        }
-    }
-
-    /// Shared by all who ask at about the same time, however slowly they read it.
-    fn render(&self) -> Bytes {
-        let mut rendered = lock(&self.rendered);
-        match &*rendered {
-            Some((at, text)) if at.elapsed() < RENDER_EVERY => text.clone(),
-            _ => {
-                let text = Bytes::from(self.metrics.render());
-                *rendered = Some((Instant::now(), text.clone()));
-                text
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
         io::{Read, Write},
         net::TcpStream,
+        time::Duration,
     };
 
     use super::*;
+    use crate::ops::{
+        debug::Respondent,
+        metrics::{CONTENT_TYPE, Metrics},
+    };
 
     fn start(health: &Health) -> Admin {
         let any = "127.0.0.1:0".parse().unwrap();
-        Admin::serve(any, any, health.clone(), Metrics::new()).unwrap()
+        Admin::serve(any, any, health.clone(), Pages::new(Metrics::new(), Respondent::default(), None), None).unwrap()
     }
 
     fn ask(address: SocketAddr, method: &str, path: &str) -> String {
@@ -177,20 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn many_who_ask_at_a_time_share_one_text() {
-        let page = MetricsPage { metrics: Metrics::new(), rendered: Mutex::default() };
-        let (one, other) = (page.render(), page.render());
-        assert_eq!(one.as_ptr(), other.as_ptr());
-        *page.rendered.lock().unwrap() = Some((Instant::now().checked_sub(RENDER_EVERY).unwrap(), one));
-        assert_ne!(page.render().as_ptr(), other.as_ptr());
-    }
-
-    #[test]
     fn an_address_in_use_is_an_error_that_names_it() {
         let admin = start(&Health::default());
         let any = "127.0.0.1:0".parse().unwrap();
         for (http, probe, what) in [(admin.http_address(), any, "metrics"), (any, admin.probe_address(), "probes")] {
-            let error = Admin::serve(http, probe, Health::default(), Metrics::new()).unwrap_err();
+            let pages = Pages::new(Metrics::new(), Respondent::default(), None);
+            let error = Admin::serve(http, probe, Health::default(), pages, None).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
             assert!(error.to_string().starts_with(&format!("cannot serve {what} at 127.0.0.1:")), "{error}");
         }

@@ -3,18 +3,22 @@
 // The comments are the help text, where backticks would only be in the way.
 #![allow(clippy::doc_markdown)]
 
+mod http;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use ::http::{HeaderName, HeaderValue, StatusCode};
 use clap::{
     ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser},
 };
-use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
+pub use self::http::HttpArgs;
 use super::{
     allowance::{Allowance, cidr},
+    traces::Endpoint,
     upstream_proxy::{Direct, UpstreamProxy},
 };
 
@@ -146,9 +150,9 @@ pub struct RunArgs {
     #[arg(long, env = "TASKWATCH_DENY_PROVIDER", value_name = "PROVIDER", value_delimiter = ',')]
     pub deny_provider: Vec<String>,
 
-    /// Where /metrics is served, as address:port; port 0 takes a free one and logs it
-    #[arg(long, env = "TASKWATCH_HTTP_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080")]
-    pub http_address: SocketAddr,
+    /// How metrics are served.
+    #[command(flatten)]
+    pub http: HttpArgs,
 
     /// Where /healthz and /readyz are served, for the kubelet alone; port 0 takes a free one and logs it
     #[arg(long, env = "TASKWATCH_PROBE_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8081")]
@@ -161,6 +165,13 @@ pub struct RunArgs {
     /// What is logged: a level, or directives such as info,taskwatch::engine=debug
     #[arg(long, env = "TASKWATCH_LOG_LEVEL", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
+
+    /// Send traces of polls to the OpenTelemetry collector at this base URL, as http://HOST:4318: by OTLP over HTTP, in JSON
+    /// [default: no traces]
+    ///
+    /// A trace has what each step took: request, decode, decide, write. What finds no room in a queue is dropped, and counted.
+    #[arg(long, env = "TASKWATCH_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<Endpoint>,
 
     /// Write progress alone at most this often, in seconds, 0 to 3600
     #[arg(long, env = "TASKWATCH_PROGRESS_MIN_SECONDS", value_name = "SECONDS", default_value = "30",

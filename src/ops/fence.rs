@@ -60,7 +60,7 @@ mod tests {
         assert!(may(Method::GET, None));
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             assert!(may(method.clone(), Some(Pass::Owner(held.clone()))));
-            assert!(may(method.clone(), Some(Pass::Election)));
+            assert!(may(method.clone(), Some(Pass::Election)) && may(method.clone(), Some(Pass::Review)));
             assert!(!may(method.clone(), Some(Pass::Owner(other.clone()))));
             assert!(!may(method, None), "what is forgotten is not sent");
         }

@@ -54,6 +54,19 @@ impl Buckets {
         Self(Arc::new(Inner { start: Instant::now(), held_until }))
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.held_until.len()
+    }
+
+    /// How many of them this replica holds at this moment.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let numbers = 0..u16::try_from(self.count()).unwrap_or(u16::MAX);
+        numbers.filter(|number| self.bucket(*number).is_held()).count()
+    }
+
     /// The bucket of this number.
     #[must_use]
     pub fn bucket(&self, number: u16) -> Bucket {
@@ -63,7 +76,7 @@ impl Buckets {
     /// The bucket that a connection of this name is in; the same on all replicas, and in each version.
     #[must_use]
     pub fn of(&self, name: &str) -> Bucket {
-        let count = u64::try_from(self.0.held_until.len()).unwrap_or(1);
+        let count = u64::try_from(self.count()).unwrap_or(1);
         self.bucket(u16::try_from(fnv1a(name) % count).unwrap_or(0))
     }
 }
@@ -115,6 +128,8 @@ pub enum Pass {
     Owner(Bucket),
     /// To become, to stay, or not to be one.
     Election,
+    /// It only asks who somebody is, and what they may do: nothing is changed by it.
+    Review,
 }
 
 impl Pass {
@@ -123,7 +138,7 @@ impl Pass {
     pub fn is_good(&self) -> bool {
         match self {
             Self::Owner(bucket) => bucket.is_held(),
-            Self::Election => true,
+            Self::Election | Self::Review => true,
         }
     }
 }
@@ -147,9 +162,11 @@ mod tests {
         one.hold_until(Instant::now() + Duration::from_secs(10));
         let pass = Pass::Owner(one.clone());
         assert!(one.is_held() && pass.is_good() && !other.is_held());
+        assert_eq!((buckets.count(), buckets.held()), (2, 1));
         tokio::time::advance(Duration::from_millis(9_999)).await;
         assert!(one.is_held());
         tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(buckets.held(), 0);
         assert!(!one.is_held() && !pass.is_good(), "a stopped process finds it out when it goes on");
         one.hold_until(Instant::now() + Duration::from_secs(10));
         one.let_go();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // they are how a test fails
 
+mod access;
 mod argocd;
 mod auth;
 mod chart;
@@ -29,6 +30,7 @@ mod rights;
 mod set_objects;
 mod sets;
 mod stage;
+mod traces;
 mod trouble;
 mod unreadable;
 mod waiting;

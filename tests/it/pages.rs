@@ -12,6 +12,7 @@ use taskwatch::{
         guard::Stage,
         metrics::{EventResult, Metrics, ReconcileResult, StatusWrite},
     },
+    ownership::Buckets,
     tenancy::Tenant,
 };
 use taskwatch_harness::workspace_root;
@@ -67,6 +68,7 @@ fn everything() -> (Metrics, impl Sized) {
     usage.bytes(1);
     usage.write();
     usage.cpu(Duration::from_secs(1));
+    metrics.buckets("taskwatch-system/taskwatch".to_owned(), Buckets::alone());
     let watch = metrics.watch("taskwatches".to_owned());
     let connection = metrics.connection("cloudRu");
     connection.set_tasks("Running", 1);

@@ -9,7 +9,11 @@ use tracing::{info, warn};
 
 use super::{
     super::{
-        Controller, Error, Shared, index::ConnectionEntry, objects::ConnectionObject, queue::Queue, write::Written,
+        Controller, Error, Shared,
+        index::ConnectionEntry,
+        objects::{ConnectionObject, Identity},
+        queue::Queue,
+        write::Written,
     },
     Reconciler,
 };
@@ -38,6 +42,10 @@ impl Reconciler for Connections {
 
     async fn reconcile(controller: &Controller, id: &ConnectionId) -> Result<Option<Instant>, Error> {
         reconcile(controller, id).await
+    }
+
+    fn object(shared: &Shared, id: &ConnectionId) -> Option<(Identity, ConnectionId)> {
+        Some((shared.index().connections.get(id)?.object.identity.clone(), id.clone()))
     }
 
     fn failed(shared: &Shared, id: &ConnectionId) -> u32 {

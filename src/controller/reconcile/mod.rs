@@ -15,13 +15,14 @@ pub(super) mod taskwatchset;
 use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
-use tracing::warn;
+use tracing::{field::display, warn};
 
 use super::{
     Controller, Error, Shared,
+    objects::Identity,
     queue::{Key, Queue},
 };
-use crate::{domain::backoff::Backoff, ops::metrics::ReconcileResult};
+use crate::{domain::backoff::Backoff, engine::ConnectionId, ops::metrics::ReconcileResult};
 
 /// How long to wait after so many failures to write, or to read what is needed, in a row.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
@@ -39,6 +40,8 @@ pub(super) trait Reconciler {
         controller: &Controller,
         key: &Self::Key,
     ) -> impl Future<Output = Result<Option<Instant>, Error>> + Send;
+    /// Whose key it is, and the connection that it names; for the log. None for an object that is no more.
+    fn object(shared: &Shared, key: &Self::Key) -> Option<(Identity, ConnectionId)>;
     /// Notes that this failed. Returns how often it has, in a row.
     fn failed(shared: &Shared, key: &Self::Key) -> u32;
 }
@@ -64,7 +67,11 @@ async fn work<R: Reconciler>(controller: Arc<Controller>) {
             // Whoever is the owner looks at it.
             Err(Error::Gone | Error::NotOwner) => ReconcileResult::Success,
             Err(error) => {
-                warn!(controller = R::NAME, %key, %error, "trying again");
+                let object = R::object(&controller.shared, &key);
+                let (identity, connection) = object.as_ref().map(|(identity, of)| (identity, display(of))).unzip();
+                let namespace = identity.and_then(|identity| identity.namespace.as_deref());
+                let name = identity.map(|identity| &*identity.name);
+                warn!(controller = R::NAME, namespace, name, connection, uid = %key, %error, "trying again");
                 queue.retry(&key, Instant::now() + RETRY.doubled(R::failed(&controller.shared, &key)));
                 ReconcileResult::Error
             }

@@ -3,13 +3,16 @@
 mod find;
 mod plan;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant as SystemInstant},
+};
 
 use jiff::SignedDuration;
 use tokio::time::Instant;
 use tracing::{debug, error, info};
 
-use self::plan::{Context, Plan, Planned, Polling, plan, print};
+use self::plan::{Context as Situation, Plan, Planned, Polling, plan, print};
 use super::{
     super::{
         Controller, Error, Shared,
@@ -29,6 +32,7 @@ use crate::{
     ops::{
         guard::{Panicked, Stage, Subject},
         metrics::{EventResult, StatusWrite},
+        traces::{Context, Value},
     },
     ownership::Bucket,
 };
@@ -46,6 +50,12 @@ impl Reconciler for TaskWatches {
 
     async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instant>, Error> {
         reconcile(controller, look).await
+    }
+
+    fn object(shared: &Shared, look: &Look) -> Option<(Identity, ConnectionId)> {
+        let index = shared.index();
+        let object = &index.watches.get(&look.key)?.object;
+        Some((object.identity.clone(), object.connection()))
     }
 
     fn failed(shared: &Shared, look: &Look) -> u32 {
@@ -76,6 +86,8 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
         }
         read = Some(outside::read(controller, &identity).await?.status.unwrap_or_default());
     }
+    let traced = controller.traces.take_followed(&key.0);
+    let begun = SystemInstant::now();
     let mut plan = loop {
         match planned(controller, key, read.clone()) {
             None => return Ok(None),
@@ -88,6 +100,9 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
             Some(Planned::Now(plan)) => break plan,
         }
     };
+    if let Some(context) = traced {
+        trace(controller, context, "decide", begun, &plan.object, None);
+    }
     register(controller, key, &plan.object.connection(), std::mem::replace(&mut plan.polling, Polling::Unchanged));
     tell(controller, &bucket, &plan.object, &plan.confirmed);
     let writes = plan.decision.status.is_some() || plan.decision.delete;
@@ -99,7 +114,12 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
         return Ok(Some(again));
     }
     if let Some(status) = plan.decision.status.take() {
-        write(controller, &bucket, key, &plan, &status).await?;
+        let begun = SystemInstant::now();
+        let written = write(controller, &bucket, key, &plan, &status).await;
+        if let Some(context) = traced {
+            trace(controller, context, "write", begun, &plan.object, written.as_ref().err());
+        }
+        written?;
         tell(controller, &bucket, &plan.object, &plan.decision.events);
     } else {
         controller.metrics.status_write(StatusWrite::Suppressed);
@@ -114,6 +134,23 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
     Ok([by_time, plan.look_at].into_iter().flatten().min())
 }
 
+/// Tells what was done about an object since `begun`, as a part of the poll by which it became known.
+fn trace(
+    controller: &Controller,
+    of: Context,
+    step: &'static str,
+    begun: SystemInstant,
+    object: &WatchObject,
+    error: Option<&Error>,
+) {
+    let Identity { namespace, name, .. } = &object.identity;
+    let names = [("k8s.namespace.name", namespace.as_deref().unwrap_or_default()), ("taskwatch.name", &**name)];
+    let names = names.map(|(key, name)| (key, Value::from(name.to_owned())));
+    let class = error.map(|error| ("error.type", error.class().into()));
+    let all: Vec<_> = names.into_iter().chain(class).collect();
+    controller.traces.part(of, step, (begun, SystemInstant::now()), &all);
+}
+
 /// Plans under the index's lock, and notes there what is planned. None for a watch that is no more.
 fn planned(controller: &Controller, key: &WatchKey, read: Option<TaskWatchStatus>) -> Option<Planned> {
     let mut index = controller.shared.index();
@@ -124,7 +161,7 @@ fn planned(controller: &Controller, key: &WatchKey, read: Option<TaskWatchStatus
     let object = Arc::clone(&entry.object);
     let (claim, connection) = (entry.claim(), connections.get(&object.connection()));
     let check = controller.sight.check(claim, connection, namespaces, || quotas.user_refusal(&object));
-    let context = Context {
+    let context = Situation {
         now: controller.clock.now(),
         instant: Instant::now(),
         settings: controller.settings,
@@ -206,7 +243,8 @@ async fn write(
             if let (Some(ended), Some(provider)) = (&plan.decision.ended, provider) {
                 controller.metrics.task_ended(provider, ended.state.as_str(), ended.took);
             }
-            debug!(namespace, name = &*identity.name, state = new.state, "status written");
+            let connection = plan.object.connection();
+            debug!(namespace, name = &*identity.name, %connection, state = new.state, "status written");
             Ok(())
         }
         Ok(Written::Gone) => {

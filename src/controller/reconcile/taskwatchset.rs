@@ -33,7 +33,7 @@ use crate::{
         availability::{Reason, Unavailable},
         discovery::{catalogue::Candidate, child, status::Why},
     },
-    engine::WatchKey,
+    engine::{ConnectionId, WatchKey},
     ops::guard::{Stage, Subject},
     ownership::Bucket,
 };
@@ -54,6 +54,12 @@ impl Reconciler for TaskWatchSets {
 
     async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instant>, Error> {
         reconcile(controller, look).await
+    }
+
+    fn object(shared: &Shared, look: &Look) -> Option<(Identity, ConnectionId)> {
+        let index = shared.index();
+        let object = &index.sets.get(&look.key)?.object;
+        Some((object.identity.clone(), object.connection()))
     }
 
     fn failed(shared: &Shared, look: &Look) -> u32 {

@@ -17,6 +17,7 @@ use crate::{
     ops::{
         args::{Cli, Command, RunArgs},
         clock::Clock,
+        debug::Respondent,
         health::Health,
         metrics::Metrics,
     },
@@ -68,8 +69,8 @@ impl Stage {
         let (args, client, wall) = (arguments(flags), self.cluster.client(), self.wall.clone());
         let (of_run, end, parts) = ((metrics.clone(), health.clone()), stop.clone(), self.parts);
         let running = tokio::spawn(async move {
-            let machine = Machine { parts, wall: move || wall.now() };
-            run_on(machine, &args, client, Vec::new(), of_run.0, of_run.1, end).await
+            let machine = Machine { parts, wall: move || wall.now(), api_server: Vec::new() };
+            run_on(machine, &args, client, of_run.0, of_run.1, &Respondent::default(), end).await
         });
         Operator { metrics, health, stop, running }
     }

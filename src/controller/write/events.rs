@@ -189,7 +189,8 @@ impl Events {
             return;
         }
         if may {
-            debug!(reason, "an event was dropped: too many of this namespace wait for the API server");
+            let (namespace, name) = (about.namespace.as_deref(), &*about.name);
+            debug!(reason, namespace, name, "an event was dropped: too many of this namespace wait for the API server");
         }
         self.metrics.event(reason, EventResult::Dropped);
     }
@@ -251,7 +252,7 @@ async fn send(client: &Client, instance: &str, told: Told) -> EventResult {
         Ok(_) => EventResult::Sent,
         Err(Error::NotOwner) => EventResult::Dropped,
         Err(error) => {
-            debug!(reason, %error, "an event could not be published");
+            debug!(reason, namespace, name = &*about.name, %error, "an event could not be published");
             EventResult::Failed
         }
     }

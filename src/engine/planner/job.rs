@@ -58,6 +58,29 @@ pub enum JobKind {
     List(Arc<str>, Option<Cursor>),
 }
 
+impl JobKind {
+    /// Of which scope it is, and of which task.
+    #[must_use]
+    pub fn about(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            Self::Authenticate => (None, None),
+            Self::Get(task) | Self::Subtasks(task) => (Some(&task.scope), Some(&task.id)),
+            Self::List(scope, _) => (Some(scope), None),
+        }
+    }
+
+    /// The word for it, in metrics and traces.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Authenticate => "authenticate",
+            Self::Get(_) => "get",
+            Self::Subtasks(_) => "subtasks",
+            Self::List(..) => "list",
+        }
+    }
+}
+
 /// What became of a job: of each kind of job, what it brought or why it brought nothing. Of a token `T` the planner wants to know only how
 /// long it is good for, where that is known.
 #[allow(clippy::large_enum_variant, reason = "one for each answer, at once taken apart")]

@@ -26,8 +26,9 @@
 //!
 //! The planner holds its parts together; each decides one thing and keeps what it needs for that to itself. The rooms of `impl Planner`
 //! beside this one: `places` (where each task waits), `answers` (what each means for its task), `refusals` (whose fault a failure is),
-//! `lists` (a scope from one list).
+//! `lists` (a scope from one list), `agenda` (what is told of all that).
 
+mod agenda;
 mod answers;
 mod breaker;
 #[cfg(test)]
@@ -50,6 +51,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub use self::{
+    agenda::{Agenda, Upcoming, What},
+    job::{Job, JobKind, Outcome, Settings},
+    wait::{Wait, Why},
+};
 use self::{
     breaker::Trouble,
     doubt::{Doubt, Subject},
@@ -58,10 +64,6 @@ use self::{
     polled_task::{Place, PolledTask},
     schedule::{Demand, Item, Next, Schedule},
     tasks::{TaskId, Tasks},
-};
-pub use self::{
-    job::{Job, JobKind, Outcome, Settings},
-    wait::{Wait, Why},
 };
 use crate::domain::task::{Task, TaskState};
 use crate::engine::{Delivery, Discovered, Subscription, WatchKey, coalesce::Mode};

@@ -149,6 +149,11 @@ impl PolledTask {
         !self.subscribers.is_empty()
     }
 
+    /// Who watches it.
+    pub fn keys(&self) -> impl Iterator<Item = &WatchKey> {
+        self.subscribers.iter().map(Subscriber::key)
+    }
+
     /// Where it waits.
     #[must_use]
     pub fn place(&self) -> Place {
@@ -471,11 +476,6 @@ fn fingerprint(value: &impl Hash) -> u64 {
 
 #[cfg(test)]
 impl PolledTask {
-    /// Who watches it.
-    pub fn keys(&self) -> impl Iterator<Item = &WatchKey> {
-        self.subscribers.iter().map(Subscriber::key)
-    }
-
     /// The poll's share of the demand.
     pub fn demand(&self) -> f64 {
         self.demand

@@ -31,6 +31,15 @@ pub(super) enum Next {
     Due(Instant, Item),
 }
 
+/// What waits, as it stands in the schedule.
+#[derive(Debug)]
+pub(super) enum Waiting<'s> {
+    Step(&'s Step),
+    New(TaskId),
+    /// It is due at that time.
+    Due(Instant, &'s Item),
+}
+
 /// The work of all tenants.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
@@ -137,6 +146,21 @@ impl Schedule {
         let next = self.lanes.get_mut(&tenant).and_then(|lane| lane.take(now))?;
         self.change(&tenant, |_| ());
         Some((tenant, next))
+    }
+
+    /// How much waits in all.
+    pub(super) fn len(&self) -> usize {
+        self.lanes.values().map(|lane| lane.steps.len() + lane.new.len() + lane.due.len()).sum()
+    }
+
+    /// What waits: of each tenant, the first `most` of each kind.
+    pub(super) fn first(&self, most: usize) -> impl Iterator<Item = (&Tenant, Waiting<'_>)> {
+        self.lanes.iter().flat_map(move |(tenant, lane)| {
+            let steps = lane.steps.iter().take(most).map(Waiting::Step);
+            let new = lane.new.values().take(most).map(|id| Waiting::New(*id));
+            let due = lane.due.iter().take(most).map(|(at, item)| Waiting::Due(*at, item));
+            steps.chain(new).chain(due).map(move |waiting| (tenant, waiting))
+        })
     }
 
     /// How many tasks and lists wait for their time, and how many tasks are new.

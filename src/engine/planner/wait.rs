@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 /// How long a connection sends nothing, and why.
@@ -14,7 +15,7 @@ pub struct Wait {
 }
 
 /// Why a connection sends nothing at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Why {
     /// It does: there is something to send, and nothing against it.
     Ready,

@@ -1,5 +1,6 @@
 //! The planner against a model upstream, and the engine against one on 127.0.0.1 (`running`), in virtual time: nothing sleeps.
 
+mod agenda;
 mod consequences;
 mod discovery;
 mod health;

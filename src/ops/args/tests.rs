@@ -42,7 +42,7 @@ fn run_has_the_documented_defaults() {
     assert!(args.namespaces.is_empty());
     assert!(args.allow_egress.is_empty());
     assert!(!args.no_cluster_connections && args.deny_auth.is_empty() && args.deny_provider.is_empty());
-    assert_eq!(args.http_address, "[::]:8080".parse().unwrap());
+    assert_eq!(args.http.address, "[::]:8080".parse().unwrap());
     assert_eq!(args.probe_address, "[::]:8081".parse().unwrap());
     assert_eq!(args.log_format, LogFormat::Text);
     assert_eq!(args.progress_min_seconds, Duration::from_secs(30));
@@ -130,6 +130,8 @@ fn what_cannot_be_used_is_a_usage_error_that_says_what_to_give() {
         (["run", "--child-creates-per-second", "100001"], "0..=100000"),
         (["run", "--max-requests-per-second", "0.5"], "0 for no limit"),
         (["run", "--http-address", "here"], "socket address"),
+        (["run", "--otlp-endpoint", "collector:4317"], "http://HOST:4318"),
+        (["run", "--http-tls-cert", "cert.pem"], "--http-tls-key"),
         (["decode", "--http-status", "99"], "100 to 599"),
         (["decode", "--header", "Retry-After"], "Name: value"),
     ] {
@@ -149,6 +151,6 @@ fn decode_takes_header_fields_and_a_file() {
     let Command::Decode(args) = parse(&args).unwrap().command else { panic!() };
     assert_eq!(args.provider, "cloudRu");
     assert_eq!(args.http_status, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(args.headers, [(http::header::RETRY_AFTER, HeaderValue::from_static("30"))]);
+    assert_eq!(args.headers, [(::http::header::RETRY_AFTER, HeaderValue::from_static("30"))]);
     assert_eq!(args.file, Some(PathBuf::from("a")));
 }

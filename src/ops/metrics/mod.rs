@@ -4,7 +4,9 @@ mod codes;
 mod ended;
 mod fences;
 mod live;
+mod owned;
 mod process;
+mod spans;
 mod tenants;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
@@ -25,6 +27,9 @@ use ended::Ended;
 use fences::Fences;
 pub use live::{ConnectionMetrics, WatchMetrics};
 use live::{Live, LiveCollector, LiveWork};
+use owned::Owned;
+pub use spans::SpanResult;
+use spans::Spans;
 use tenants::TenantsCollector;
 
 use crate::tenancy::usage::Usage;
@@ -177,6 +182,8 @@ struct Inner {
     fences: Fences,
     codes: Codes,
     usage: Usage,
+    owned: Owned,
+    spans: Spans,
 }
 
 struct Families {
@@ -219,6 +226,7 @@ impl Metrics {
         let families = Families::register(&mut registry);
         let ended = Ended::register(&mut registry);
         let fences = Fences::register(&mut registry);
+        let spans = Spans::register(&mut registry);
         let build = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
         build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("taskwatch_build_info", "The version that runs", build);
@@ -227,7 +235,9 @@ impl Metrics {
         registry.register_collector(Box::new(process::Process::new()));
         let usage = Usage::default();
         registry.register_collector(Box::new(TenantsCollector(usage.clone())));
-        Self(Arc::new(Inner { registry, live, families, ended, fences, codes: Codes::default(), usage }))
+        let owned = Owned::default();
+        registry.register_collector(Box::new(owned.clone()));
+        Self(Arc::new(Inner { registry, live, families, ended, fences, codes: Codes::default(), usage, owned, spans }))
     }
 
     /// All metrics as text of the media type [`CONTENT_TYPE`].

@@ -1,38 +1,42 @@
 //! One connection: a request, an answer, and the end.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    io::ErrorKind,
+    net::{IpAddr, TcpStream},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri};
+use http::StatusCode;
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use rustix::event::PollFlags;
 
 use super::{
-    Answer,
+    Answer, Desk, Reply,
+    later::Pending,
     places::{Guest, Stage},
+    request::Request,
+    stream::Stream,
 };
 
 /// How long a client may take to close after its answer. Closing first, with something of it unread, would take the answer from it.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much of what a client sends after its request is read and thrown away.
 const LINGER_BYTES: usize = 64 << 10;
-/// More header fields are not read.
-const MAX_FIELDS: usize = 64;
+/// How long an answer may be waited for that is given later: longer than whoever gives it takes at most.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A connection with its place in the protocol. One request is answered; further ones are not.
 pub(super) struct Exchange {
-    stream: TcpStream,
-    max_head: usize,
+    stream: Stream,
+    peer: IpAddr,
     deadline: Instant,
     state: State,
 }
 
 enum State {
     Asking { head: Vec<u8> },
+    Waiting { answer: Pending, wants_body: bool },
     Answering { parts: [Bytes; 2] },
     Answered { left: usize },
     Closed,
@@ -42,6 +46,7 @@ impl Guest for Exchange {
     fn stage(&self) -> Stage {
         match self.state {
             State::Asking { .. } => Stage::Asking,
+            State::Waiting { .. } => Stage::Waiting,
             State::Answering { .. } => Stage::Answering,
             State::Answered { .. } | State::Closed => Stage::Answered,
         }
@@ -49,9 +54,9 @@ impl Guest for Exchange {
 }
 
 impl Exchange {
-    /// `stream` must not block. The head of the request may have `max_head` bytes and must be there by `deadline`.
-    pub(super) fn new(stream: TcpStream, max_head: usize, deadline: Instant) -> Self {
-        Self { stream, max_head, deadline, state: State::Asking { head: Vec::new() } }
+    /// The head of the request must be there by `deadline`.
+    pub(super) fn new(stream: Stream, peer: IpAddr, deadline: Instant) -> Self {
+        Self { stream, peer, deadline, state: State::Asking { head: Vec::new() } }
     }
 
     /// When it has to be over.
@@ -59,21 +64,35 @@ impl Exchange {
         self.deadline
     }
 
-    /// What to wait for.
+    /// What to wait for; nothing where others than the client are waited for.
     pub(super) fn interest(&self) -> PollFlags {
-        if matches!(self.state, State::Answering { .. }) { PollFlags::OUT } else { PollFlags::IN }
+        match self.state {
+            State::Asking { .. } => self.stream.interest(),
+            State::Waiting { .. } => PollFlags::empty(),
+            State::Answering { .. } => PollFlags::OUT,
+            State::Answered { .. } | State::Closed => PollFlags::IN,
+        }
     }
 
     /// What it is to be polled by.
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.stream.socket()
     }
 
-    /// Goes as far as it can without waiting. `answer_time` is how long the answer may take to be read. False when it is over.
-    pub(super) fn go(&mut self, answer: &dyn Fn(&str) -> Answer, answer_time: Duration) -> bool {
+    /// Whether the answer is there that it has waited for.
+    pub(super) fn is_given(&self) -> bool {
+        matches!(&self.state, State::Waiting { answer, .. } if answer.is_given())
+    }
+
+    /// Goes as far as it can without waiting. False when it is over.
+    pub(super) fn go(&mut self, desk: &Desk) -> bool {
         loop {
-            let more = match self.state {
-                State::Asking { .. } => self.ask(answer, answer_time),
+            let more = match &self.state {
+                State::Asking { .. } => self.ask(desk),
+                State::Waiting { answer, wants_body } => {
+                    let (given, wants_body) = (answer.take(), *wants_body);
+                    given.is_some_and(|answer| self.begin_answer(&answer, wants_body, desk.limits.answer))
+                }
                 State::Answering { .. } => self.answer(),
                 State::Answered { .. } => self.linger(),
                 State::Closed => return false,
@@ -85,7 +104,7 @@ impl Exchange {
     }
 
     /// Reads of the request what is there. True when that changed something.
-    fn ask(&mut self, answer: &dyn Fn(&str) -> Answer, answer_time: Duration) -> bool {
+    fn ask(&mut self, desk: &Desk) -> bool {
         let State::Asking { head } = &mut self.state else { return false };
         let mut part = [0; 1024];
         let count = match self.stream.read(&mut part) {
@@ -98,35 +117,49 @@ impl Exchange {
         // The blank line may have begun in what came before.
         let seen = head.len().saturating_sub(3);
         head.extend_from_slice(&part[..count]);
+        let max_head = desk.limits.head;
         let parsed = if ends(&head[seen..]) {
-            parse(&head[..head.len().min(self.max_head)])
-        } else if head.len() < self.max_head {
+            Request::parse(&head[..head.len().min(max_head)], self.peer, &desk.waker)
+        } else if head.len() < max_head {
             return true;
         } else {
             Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
         };
-        let (body_wanted, page) = match parsed {
-            Ok((method, path)) if method == Method::GET || method == Method::HEAD => {
-                (method == Method::GET, answer(&path))
-            }
-            Ok(_) => (true, Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served\n")),
-            Err(status) => (true, Answer::text(status, "the request cannot be read\n")),
+        let (wants_body, reply) = match parsed {
+            Ok(request) => (request.wants_body, (desk.answer)(&request)),
+            Err(status @ StatusCode::METHOD_NOT_ALLOWED) => (true, Answer::text(status, "only GET is served\n").into()),
+            Err(status) => (true, Answer::text(status, "the request cannot be read\n").into()),
         };
-        let body = if body_wanted { page.body.clone() } else { Bytes::new() };
-        self.state = State::Answering { parts: [head_of(&page).into(), body] };
-        self.deadline = Instant::now() + answer_time;
+        match reply {
+            Reply::Now(answer) => self.begin_answer(&answer, wants_body, desk.limits.answer),
+            Reply::Later(answer) => {
+                self.state = State::Waiting { answer, wants_body };
+                self.deadline = Instant::now() + PATIENCE;
+                true
+            }
+        }
+    }
+
+    fn begin_answer(&mut self, answer: &Answer, wants_body: bool, time: Duration) -> bool {
+        let body = if wants_body { answer.body.clone() } else { Bytes::new() };
+        self.state = State::Answering { parts: [head_of(answer).into(), body] };
+        self.deadline = Instant::now() + time;
         true
     }
 
     fn answer(&mut self) -> bool {
         let State::Answering { parts } = &mut self.state else { return false };
         let Some(part) = parts.iter_mut().find(|part| !part.is_empty()) else {
-            if self.stream.shutdown(Shutdown::Write).is_err() {
-                return self.close();
-            }
-            self.state = State::Answered { left: LINGER_BYTES };
-            self.deadline = Instant::now() + LINGER;
-            return true;
+            return match self.stream.finish() {
+                Ok(()) => {
+                    self.state = State::Answered { left: LINGER_BYTES };
+                    self.deadline = Instant::now() + LINGER;
+                    true
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+                Err(_) => self.close(),
+            };
         };
         match self.stream.write(part) {
             Ok(0) => self.close(),
@@ -142,7 +175,7 @@ impl Exchange {
 
     fn linger(&mut self) -> bool {
         let State::Answered { left } = &mut self.state else { return false };
-        match self.stream.read(&mut [0; 1024]) {
+        match self.stream.discard(&mut [0; 1024]) {
             Ok(count) if count > 0 && count <= *left => {
                 *left -= count;
                 true
@@ -165,28 +198,17 @@ fn ends(text: &[u8]) -> bool {
     text.windows(2).any(|pair| pair == b"\n\n") || text.windows(3).any(|three| three == b"\n\r\n")
 }
 
-/// Method and path of a request.
-fn parse(head: &[u8]) -> Result<(Method, String), StatusCode> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-        }
-        Err(_) => return Err(StatusCode::BAD_REQUEST),
-    }
-    let method = request.method.and_then(|method| method.parse().ok()).ok_or(StatusCode::BAD_REQUEST)?;
-    let target: Uri = request.path.and_then(|path| path.parse().ok()).ok_or(StatusCode::BAD_REQUEST)?;
-    Ok((method, target.path().to_owned()))
-}
-
 /// The head of an answer. The connection ends with it: nobody keeps a place by being idle.
 fn head_of(answer: &Answer) -> String {
     let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now()).unwrap_or_default();
-    let allow = if answer.status == StatusCode::METHOD_NOT_ALLOWED { "allow: GET, HEAD\r\n" } else { "" };
+    let more = match answer.status {
+        StatusCode::METHOD_NOT_ALLOWED => "allow: GET, HEAD\r\n",
+        StatusCode::UNAUTHORIZED => "www-authenticate: Bearer\r\n",
+        StatusCode::TOO_MANY_REQUESTS => "retry-after: 1\r\n",
+        _ => "",
+    };
     format!(
-        "HTTP/1.1 {}\r\ndate: {date}\r\ncontent-type: {}\r\ncontent-length: {}\r\n{allow}connection: close\r\n\r\n",
+        "HTTP/1.1 {}\r\ndate: {date}\r\ncontent-type: {}\r\ncontent-length: {}\r\n{more}connection: close\r\n\r\n",
         answer.status,
         answer.content_type,
         answer.body.len()
@@ -196,19 +218,6 @@ fn head_of(answer: &Answer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_is_its_method_and_its_path() {
-        let read = |text: &str| parse(text.as_bytes()).map(|(method, path)| format!("{method} {path}"));
-        assert_eq!(read("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap(), "GET /healthz");
-        assert_eq!(read("HEAD /healthz?verbose=1 HTTP/1.0\n\n").unwrap(), "HEAD /healthz");
-        assert_eq!(read("GET http://h:1/metrics HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n").unwrap(), "GET /metrics");
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_FIELDS + 1));
-        assert_eq!(read(&many), Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
-        for bad in ["", "GET", "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n"] {
-            assert!(read(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn the_blank_line_is_seen_in_either_form() {

@@ -1,11 +1,16 @@
-//! A small HTTP server that cannot be held up: for probes and metrics, each on a thread of its own without a runtime.
+//! A small HTTP server that cannot be held up: for probes and metrics, each on a thread of its own without a runtime. An answer that takes
+//! time is given later, by others (`later`).
 //!
 //! One request a connection, each within its time. There is a fixed number of places, and nobody waits for one: the next that comes
 //! takes it from who has the least to lose by it (`places`). Whose request is there has its answer before that: it is looked at once more
 //! before its place is taken.
 
+mod certificate;
 mod exchange;
+mod later;
 mod places;
+mod request;
+mod stream;
 
 use std::{
     io::{self, ErrorKind},
@@ -22,10 +27,16 @@ use rustix::{
     io::Errno,
 };
 
+pub use self::certificate::CertificateFiles;
 use self::{
+    certificate::Certificate,
     exchange::Exchange,
+    later::{Alarm, Waker},
     places::{Bounds, Guest, Places, Stage},
+    stream::Stream,
 };
+pub(super) use self::{later::Pending, request::Request};
+use crate::tenancy::{Tenant, ceiling::Ceiling};
 
 /// Connections that the kernel keeps until they are accepted; it may have a lower bound of its own (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -33,6 +44,8 @@ const BACKLOG: i32 = 4096;
 const BURST: usize = 128;
 /// How long nothing is accepted when that has failed, as when there are no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Most TLS handshakes a second, which cost far more than what they protect; of all peers, who share them fairly.
+const HANDSHAKES: f64 = 100.0;
 /// How long answers under way may take to end after the stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -97,6 +110,21 @@ impl Answer {
     }
 }
 
+/// What becomes of a request.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// It is answered.
+    Now(Answer),
+    /// It will be.
+    Later(Pending),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Now(answer)
+    }
+}
+
 /// A port that is served; until this is stopped or dropped.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -107,25 +135,34 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `address` (port 0: a free one) on a thread of the name `name`: `answer` is asked with the path of each GET and HEAD.
+    /// Serves `address` (port 0: a free one) on a thread of the name `name`: `answer` is asked with each GET and HEAD. With TLS where there
+    /// is a certificate.
     ///
     /// # Errors
-    /// The address cannot be bound, or the thread cannot be made.
+    /// The address cannot be bound, the certificate cannot be used, or the thread cannot be made.
     pub(super) fn start(
         name: &'static str,
         address: SocketAddr,
         limits: Limits,
-        answer: impl Fn(&str) -> Answer + Send + 'static,
+        certificate: Option<CertificateFiles>,
+        answer: impl Fn(&Request) -> Reply + Send + 'static,
     ) -> io::Result<Self> {
+        let now = Instant::now();
+        let certificate =
+            certificate.map(|files| Certificate::load(files, now)).transpose().map_err(io::Error::other)?;
+        let scheme = if certificate.is_some() { "https" } else { "http" };
         let listener = bind(address)?;
         let address = listener.local_addr()?;
         let (stop, stopped) = UnixStream::pair()?;
+        let (waker, alarm) = Waker::new()?;
+        let desk = Desk { limits, answer: Box::new(answer), waker };
+        let handshakes = Ceiling::new(HANDSHAKES, f64::INFINITY, now.into());
+        let tls = certificate.map(|certificate| Tls { certificate, handshakes });
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let now = Instant::now();
-            let port = Port { limits, answer: Box::new(answer), places: Places::new(limits.connections), at: now };
+            let port = Port { places: Places::new(limits.connections), desk, tls, alarm, at: now };
             port.serve(listener, &stopped);
         })?;
-        tracing::info!(%address, "serving {name}");
+        tracing::info!(%address, scheme, "serving {name}");
         Ok(Self { address, stop, thread: Some(thread) })
     }
 
@@ -168,9 +205,23 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-struct Port {
+/// Where requests are answered.
+struct Desk {
     limits: Limits,
-    answer: Box<dyn Fn(&str) -> Answer + Send>,
+    answer: Box<dyn Fn(&Request) -> Reply + Send>,
+    waker: Waker,
+}
+
+struct Tls {
+    certificate: Certificate,
+    handshakes: Ceiling,
+}
+
+struct Port {
+    desk: Desk,
+    tls: Option<Tls>,
+    /// Rings when an answer has been given.
+    alarm: Alarm,
     places: Places<IpAddr, Exchange>,
     /// Nothing is accepted before this time.
     at: Instant,
@@ -183,7 +234,7 @@ impl Port {
         drop(listener);
         let end = Instant::now() + STOP_TIMEOUT;
         loop {
-            self.places.retain(|_, exchange| exchange.stage() == Stage::Answering);
+            self.places.retain(|_, exchange| matches!(exchange.stage(), Stage::Answering | Stage::Waiting));
             if self.places.iter().next().is_none() || Instant::now() >= end {
                 return;
             }
@@ -197,10 +248,11 @@ impl Port {
         let now = Instant::now();
         let is_open = now >= self.at;
         let open = listener.filter(|_| is_open);
-        let mut waits: Vec<_> = self.places.iter().map(|one| PollFd::new(one.stream(), one.interest())).collect();
+        let mut waits: Vec<_> = self.places.iter().map(|one| PollFd::new(one.socket(), one.interest())).collect();
         let count = waits.len();
         waits.extend(open.map(|listener| PollFd::new(listener, PollFlags::IN)));
         waits.extend(stopped.map(|stopped| PollFd::new(stopped, PollFlags::IN)));
+        waits.push(PollFd::new(self.alarm.stream(), PollFlags::IN));
         let first = self.places.iter().map(Exchange::deadline).min();
         let wake = first.into_iter().chain((!is_open).then_some(self.at)).chain(end).min();
         let limit = wake.and_then(|at| Timespec::try_from(at.saturating_duration_since(now)).ok());
@@ -213,9 +265,21 @@ impl Port {
         let happened: Vec<bool> = waits.iter().map(|wait| !wait.revents().is_empty()).collect();
         drop(waits);
         let at = |index: usize| happened.get(index).copied().unwrap_or_default();
-        let (limits, answer, now) = (self.limits, &*self.answer, Instant::now());
-        self.places
-            .retain(|index, exchange| (!at(index) || exchange.go(answer, limits.answer)) && exchange.deadline() > now);
+        if at(happened.len() - 1) {
+            // Before the answers are looked for: one that is given from now on rings again.
+            self.alarm.reset();
+        }
+        let (desk, now) = (&self.desk, Instant::now());
+        self.places.retain(|index, exchange| {
+            let may_stay = match (at(index), exchange.stage()) {
+                (_, Stage::Waiting) if exchange.is_given() => exchange.go(desk),
+                // Nothing was asked for but whether the client is still there.
+                (true, Stage::Waiting) => false,
+                (true, _) => exchange.go(desk),
+                (false, _) => true,
+            };
+            may_stay && exchange.deadline() > now
+        });
         if let Some(listener) = open
             && at(count)
         {
@@ -248,7 +312,7 @@ impl Port {
 
     /// Takes one from the rate. What was not used is saved up, for two seconds.
     fn may_go_on(&mut self) -> bool {
-        let Some(rate) = self.limits.rate else { return true };
+        let Some(rate) = self.desk.limits.rate else { return true };
         let now = Instant::now();
         let saved = now.checked_sub(Duration::from_secs(2)).unwrap_or(now);
         // `at` runs behind the present by what is saved up.
@@ -260,16 +324,27 @@ impl Port {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
-        let mut exchange = Exchange::new(stream, self.limits.head, Instant::now() + self.limits.request);
+        let now = Instant::now();
+        let stream = match &mut self.tls {
+            None => Stream::plain(stream),
+            Some(Tls { certificate, handshakes }) => {
+                let tenant = Tenant::namespace(&peer.to_string().into());
+                if handshakes.take(&tenant, now.into()).is_err() {
+                    return;
+                }
+                let Ok(stream) = Stream::secured(stream, certificate.current(now)) else { return };
+                stream
+            }
+        };
+        let mut exchange = Exchange::new(stream, peer, now + self.desk.limits.request);
         // Mostly the request is there already.
-        if !exchange.go(&*self.answer, self.limits.answer) {
+        if !exchange.go(&self.desk) {
             return;
         }
         while let Some(at) = self.places.victim(peer) {
-            let (answer, time) = (&*self.answer, self.limits.answer);
-            let asks_now = |one: &mut Exchange| {
-                one.stage() == Stage::Asking && one.go(answer, time) && one.stage() != Stage::Asking
-            };
+            let desk = &self.desk;
+            let asks_now =
+                |one: &mut Exchange| one.stage() == Stage::Asking && one.go(desk) && one.stage() != Stage::Asking;
             // One whose request has come just now has its answer, and who has the least to lose is looked for again.
             if !self.places.get_mut(at).is_some_and(asks_now) {
                 drop(self.places.remove(at));

@@ -18,6 +18,8 @@ pub(super) enum Stage {
     Answered,
     /// The request is not complete.
     Asking,
+    /// The answer is not there yet.
+    Waiting,
     /// The answer is being sent.
     Answering,
 }

@@ -15,12 +15,13 @@ use super::*;
 const PROBE: Duration = Duration::from_secs(1);
 const FILES: u64 = 20_000;
 
-fn page(path: &str) -> Answer {
-    match path {
+fn page(request: &Request) -> Reply {
+    let answer = match request.path() {
         "/large" => Answer::text(StatusCode::OK, large()),
         "/ok" => Answer::text(StatusCode::OK, "ok\n"),
         _ => Answer::text(StatusCode::NOT_FOUND, "no\n"),
-    }
+    };
+    answer.into()
 }
 
 /// More than the kernel buffers for somebody who does not read.
@@ -30,7 +31,7 @@ fn large() -> Bytes {
 }
 
 fn start(limits: Limits) -> Server {
-    Server::start("test", "127.0.0.1:0".parse().unwrap(), limits, page).unwrap()
+    Server::start("test", "127.0.0.1:0".parse().unwrap(), limits, None, page).unwrap()
 }
 
 /// A connection from 127.x.y.z; 0 is 127.0.0.1.
@@ -205,4 +206,162 @@ fn stops_soon_even_with_idle_and_slow_clients() {
     server.stop();
     assert!(began.elapsed() < Duration::from_secs(4));
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// A client that trusts this certificate, with a connection that is made when something is sent.
+fn secure(
+    to: SocketAddr,
+    certificate: &rcgen::Certificate,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    let client = rustls::ClientConnection::new(Arc::new(config), "metrics.test".try_into().unwrap()).unwrap();
+    rustls::StreamOwned::new(client, connect(to, 0))
+}
+
+/// A self-signed certificate in the files.
+fn certify(files: &CertificateFiles) -> rcgen::Certificate {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["metrics.test".to_owned()]).unwrap();
+    std::fs::write(&files.certificate, cert.pem()).unwrap();
+    std::fs::write(&files.key, signing_key.serialize_pem()).unwrap();
+    cert
+}
+
+fn files(name: &str) -> CertificateFiles {
+    let path = |part: &str| std::env::temp_dir().join(format!("taskwatch-{name}-{}-{part}.pem", std::process::id()));
+    CertificateFiles { certificate: path("certificate"), key: path("key") }
+}
+
+#[test]
+fn with_a_certificate_it_is_https_and_large_answers_come_whole() {
+    let files = files("https");
+    let certificate = certify(&files);
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start("test", any, Limits::metrics(FILES), Some(files), page).unwrap();
+    // Who does not speak TLS has no answer, and is in nobody's way.
+    assert!(!send(&mut connect(server.address(), 1), "GET /ok HTTP/1.1\r\n\r\n").contains("HTTP/1.1"));
+    let _silent: Vec<_> = (2..40).map(|n| connect(server.address(), n)).collect();
+    for (path, length) in [("/ok", 3), ("/large", large().len())] {
+        let mut stream = secure(server.address(), &certificate);
+        write!(stream, "GET {path} HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        // Ended by a close_notify, or this would be an error.
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+        let body = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(answer.len() - body, length);
+    }
+}
+
+#[test]
+fn a_flood_of_handshakes_from_one_peer_leaves_some_to_others() {
+    let files = files("handshakes");
+    let certificate = certify(&files);
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start("test", any, Limits::metrics(FILES), Some(files), page).unwrap();
+    let mut cut_off = 0;
+    for round in 0..3 {
+        // All of them from 127.0.1.1, and one from 127.0.0.1.
+        let mut flood: Vec<_> = (0..200).map(|_| connect(server.address(), 1)).collect();
+        let mut stream = secure(server.address(), &certificate);
+        stream.write_all(b"GET /ok HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        cut_off += flood.iter_mut().filter_map(|one| (!is_held(one)).then_some(())).count();
+        if round < 2 {
+            // Shares are given out for a second.
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+    assert!(cut_off > 300, "{cut_off}");
+}
+
+#[test]
+fn a_certificate_that_is_replaced_is_taken_up_and_a_bad_one_is_not() {
+    let files = files("renewed");
+    let first = certify(&files);
+    let mut now = Instant::now();
+    let mut shown = certificate::Certificate::load(files.clone(), now).unwrap();
+    let mut look = |shown: &mut certificate::Certificate| {
+        now += Duration::from_secs(10);
+        Arc::as_ptr(&shown.current(now))
+    };
+    let one = look(&mut shown);
+    // The key of another one: as if between two writes.
+    let key = std::fs::read(&files.key).unwrap();
+    let second = certify(&files);
+    std::fs::write(&files.key, key).unwrap();
+    assert_eq!(look(&mut shown), one, "they do not belong together");
+    std::fs::write(&files.certificate, "not a certificate").unwrap();
+    assert_eq!(look(&mut shown), one);
+    std::fs::remove_file(&files.certificate).unwrap();
+    assert_eq!(look(&mut shown), one);
+    certify(&files);
+    assert_ne!(look(&mut shown), one);
+    assert_ne!(first.der(), second.der());
+    for (certificate, key, what) in [("nothing", "nothing", "not in PEM"), (&*first.pem(), "", "the key")] {
+        std::fs::write(&files.certificate, certificate).unwrap();
+        std::fs::write(&files.key, key).unwrap();
+        let error = certificate::Certificate::load(files.clone(), now).err().unwrap();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn an_answer_may_come_later() {
+    let reply = |request: &Request| {
+        let (promise, pending) = request.later();
+        let path = request.path().to_owned();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            // One that is broken is answered, too.
+            if path == "/kept" {
+                promise.keep(Answer::text(StatusCode::OK, "late\n"));
+            }
+        });
+        Reply::Later(pending)
+    };
+    let server = Server::start("test", "127.0.0.1:0".parse().unwrap(), Limits::metrics(FILES), None, reply).unwrap();
+    let mut waiting: Vec<_> = (0..8).map(|n| connect(server.address(), n)).collect();
+    for (at, stream) in waiting.iter_mut().enumerate() {
+        let path = if at % 2 == 0 { "/kept" } else { "/broken" };
+        write!(stream, "GET {path} HTTP/1.1\r\n\r\n").unwrap();
+    }
+    for (at, mut stream) in waiting.into_iter().enumerate() {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let expected = if at % 2 == 0 { "HTTP/1.1 200" } else { "HTTP/1.1 503" };
+        assert!(answer.starts_with(expected), "{answer}");
+    }
+}
+
+#[test]
+fn who_goes_away_while_it_waits_gives_up_its_place() {
+    let promises = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = Arc::clone(&promises);
+    let reply = move |request: &Request| {
+        let (promise, pending) = request.later();
+        kept.lock().unwrap().push(promise);
+        Reply::Later(pending)
+    };
+    let server = Server::start("test", "127.0.0.1:0".parse().unwrap(), Limits::metrics(FILES), None, reply).unwrap();
+    let mut gone = connect(server.address(), 0);
+    gone.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    while promises.lock().unwrap().is_empty() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    // With a reset: that is seen without reading.
+    rustix::net::sockopt::set_socket_linger(&gone, Some(Duration::ZERO)).unwrap();
+    drop(gone);
+    let began = Instant::now();
+    while promises.lock().unwrap()[0].is_awaited() {
+        assert!(began.elapsed() < Duration::from_secs(5), "it holds its place until its time is over");
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(server);
 }

@@ -17,6 +17,7 @@
 //! gone, however that ended, and the last guard of a working directory removes it (`TASKWATCH_KEEP=1` keeps it, with all logs).
 
 mod binary;
+mod collector;
 mod controlplane;
 mod helm;
 mod http;
@@ -42,6 +43,7 @@ pub mod node;
 pub mod soak;
 
 pub use binary::{binary, workspace_root};
+pub use collector::Collector;
 pub use controlplane::{ADMIN, ControlPlane, ControlPlaneOptions, Identity, OPERATOR, TENANT};
 pub use helm::Helm;
 pub use http::request;

@@ -15,6 +15,7 @@ async fn the_chart_installs_what_kustomize_does() {
     let monitoring = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}});
     for (directory, values) in [
         ("deploy", json!({})),
+        ("deploy/overlays/metrics-authorization", json!({"config": {"httpAuthorization": true}})),
         ("deploy/overlays/cluster-secrets", json!({"secretAccess": {"allNamespaces": true}})),
         (
             "deploy/overlays/network-policy",

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs};
 
-use clap::{Arg, ValueEnum as _};
+use clap::{Arg, ValueEnum as _, error::ErrorKind};
 use serde_json::{Value, json};
 use taskwatch::{
     api::provider::MEMBERS,
@@ -148,9 +148,10 @@ async fn each_flag_of_the_operator_can_be_set() {
 fn takes(flag: &Arg, text: &str, should: bool) {
     let flag = format!("--{}={text}", flag.get_long().unwrap());
     let answer = cli().try_get_matches_from(["taskwatch", "run", &flag]);
-    // A switch takes no value on the command line, only as a variable.
-    let is_switch = answer.as_ref().is_err_and(|error| error.kind() == clap::error::ErrorKind::TooManyValues);
-    assert!(is_switch || answer.is_ok() == should, "{flag}: {answer:?}");
+    // A switch takes no value on the command line, only as a variable; and a flag may be of use only with another one.
+    let beside_it = [ErrorKind::TooManyValues, ErrorKind::MissingRequiredArgument];
+    let is_taken = answer.as_ref().is_err_and(|error| beside_it.contains(&error.kind()));
+    assert!(is_taken || answer.is_ok() == should, "{flag}: {answer:?}");
 }
 
 /// A value that a flag can have, and the text of its variable.
@@ -163,12 +164,13 @@ fn sample(flag: &str, schema: &Value) -> (Value, String) {
         "upstream-no-proxy" => return (json!([".example.com", "10.0.0.0/8"]), ".example.com,10.0.0.0/8".to_owned()),
         "deny-auth" => return (json!(["token", "oauth2"]), "token,oauth2".to_owned()),
         "deny-provider" => return (json!(["cloudRu"]), "cloudRu".to_owned()),
+        "otlp-endpoint" => "http://collector:4318",
         "upstream-proxy" => "http://proxy:3128",
         "http-address" => "[::]:9090",
         "probe-address" => "0.0.0.0:9091",
         "log-format" => "text",
         "log-level" => "info,taskwatch=debug",
-        "cluster-resource-namespace" | "kubeconfig" | "context" | "lease" => "other",
+        "http-tls-cert" | "http-tls-key" | "cluster-resource-namespace" | "kubeconfig" | "context" | "lease" => "other",
         _ if schema["$ref"] == "#/definitions/flag" => return (json!(true), "true".to_owned()),
         // The largest one: no figure is written as 1e+06.
         _ => {

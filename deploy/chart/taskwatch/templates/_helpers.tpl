@@ -83,6 +83,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ .Values.config.probeAddress | default "[::]:8081" | splitList ":" | last }}
 {{- end }}
 
+{{/* Whether metrics are served by https; empty means no. */}}
+{{- define "taskwatch.metricsTLS" -}}
+{{- if or .Values.metricsTLS.secretName .Values.config.httpTlsCert }}yes{{ end }}
+{{- end }}
+
+{{/* How Prometheus trusts them: as it is told, else by the authority that the Secret names. */}}
+{{- define "taskwatch.monitorTLS" -}}
+{{- if .Values.serviceMonitor.tlsConfig }}
+{{- toYaml .Values.serviceMonitor.tlsConfig }}
+{{- else }}
+serverName: {{ include "taskwatch.fullname" . }}.{{ .Release.Namespace }}.svc
+{{- with .Values.metricsTLS.secretName }}
+ca:
+  secret:
+    name: {{ . }}
+    key: ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The flags that are set, as the environment variables that they are, too. */}}
 {{- define "taskwatch.flags" -}}
 {{- range $key, $value := merge (dict "namespace" .Values.scopedNamespaces "lease" (include "taskwatch.lease" .)) .Values.config }}
@@ -116,6 +136,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $drain := .Values.config.drainTimeoutSeconds }}
 {{- if le (int .Values.terminationGracePeriodSeconds) (ternary 8 (int $drain) (kindIs "invalid" $drain)) }}
 {{- fail "terminationGracePeriodSeconds must be more than config.drainTimeoutSeconds (8 unless set): the pod would be killed while it drains" }}
+{{- end }}
+{{- if and .Values.metricsTLS.secretName .Values.config.httpTlsCert }}
+{{- fail "metricsTLS.secretName and config.httpTlsCert are two certificates for one port: set one of them only" }}
 {{- end }}
 {{- if and .Values.scopedNamespaces .Values.secretAccess.allNamespaces .Values.scopedRBAC }}
 {{- fail "secretAccess.allNamespaces is a right for the whole cluster, which scopedNamespaces with scopedRBAC rules out: set one of them only" }}

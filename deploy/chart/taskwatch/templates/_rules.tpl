@@ -56,6 +56,16 @@
   verbs: [list]
 {{- end }}
 
+{{/* Who asks for metrics, and whether it may: with config.httpAuthorization. */}}
+{{- define "taskwatch.rules.reviews" -}}
+- apiGroups: [authentication.k8s.io]
+  resources: [tokenreviews]
+  verbs: [create]
+- apiGroups: [authorization.k8s.io]
+  resources: [subjectaccessreviews]
+  verbs: [create]
+{{- end }}
+
 {{/* By which replicas agree on who does what. */}}
 {{- define "taskwatch.rules.leases" -}}
 - apiGroups: [coordination.k8s.io]

@@ -62,7 +62,9 @@ impl Options {
         let mut options = Self::default();
         let usage = || {
             let all = SCENARIOS.join(",");
-            format!("usage: taskwatch-bench [--quick] [--check] [--record] [--operator FILE] [--tasks N] [--only {all}]")
+            format!(
+                "usage: taskwatch-bench [--quick] [--check] [--record] [--operator FILE] [--tasks N] [--only {all}]"
+            )
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
