@@ -126,7 +126,8 @@ async fn owners_die_in_a_row_and_nothing_is_lost_or_told_twice() {
         longest.as_secs_f64(),
         vacancy.as_secs_f64()
     );
-    assert!(vacancy < LEASE + Duration::from_secs(1), "{vacancy:?}");
+    // Who has just started has not seen how old the last renewal was: a third of the duration at most.
+    assert!(vacancy < LEASE * 4 / 3 + Duration::from_secs(1), "{vacancy:?}");
     // The lease is 5 s; creating objects and asking who holds it take their time on a busy machine.
     assert!(longest < 2 * LEASE, "{longest:?}");
 }
