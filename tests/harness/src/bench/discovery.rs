@@ -58,7 +58,7 @@ pub(super) async fn set(options: &Options, report: &mut Report) -> Result<()> {
             .checked(),
     );
     let rate = count(limit) / (done - first).as_secs_f64();
-    report.add(Figure::new("B10", "children made and told a second", rate, "1/s").floor(told.rate).checked());
+    report.add(Figure::new("B10", "children made and told a second", rate, "1/s").floor(told.rate));
     report.add(
         Figure::new("B10", "API server CPU per child, made and told", used.apiserver_cpu / count(limit) * 1000.0, "ms")
             .floor(told.apiserver * 1000.0),

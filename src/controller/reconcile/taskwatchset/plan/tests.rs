@@ -154,6 +154,35 @@ fn what_has_no_watch_gets_one_and_what_was_created_is_waited_for() {
 }
 
 #[test]
+fn no_more_is_done_at_a_time_than_lets_others_have_their_turn() {
+    let mut world = World::new();
+    world.apply(&json!({"limit": 5000}));
+    let ids: Vec<_> = (0..BATCH * 2 + 1).map(|n| format!("{n:04}")).collect();
+    let tasks: Vec<_> = ids.iter().map(|id| (id.as_str(), TaskState::Running)).collect();
+    world.list(&tasks);
+    let now = world.begin + Duration::from_secs(world.seconds);
+    for (rest, is_partial) in [(BATCH, true), (BATCH, true), (1, false), (0, false)] {
+        let plan = world.plan();
+        assert_eq!((plan.create.len(), plan.is_partial), (rest, is_partial));
+        for task in plan.create {
+            world.entry().created(&task.id, now);
+        }
+    }
+}
+
+#[test]
+fn a_set_waits_for_its_share_until_the_moment() {
+    let mut world = World::new();
+    let now = world.begin;
+    let until = now + Duration::from_secs(1);
+    world.entry().put_off(Some(until));
+    assert_eq!(world.entry().waits_until(until - Duration::from_millis(1)), Some(until));
+    assert_eq!(world.entry().waits_until(until), None);
+    world.entry().put_off(None);
+    assert_eq!(world.entry().waits_until(now), None);
+}
+
+#[test]
 fn a_watch_of_another_namespace_is_no_child() {
     let mut world = World::new();
     let hash = world.hash();
