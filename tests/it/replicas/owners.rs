@@ -38,7 +38,7 @@ async fn told(ground: &Ground) -> Result<BTreeMap<(String, String), usize>> {
 }
 
 /// Waits until both events of each task have been told, once. Only where an owner died just after it had written the status, its event is
-/// lost with it: how many those are.
+/// untold with it: how many those are.
 async fn until_all_are_told(ground: &Ground, record: &Record, tasks: &[String]) -> usize {
     let mut last = BTreeMap::new();
     for act in &record.acts {
@@ -49,7 +49,7 @@ async fn until_all_are_told(ground: &Ground, record: &Record, tasks: &[String]) 
         let what = format!("patch taskwatches/status {task}");
         record.acts.iter().any(|act| act.what == what && last[&act.by] - act.at <= TELLS_WITHIN)
     };
-    let lost = eventually(SOON, "all is told", || async {
+    let untold = eventually(SOON, "all is told", || async {
         let told = told(ground).await?;
         let twice: Vec<_> = told.iter().filter(|(_, times)| **times > 1).collect();
         assert!(twice.is_empty(), "{twice:?}");
@@ -59,7 +59,7 @@ async fn until_all_are_told(ground: &Ground, record: &Record, tasks: &[String]) 
         ensure!(missing.iter().all(|(task, _)| died_with_it(task)), "{missing:?}");
         Ok(missing.len())
     });
-    lost.await.unwrap()
+    untold.await.unwrap()
 }
 
 /// Under load, with tasks that end all the time: none of their ends is lost or told twice, and nobody writes or asks beside another.

@@ -157,7 +157,7 @@ fn what_has_no_watch_gets_one_and_what_was_created_is_waited_for() {
 fn no_more_is_done_at_a_time_than_lets_others_have_their_turn() {
     let mut world = World::new();
     world.apply(&json!({"limit": 5000}));
-    let ids: Vec<_> = (0..BATCH * 2 + 1).map(|n| format!("{n:04}")).collect();
+    let ids: Vec<_> = (0..=BATCH * 2).map(|n| format!("{n:04}")).collect();
     let tasks: Vec<_> = ids.iter().map(|id| (id.as_str(), TaskState::Running)).collect();
     world.list(&tasks);
     let now = world.begin + Duration::from_secs(world.seconds);
