@@ -61,9 +61,10 @@ fn asked_for(controller: &Controller, question: &Question) -> (Vec<ConnectionId>
 }
 
 async fn agenda(controller: &Controller, id: &ConnectionId, deadline: Instant) -> ConnectionAgenda {
-    let why = match controller.engine.agenda(id) {
-        None => why_not_open(controller, id),
-        Some(answer) => match timeout_at(deadline, answer).await {
+    let why = match (unavailable(controller, id), controller.engine.agenda(id)) {
+        (Some(why), _) => why,
+        (None, None) => "Asks nothing yet: it is being opened.".to_owned(),
+        (None, Some(answer)) => match timeout_at(deadline, answer).await {
             Ok(Ok(agenda)) => return agenda,
             Ok(Err(_)) => "Does not say: it was closed, or too many ask.".to_owned(),
             Err(_) => "Does not say: it did not answer in time.".to_owned(),
@@ -72,16 +73,13 @@ async fn agenda(controller: &Controller, id: &ConnectionId, deadline: Instant) -
     ConnectionAgenda::closed(id, why, controller.clock.now())
 }
 
-fn why_not_open(controller: &Controller, id: &ConnectionId) -> String {
+/// Why nothing is asked by it, if that is so. The engine keeps it open for a while.
+fn unavailable(controller: &Controller, id: &ConnectionId) -> Option<String> {
     if controller.owned(id).is_none() {
         let bucket = controller.bucket(id).number();
-        return format!("Asks nothing: this replica does not hold the Lease of bucket {bucket}.");
+        return Some(format!("Asks nothing: this replica does not hold the Lease of bucket {bucket}."));
     }
     let index = controller.shared.index();
-    match index.connections.get(id).and_then(|entry| entry.availability.as_ref()) {
-        Some(Err(unavailable)) => {
-            format!("Asks nothing: {}. Its condition Ready says what to do.", unavailable.reason.as_str())
-        }
-        Some(Ok(())) | None => "Asks nothing yet: it is being opened.".to_owned(),
-    }
+    let unavailable = index.connections.get(id)?.availability.as_ref()?.as_ref().err()?;
+    Some(format!("Asks nothing: {}. Its condition Ready says what to do.", unavailable.reason.as_str()))
 }
