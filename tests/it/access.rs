@@ -118,7 +118,7 @@ async fn metrics_are_for_those_who_may_get_them() {
     let log = operator.process().log();
     assert!(log.contains("who asks for metrics cannot be reviewed") && log.contains("metrics-authorization"), "{log}");
     let roles = workspace_root().join("deploy/components/metrics-authorization/roles.yaml").display().to_string();
-    stage.plane.kubectl(&["apply", "--filename", &roles]).await.unwrap().success().unwrap();
+    stage.plane.kubectl(&["apply", "--server-side", "--filename", &roles]).await.unwrap().success().unwrap();
     until("/metrics", Some(&scraper), 200).await;
     for (path, token, status) in [
         ("/metrics", Some(&*scraper), 200),
