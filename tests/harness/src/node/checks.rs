@@ -38,6 +38,7 @@ pub(super) async fn run(
     inside: &Inside,
     release: &Path,
     before: Option<&Path>,
+    two: bool,
 ) -> Result<Report> {
     let mut report = Report::default();
     let mut slot = None;
@@ -63,7 +64,7 @@ pub(super) async fn run(
             None => None,
         };
         let stage = Stage::new(&operator, workdir).await?;
-        stage.play(&mut report, &chart, before.as_ref()).await;
+        stage.play(&mut report, &chart, before.as_ref(), two).await;
     }
     Ok(report)
 }
@@ -116,7 +117,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Each check relies on those before it.
-    async fn play(&self, report: &mut Report, chart: &Chart<'_>, before: Option<&Chart<'_>>) {
+    async fn play(&self, report: &mut Report, chart: &Chart<'_>, before: Option<&Chart<'_>>, two: bool) {
         let explain = async || self.operator.explain().await;
         let replicas = Replicas::new(self.operator, &self.simulator, chart);
         let _ = report.check("connections and watches are applied", self.apply(), &explain).await
@@ -131,10 +132,7 @@ impl<'a> Stage<'a> {
             && report.check("again, each watch goes to its end", self.again(), &explain).await
             && (before.is_none() || report.check("from the release before", self.replace(chart), &explain).await)
             && report.check("the chart is upgraded", self.upgrade(chart), &explain).await
-            && report.check("a second replica", replicas.scale(), &explain).await
-            && report.check("two are upgraded: polling goes on", replicas.roll(), &explain).await
-            && report.check("the leader is deleted", replicas.delete(), &explain).await
-            && report.check("the leader hangs", replicas.hang(), &explain).await
+            && (!two || replicas.play(report, &explain).await)
             && report.check("uninstalled: CRDs and objects stay", self.uninstall(chart), &explain).await;
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::chart::Chart;
 use super::operator::{Operator, Pod, SYSTEM};
+use super::report::Report;
 use crate::demo::NAMESPACE;
 use crate::{Simulator, eventually};
 
@@ -32,8 +33,16 @@ impl<'a> Replicas<'a> {
         Self { operator, simulator, chart }
     }
 
+    /// Each check relies on those before it.
+    pub(super) async fn play(&self, report: &mut Report, explain: &impl AsyncFn() -> String) -> bool {
+        report.check("a second replica", self.scale(), explain).await
+            && report.check("two are upgraded: polling goes on", self.roll(), explain).await
+            && report.check("the leader is deleted", self.delete(), explain).await
+            && report.check("the leader hangs", self.hang(), explain).await
+    }
+
     /// A second replica is added while a task is polled each second.
-    pub(super) async fn scale(&self) -> Result<String> {
+    async fn scale(&self) -> Result<String> {
         let task = json!({"name": "goes on", "steps": [{"state": "RUNNING"}]});
         self.simulator.admin("PUT", &format!("/tasks/huaweiCloud/{PROJECT}/{TASK}"), Some(&task)).await?;
         let watch = json!({
@@ -56,7 +65,7 @@ impl<'a> Replicas<'a> {
     }
 
     /// A changed value replaces both.
-    pub(super) async fn roll(&self) -> Result<String> {
+    async fn roll(&self) -> Result<String> {
         let (before, begun) = (self.operator.pods().await?, self.last_request().await?);
         let took = self.chart.change("config.progressMinPoints=7").await?;
         let after = eventually(TAKEN_OVER, "both pods are new", || async {
@@ -78,7 +87,7 @@ impl<'a> Replicas<'a> {
     }
 
     /// The one that works is deleted: it hands over.
-    pub(super) async fn delete(&self) -> Result<String> {
+    async fn delete(&self) -> Result<String> {
         self.end(LEASE, "hands over", async |leader| {
             self.operator.system(&["delete", "pod", leader.name()]).await.map(drop)
         })
@@ -86,7 +95,7 @@ impl<'a> Replicas<'a> {
     }
 
     /// The one that works hangs: the other has to wait for the lease.
-    pub(super) async fn hang(&self) -> Result<String> {
+    async fn hang(&self) -> Result<String> {
         self.end(LEASE + NOTICED, "is hung", async |leader| leader.process(self.operator.cluster).await?.suspend())
             .await
     }
