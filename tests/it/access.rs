@@ -173,12 +173,12 @@ async fn flood(operator: &Operator, scraper: &Client<'_>, token: &str) {
             assert!(status == 401 || status == 429, "{status}");
         }
         // A connection may have to give way to others; the next try is answered.
-        let scraped = async || {
+        let is_served = async || {
             let status = scraper.status("/metrics", Some(token)).await?;
             ensure!(status == 200, "{status}");
             Ok(())
         };
-        eventually(SOON, "others are answered meanwhile", scraped).await.unwrap();
+        eventually(SOON, "others are answered meanwhile", is_served).await.unwrap();
         let probe = Instant::now();
         assert_eq!(operator.get("/healthz").await.unwrap().0, 200);
         assert!(probe.elapsed() < Duration::from_secs(1), "{:?}", probe.elapsed());
