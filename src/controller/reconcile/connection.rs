@@ -61,10 +61,7 @@ async fn reconcile(controller: &Controller, id: &ConnectionId) -> Result<Option<
         close(controller, id);
         return Ok(None);
     };
-    let bucket = controller.bucket(id);
-    if !bucket.is_held() {
-        return Ok(None);
-    }
+    let Some(bucket) = controller.owned(id) else { return Ok(None) };
     let refusal = controller.shared.index().connection_refusal(&object);
     let opened = match refusal {
         Some(refusal) => Err(Unavailable::new(Reason::LimitExceeded, refusal).into()),

@@ -55,8 +55,7 @@ impl<'a> Replicas<'a> {
         self.polled_since(begun).await?;
         let took = self.chart.change("replicaCount=2").await?;
         ensure!(self.operator.pods().await?.len() == 2, "there are not two pods");
-        let pause = self.pause_since(begun).await?;
-        ensure!(pause < LEASE, "nothing was asked for {pause:?}");
+        let pause = self.pause_within(LEASE, begun).await?;
         Ok(format!(
             "ready after {:.1} s, the task not asked for at most {:.1} s",
             took.as_secs_f32(),
@@ -76,9 +75,7 @@ impl<'a> Replicas<'a> {
         });
         let after = after.await?;
         let holder = self.holder_among(&after).await?.name().to_owned();
-        self.polled_since(self.last_request().await?).await?;
-        let pause = self.pause_since(begun).await?;
-        ensure!(pause < LEASE, "nothing was asked for {pause:?}");
+        let pause = self.pause_within(LEASE, begun).await?;
         Ok(format!(
             "rolled after {:.1} s, {holder} works, the task not asked for at most {:.1} s",
             took.as_secs_f32(),
@@ -112,9 +109,7 @@ impl<'a> Replicas<'a> {
         })
         .await?;
         let took = started.elapsed();
-        self.polled_since(self.last_request().await?).await?;
-        let pause = self.pause_since(begun).await?;
-        ensure!(pause < limit, "nothing was asked for {pause:?}");
+        let pause = self.pause_within(limit, begun).await?;
         Ok(format!(
             "the leader {how}; the other works after {:.1} s, the task not asked for at most {:.1} s",
             took.as_secs_f32(),
@@ -156,6 +151,14 @@ impl<'a> Replicas<'a> {
             Ok(())
         })
         .await
+    }
+
+    /// Once the task is polled again: for how long it was not, after request number `since`. It must be less than the limit.
+    async fn pause_within(&self, limit: Duration, since: u64) -> Result<Duration> {
+        self.polled_since(self.last_request().await?).await?;
+        let pause = self.pause_since(since).await?;
+        ensure!(pause < limit, "nothing was asked for {pause:?}");
+        Ok(pause)
     }
 
     /// The longest time between two requests for the task after request number `since`.
