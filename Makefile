@@ -157,10 +157,10 @@ test-node: ARCHS = $(MACHINE)
 test-node: DIST = target/dist
 NODE_NEEDS := $(if $(filter Linux-0,$(shell uname -s)-$(shell id -u)),tools tools-go release node)
 .PHONY: test-node
-test-node: $(NODE_NEEDS) ## The image on a real node (kubelet, containerd): installed, deleted, out of memory, hung, removed (root, Linux); BEFORE=: the directory of an earlier release to upgrade from; REPLICAS=1: two of them, too
+test-node: $(NODE_NEEDS) ## The image on a real node (kubelet, containerd): installed, deleted, out of memory, hung, two of them, removed (root, Linux); BEFORE=: the directory of an earlier release to upgrade from
 ifdef NODE_NEEDS
 	$(call say,Tests on a real node: about 5 minutes)
-	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-node" $(if $(REPLICAS),--replicas) "$(DIST)" $(if $(BEFORE),"$(BEFORE)")
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/taskwatch-node" "$(DIST)" $(if $(BEFORE),"$(BEFORE)")
 else
 	@echo "SKIPPED: make test-node makes a Kubernetes node in namespaces of its own, which only root on Linux can; nothing was tested."
 endif

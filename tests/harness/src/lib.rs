@@ -54,7 +54,7 @@ pub use oracles::{Oracles, script};
 pub use output::Output;
 pub use process::{Exit, Process};
 pub use promtool::promtool;
-pub use simulator::Simulator;
+pub use simulator::{Simulator, SimulatorClient};
 pub use tinyproxy::Tinyproxy;
 pub use toxiproxy::{Stream, Toxiproxy};
 pub use usage::Usage;

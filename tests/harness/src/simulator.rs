@@ -10,10 +10,24 @@ use crate::{Process, Workdir, binary, eventually, http};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// A running `taskwatch-simulator`.
+/// A running `taskwatch-simulator`, a process of ours.
 pub struct Simulator {
     process: Process,
+    client: SimulatorClient,
+}
+
+/// How one is reached, wherever it runs.
+#[derive(Clone, Debug)]
+pub struct SimulatorClient {
     announcement: Value,
+}
+
+impl std::ops::Deref for Simulator {
+    type Target = SimulatorClient;
+
+    fn deref(&self) -> &SimulatorClient {
+        &self.client
+    }
 }
 
 impl Simulator {
@@ -39,7 +53,20 @@ impl Simulator {
         if announcement.get("listening").and_then(Value::as_str).is_none() {
             bail!("the simulator did not start ({announcement}):\n{}", process.log_tail(20));
         }
-        Ok(Self { process, announcement })
+        Ok(Self { process, client: SimulatorClient { announcement } })
+    }
+
+    /// Its process: signals, log, memory.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl SimulatorClient {
+    /// One that is behind another address than the one that it listens on.
+    pub(crate) fn at(url: &str) -> Self {
+        Self { announcement: serde_json::json!({"listening": url, "admin": format!("{url}/_admin")}) }
     }
 
     /// Where it listens: `http://127.0.0.1:PORT`.
@@ -71,12 +98,6 @@ impl Simulator {
             bail!("the simulator answered {status} to {method} {path}: {answer}");
         }
         Ok(serde_json::from_str(&answer).unwrap_or(Value::String(answer)))
-    }
-
-    /// Its process: signals, log, memory.
-    #[must_use]
-    pub fn process(&self) -> &Process {
-        &self.process
     }
 
     fn announced(&self, key: &str) -> &str {

@@ -5,23 +5,15 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use taskwatch_harness::node::{Inside, Task, enter, over, run};
 
-const USAGE: &str = "usage: taskwatch-node --stay RELEASE | taskwatch-node [--replicas] RELEASE [RELEASE BEFORE IT]";
+const USAGE: &str = "usage: taskwatch-node --stay RELEASE | taskwatch-node RELEASE [RELEASE BEFORE IT]";
 
 fn task() -> Option<Task> {
-    let mut arguments = std::env::args().skip(1).collect::<Vec<_>>();
-    let replicas = arguments.first().is_some_and(|first| first == "--replicas");
-    if replicas {
-        arguments.remove(0);
-    }
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--stay", release] => Some(Task::Stay(std::path::absolute(release).ok()?)),
         [release, before @ ..] if !release.starts_with('-') && before.len() < 2 => {
             let before = before.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>().ok()?;
-            Some(Task::Check {
-                release: std::path::absolute(release).ok()?,
-                before: before.into_iter().next(),
-                replicas,
-            })
+            Some(Task::Check { release: std::path::absolute(release).ok()?, before: before.into_iter().next() })
         }
         _ => None,
     }

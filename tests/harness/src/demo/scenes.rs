@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{NAMESPACE, SYSTEM_NAMESPACE};
-use crate::{Kubectl, Simulator, workspace_root};
+use crate::{Kubectl, SimulatorClient, workspace_root};
 
 /// How the scene of an object ends: the state of a `TaskWatch`, or what a `TaskWatchSet` counts.
 const EXPECT: &str = "taskwatch.dev/demo-expects";
@@ -73,7 +73,7 @@ impl Scenes {
     pub(crate) async fn apply(
         &self,
         kubectl: &Kubectl,
-        simulator: &Simulator,
+        simulator: &SimulatorClient,
         system_namespace: &str,
     ) -> Result<String> {
         let mut answers = String::new();

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::file_of;
-use super::machine::UPSTREAM;
 use super::operator::{Operator, SYSTEM};
+use super::upstream::UPSTREAM;
 use crate::{ADMIN, Helm, eventually};
 
 /// The chart, and who installs it.

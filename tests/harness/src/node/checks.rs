@@ -2,6 +2,7 @@
 //! removed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -12,14 +13,14 @@ use serde_json::{Value, json};
 
 use super::chart::Chart;
 use super::cluster::{Cluster, NAME};
-use super::machine::UPSTREAM;
 use super::operator::{Operator, SELECTOR, SYSTEM};
 use super::replicas::Replicas;
 use super::report::Report;
+use super::upstream::{self, UPSTREAM};
 use super::{Inside, archive};
 use crate::demo::NAMESPACE;
 use crate::demo::scenes::{Progress, Scenes, Verdict};
-use crate::{Process, Simulator, Workdir, eventually};
+use crate::{Process, SimulatorClient, Workdir, eventually};
 
 /// The longest scene ends after about 70 s.
 const SCENES_LIMIT: Duration = Duration::from_mins(4);
@@ -29,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const REQUESTED: u64 = 64 << 20;
 /// The watches of the scenes that end; one stays paused.
 const FINISHED: usize = 10;
+/// So many objects at most, so many at a time, use up the memory of a process that gets no more.
+const MANY: usize = 6_000;
+const BATCH: usize = 150;
 const SECRET: &str = "not-a-secret";
 const LAST_LINE: &str = "\"stopped\"";
 
@@ -38,7 +42,6 @@ pub(super) async fn run(
     inside: &Inside,
     release: &Path,
     before: Option<&Path>,
-    two: bool,
 ) -> Result<Report> {
     let mut report = Report::default();
     let mut slot = None;
@@ -63,8 +66,16 @@ pub(super) async fn run(
             Some(before) => Some(Chart::of(&operator, before).await?),
             None => None,
         };
-        let stage = Stage::new(&operator, workdir).await?;
-        stage.play(&mut report, &chart, before.as_ref(), two).await;
+        let mut slot = None;
+        let simulator = async {
+            slot = Some(Stage::new(&operator, workdir).await?);
+            Ok(format!("it answers at {UPSTREAM}"))
+        };
+        if report.check("the simulator in a pod, by its service", simulator, &explain).await
+            && let Some(stage) = &slot
+        {
+            stage.play(&mut report, &chart, before.as_ref()).await;
+        }
     }
     Ok(report)
 }
@@ -103,21 +114,19 @@ async fn install(operator: &Operator<'_>, release: &Path) -> Result<String> {
 struct Stage<'a> {
     operator: &'a Operator<'a>,
     workdir: &'a Arc<Workdir>,
-    simulator: Simulator,
+    simulator: SimulatorClient,
     scenes: Scenes,
 }
 
 impl<'a> Stage<'a> {
     async fn new(operator: &'a Operator<'a>, workdir: &'a Arc<Workdir>) -> Result<Self> {
         let scenes = Scenes::of_named_tasks()?;
-        let (listen, scenario) = (format!("{UPSTREAM}:8080"), scenes.scenario().display().to_string());
-        let simulator =
-            Simulator::start(&["--listen", &listen, "--allow-non-loopback", "--scenario", &scenario]).await?;
+        let simulator = upstream::start(operator, &scenes.scenario()).await?;
         Ok(Self { operator, workdir, simulator, scenes })
     }
 
     /// Each check relies on those before it.
-    async fn play(&self, report: &mut Report, chart: &Chart<'_>, before: Option<&Chart<'_>>, two: bool) {
+    async fn play(&self, report: &mut Report, chart: &Chart<'_>, before: Option<&Chart<'_>>) {
         let explain = async || self.operator.explain().await;
         let replicas = Replicas::new(self.operator, &self.simulator, chart);
         let _ = report.check("connections and watches are applied", self.apply(), &explain).await
@@ -132,7 +141,7 @@ impl<'a> Stage<'a> {
             && report.check("again, each watch goes to its end", self.again(), &explain).await
             && (before.is_none() || report.check("from the release before", self.replace(chart), &explain).await)
             && report.check("the chart is upgraded", self.upgrade(chart), &explain).await
-            && (!two || replicas.play(report, &explain).await)
+            && replicas.play(report, &explain).await
             && report.check("uninstalled: CRDs and objects stay", self.uninstall(chart), &explain).await;
     }
 
@@ -258,14 +267,24 @@ impl<'a> Stage<'a> {
         let operator = self.operator;
         let (before, pod) = (operator.finished().await?, operator.pod().await?);
         let started = Instant::now();
-        pod.process(operator.cluster).await?.starve()?;
-        operator.kubectl.apply(&many(150).to_string()).await?.success()?;
+        let process = pod.process(operator.cluster).await?;
+        ensure!(process.starve()?, "its memory cannot be narrowed");
+        // Pages of its program give way to what it keeps, for a while.
+        let mut made = 0;
+        while operator.pod().await?.restarts() == pod.restarts() {
+            ensure!(made < MANY, "{made} objects have not ended it");
+            operator.kubectl.apply(&many(made..made + BATCH).to_string()).await?.success()?;
+            made += BATCH;
+            if process.starve().is_err() {
+                break; // It has ended.
+            }
+        }
         let after = operator.restarted(&pod, "OOMKilled").await?;
         let took = started.elapsed();
         self.unchanged(&before).await?;
         let delete = ["delete", "taskwatches", "--selector", "taskwatch.dev/many", "--wait=false"];
         operator.kubectl(&[&["--namespace", NAMESPACE], &delete[..]].concat()).await?;
-        Ok(format!("OOMKilled, ready after {:.1} s, restart {}", took.as_secs_f32(), after.restarts()))
+        Ok(format!("{made} objects: OOMKilled, ready after {:.1} s, restart {}", took.as_secs_f32(), after.restarts()))
     }
 
     async fn hang(&self) -> Result<String> {
@@ -341,8 +360,8 @@ impl<'a> Stage<'a> {
 }
 
 /// Objects that take up the operator's memory, and nothing else: their connection is not there.
-fn many(count: usize) -> Value {
-    let items = (0..count).map(|number| {
+fn many(numbers: Range<usize>) -> Value {
+    let items = numbers.map(|number| {
         json!({
             "apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatch",
             "metadata": {"name": format!("many-{number}"), "namespace": NAMESPACE, "labels": {"taskwatch.dev/many": "true"}},

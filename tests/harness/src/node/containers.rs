@@ -14,7 +14,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Where distributions have the CNI plugins.
 const PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 /// The image of the process that holds a pod's namespaces, and its source.
-const PAUSE: (&str, &str) = ("taskwatch.test/pause:1", include_str!("pause.c"));
+pub(super) const PAUSE: (&str, &str) = ("taskwatch.test/pause:1", include_str!("pause.c"));
 
 /// A running containerd.
 pub(super) struct Containers {

@@ -10,8 +10,6 @@ use super::tool;
 
 /// The address of the node, which the API server is reached by.
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 2);
-/// That of the simulator: no connection may lead to the API server's.
-pub(super) const UPSTREAM: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 3);
 /// Where programs of containers keep their state and logs, whatever they are told.
 const PLACES: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 
@@ -22,12 +20,10 @@ pub(super) async fn prepare(workdir: &Path) -> Result<()> {
         fs::create_dir(&own).with_context(|| format!("cannot make {}", own.display()))?;
         tool("mount", &["--bind", &own.display().to_string(), place]).await?;
     }
-    let [node, upstream] = [NODE, UPSTREAM].map(|address| format!("{address}/24"));
     for command in [
         "link set lo up",
         "link add node0 type bridge",
-        &format!("address add {node} dev node0"),
-        &format!("address add {upstream} dev node0"),
+        &format!("address add {NODE}/24 dev node0"),
         "link set node0 up",
         // It leads nowhere; programs look for one to learn the machine's address.
         "route add default dev node0",

@@ -16,6 +16,7 @@ mod relay;
 mod replicas;
 mod report;
 mod sandbox;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,8 +42,6 @@ pub enum Task {
         release: PathBuf,
         /// That of one before it, from which it is upgraded.
         before: Option<PathBuf>,
-        /// Whether two replicas are tried, too.
-        replicas: bool,
     },
     /// Stay up, with the images of the release in this directory if there is one.
     Stay(PathBuf),
@@ -56,8 +55,8 @@ pub async fn run(task: Task, inside: &Inside) -> Result<()> {
     let workdir = Arc::new(Workdir::join(&inside.workdir)?);
     machine::prepare(workdir.path()).await?;
     match task {
-        Task::Check { release, before, replicas } => {
-            let report = checks::run(&workdir, inside, &release, before.as_deref(), replicas).await?;
+        Task::Check { release, before } => {
+            let report = checks::run(&workdir, inside, &release, before.as_deref()).await?;
             println!("\n{}", report.text());
             ensure!(report.passed(), "a check failed: see above");
             Ok(())

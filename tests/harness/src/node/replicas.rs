@@ -9,7 +9,7 @@ use super::chart::Chart;
 use super::operator::{Operator, Pod, SYSTEM};
 use super::report::Report;
 use crate::demo::NAMESPACE;
-use crate::{Simulator, eventually};
+use crate::{SimulatorClient, eventually};
 
 /// The chart's own, `config.leaseDurationSeconds`.
 const LEASE: Duration = Duration::from_secs(15);
@@ -24,12 +24,12 @@ const WATCH: &str = "evs-goes-on";
 /// The two, and the upstream that they ask.
 pub(super) struct Replicas<'a> {
     operator: &'a Operator<'a>,
-    simulator: &'a Simulator,
+    simulator: &'a SimulatorClient,
     chart: &'a Chart<'a>,
 }
 
 impl<'a> Replicas<'a> {
-    pub(super) fn new(operator: &'a Operator<'a>, simulator: &'a Simulator, chart: &'a Chart<'a>) -> Self {
+    pub(super) fn new(operator: &'a Operator<'a>, simulator: &'a SimulatorClient, chart: &'a Chart<'a>) -> Self {
         Self { operator, simulator, chart }
     }
 
