@@ -324,3 +324,11 @@ fn redaction_of_clean_text() {
         println!("{} bytes: {:?}", text.len(), start.elapsed() / 100);
     }
 }
+
+#[test]
+fn advice_is_redacted_as_what_it_belongs_to() {
+    let mut failure = Failure::new(FailureClass::NotFound, "no");
+    failure.advice = format!("use {TOKEN}").into();
+    redactor(TOKEN).redact_failure(&mut failure);
+    assert_eq!(&*failure.advice, format!("use {MARK}"));
+}
