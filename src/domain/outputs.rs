@@ -268,10 +268,16 @@ fn signs((name, value): (String, String)) -> bool {
 mod tests {
     use std::borrow::Cow;
 
-    use super::{Outputs, is_plain, is_secret, looks_secret};
+    use super::{Outputs, is_plain, is_secret, link_lets_in, looks_secret};
     use crate::domain::task::{MAX_OUTPUTS, OUTPUT_BYTES};
 
     const UUID: &str = "ae1e6561-9e22-406c-8a5a-762f4604da00";
+
+    #[test]
+    fn a_link_that_lets_in_is_found_among_other_words() {
+        assert!(link_lets_in("see https://me:word@h.example/x for more"));
+        assert!(!link_lets_in("see https://h.example/x for more"));
+    }
 
     #[test]
     fn identifiers_names_and_links_are_shown() {

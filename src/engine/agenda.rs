@@ -314,3 +314,23 @@ fn enumerated(first: impl Iterator<Item = String>, count: usize) -> String {
     }
     named.join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_said_as_people_say_it() {
+        for (seconds, said) in [
+            (0.0, "0.0 s"),
+            (-99.9, "99.9 s"),
+            (100.0, "2 min"),
+            (600.0, "10 min"),
+            (5999.0, "100 min"),
+            (6000.0, "2 h"),
+            (36_000.0, "10 h"),
+        ] {
+            assert_eq!(span(seconds), said);
+        }
+    }
+}

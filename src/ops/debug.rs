@@ -53,7 +53,7 @@ impl Respondent {
     }
 
     /// The answer; none where nobody can give one yet.
-    pub(super) async fn ask(&self, question: Question) -> Option<String> {
+    pub(crate) async fn ask(&self, question: Question) -> Option<String> {
         Some(self.0.get()?(question).await)
     }
 }

@@ -380,6 +380,31 @@ async fn an_object_that_is_older_than_it_was_is_of_another_history() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_tells_of_another_history_is_left() {
+    let stage = Stage::new(|state| ["a", "b"].iter().for_each(|name| state.put(name, 0)));
+    assert_eq!(stage.ready().await, 2);
+    stage.server.state().put("a", 0);
+    let changed = stage.server.state().object("a");
+    stage.server.tell("MODIFIED", changed).await;
+    stage.has("a", 3).await;
+    // The watch goes on through the restore, and says that versions are lower again.
+    let older = {
+        let mut server = stage.server.state();
+        server.objects.remove("b");
+        server.version = 1;
+        server.put("a", 0);
+        server.asked.clear();
+        server.object("a")
+    };
+    let told = Instant::now();
+    stage.server.tell("MODIFIED", older).await;
+    eventually(|| (stage.taken.names() == ["a"]).then_some(())).await;
+    stage.has("a", 2).await;
+    assert!(told.elapsed().as_secs() < 10, "it is not waited for to end: {:?}", told.elapsed());
+    assert_eq!(stage.taken.replaced.load(Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_stalls_is_given_up_and_asked_for_again() {
     let stage = Stage::new(|state| {
         state.put("a", 0);

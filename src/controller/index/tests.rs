@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 mod order;
 mod sets;
@@ -11,7 +12,7 @@ use crate::{
     api::{ConnectionStatus, TaskConnection, TaskWatchStatus},
     controller::objects::ConnectionObject,
     domain::failure::{Failure, FailureClass},
-    engine::Report,
+    engine::{Found, Report},
 };
 
 fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
@@ -132,6 +133,17 @@ fn what_was_acknowledged_is_what_is_known() {
 }
 
 #[test]
+fn what_is_set_aside_again_is_left_alone_for_longer() {
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+    let entry = index.watches.get_mut(&key).unwrap();
+    let now = Instant::now();
+    let waits = [entry.set_aside(now), entry.set_aside(now)];
+    assert_eq!(waits.map(|wait| wait.as_secs()), [10, 20]);
+    assert_eq!(entry.quarantine.and_then(|quarantine| quarantine.lasts(now)), Some(now + waits[1]));
+}
+
+#[test]
 fn a_successor_of_the_same_name_is_another_entry() {
     let mut index = Index::default();
     let (old, _) = index.put_watch(watch("u1", 5, &json!({}))).unwrap();
@@ -186,6 +198,21 @@ fn a_step_of_the_clock_moves_what_is_measured_from() {
     // What was written since is by the present clock.
     assert_eq!(entry.not_found_since(Some(&status(70))), Some(time(70)));
     assert_eq!(entry.not_found_since(Some(&TaskWatchStatus::default())), None);
+}
+
+#[test]
+fn a_step_of_the_clock_moves_since_when_a_task_is_sought_in_vain() {
+    let time = |minute: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
+    let mut object = watch("u", 5, &json!({}));
+    object.spec.task = serde_json::from_value(json!({"latest": {}})).unwrap();
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(object).unwrap();
+    let failure = Arc::new(Failure::new(FailureClass::UpstreamUnavailable, "down"));
+    let found = Found::Trouble { failure, since: time(51), at: time(52) };
+    index.discovered(Discovered { key: key.clone(), ticket: 1, found }).unwrap();
+    index.step_clock(SignedDuration::from_mins(-10));
+    let trouble = index.watches[&key].search.as_ref().and_then(Search::trouble).unwrap();
+    assert_eq!((trouble.since, trouble.at), (time(41), time(42)));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
     cluster::Fault,
     stage::{Stage, encoded, pass, time, until},
 };
-use crate::engine::tests::upstream::Instead;
+use crate::{engine::tests::upstream::Instead, ops::debug::Question};
 
 const RUNNING: &str = "Running 40% Finished False/TaskRunning Synced True/Observed";
 const C: &str = "taskconnections/n/c";
@@ -242,5 +242,41 @@ async fn no_connection_leads_to_the_endpoints_of_the_api_server() {
         stage.cluster.edit("services/default/kubernetes", |service| service["spec"]["ports"] = json!([{"port": 1}]));
         stage.says("w", RUNNING).await;
         operator.end().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_is_told_what_each_connection_does() {
+    let stage = with_a_watch().await;
+    stage.cluster.create("taskconnections", stage.connection("b"));
+    let operator = stage.begin(&[]);
+    stage.says("w", RUNNING).await;
+    let ask = |namespace: Option<&str>, name: Option<&str>, json| {
+        let [namespace, name] = [namespace, name].map(|text| text.map(str::to_owned));
+        operator.debug.ask(Question { namespace, name, json })
+    };
+    let named = |page: &str| -> Vec<_> {
+        page.lines().filter_map(|line| line.split_once(" n/")).map(|(_, name)| name[..1].to_owned()).collect()
+    };
+    let all = ask(None, None, false).await.unwrap();
+    assert_eq!(named(&all), ["b", "c"], "{all}");
+    assert_eq!(named(&ask(Some("n"), Some("c"), false).await.unwrap()), ["c"]);
+    for (namespace, name) in [("n", "other"), ("other", "c")] {
+        let page = ask(Some(namespace), Some(name), false).await.unwrap();
+        assert!(page.starts_with("There is no such connection"), "{page}");
+    }
+    let page: Value = serde_json::from_str(&ask(None, Some("b"), true).await.unwrap()).unwrap();
+    assert_eq!((&page["connections"][0]["name"], &page["leftOut"]), (&json!("b"), &json!(0)), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_administrator_denies_is_not_used() {
+    for flag in ["--deny-provider=astraControl", "--deny-auth=token"] {
+        let stage = with_a_watch().await;
+        let _operator = stage.begin(&[flag]);
+        let (name, _) = flag.split_once('=').unwrap();
+        stage.ready(C, "False InvalidSpec", name).await;
+        pass(30).await;
+        assert_eq!(stage.upstream.asked(), Vec::<String>::new());
     }
 }

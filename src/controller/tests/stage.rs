@@ -43,6 +43,8 @@ pub(super) struct Stage {
 pub(super) struct Operator {
     pub(super) metrics: Metrics,
     pub(super) health: Health,
+    /// Who is asked what it does.
+    pub(super) debug: Respondent,
     stop: CancellationToken,
     running: JoinHandle<Result<(), StartError>>,
 }
@@ -67,12 +69,13 @@ impl Stage {
     pub(super) fn begin(&self, flags: &[&str]) -> Operator {
         let (metrics, health, stop) = (Metrics::new(), Health::default(), CancellationToken::new());
         let (args, client, wall) = (arguments(flags), self.cluster.client(), self.wall.clone());
-        let (of_run, end, parts) = ((metrics.clone(), health.clone()), stop.clone(), self.parts);
+        let debug = Respondent::default();
+        let (of_run, end, parts) = ((metrics.clone(), health.clone(), debug.clone()), stop.clone(), self.parts);
         let running = tokio::spawn(async move {
             let machine = Machine { parts, wall: move || wall.now(), api_server: Vec::new() };
-            run_on(machine, &args, client, of_run.0, of_run.1, &Respondent::default(), end).await
+            run_on(machine, &args, client, of_run.0, of_run.1, &of_run.2, end).await
         });
-        Operator { metrics, health, stop, running }
+        Operator { metrics, health, debug, stop, running }
     }
 
     /// Steps the clocks of all machines.

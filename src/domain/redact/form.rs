@@ -1,13 +1,13 @@
 //! How a secret may stand in a text, escapes aside: as it is, or as part of something in base64.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 /// A form's first bytes, by which it is searched for; a secret is at least as long.
 pub(super) const HEAD: usize = 8;
 /// So much of the beginning of a longer secret counts as the secret: whoever quotes it may have cut it short.
 const ENOUGH: usize = 16;
 
-/// One way in which a secret may stand in a text.
+/// One way in which a secret may stand in a text. It is not `Debug`: what it holds is secret.
 #[derive(Clone)]
 pub(super) struct Form {
     value: Arc<[u8]>,
@@ -16,7 +16,7 @@ pub(super) struct Form {
     head: [u8; HEAD],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Plain,
     /// As it is, and only as a whole word.
@@ -108,13 +108,6 @@ impl Form {
                 ALPHABET.get(usize::from(pair >> (10 - bit % 8) & 63)).copied()
             }
         }
-    }
-}
-
-// What it holds is secret.
-impl fmt::Debug for Form {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Form").field("coding", &self.coding).finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,7 @@ const BLOCKS: usize = 1 << 12;
 const LEAST: usize = 6;
 
 /// The forms that are searched for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Search {
     forms: Vec<Form>,
     /// By block: how far to go on to where a head could end.

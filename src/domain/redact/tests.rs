@@ -324,3 +324,20 @@ fn redaction_of_clean_text() {
         println!("{} bytes: {:?}", text.len(), start.elapsed() / 100);
     }
 }
+
+#[test]
+fn advice_is_redacted_as_what_it_belongs_to() {
+    let mut failure = Failure::new(FailureClass::NotFound, "no");
+    failure.advice = format!("use {TOKEN}").into();
+    redactor(TOKEN).redact_failure(&mut failure);
+    assert_eq!(&*failure.advice, format!("use {MARK}"));
+}
+
+#[test]
+fn what_follows_base64_that_was_cut_is_left() {
+    let encoded = general_purpose::STANDARD.encode("12345678");
+    // Ten characters are of nothing but the secret; the next would share its last bits.
+    for (follows, left) in [("\" rest", "\" rest"), ("A rest", " rest")] {
+        assert_eq!(redact(&redactor("12345678"), &format!("{}{follows}", &encoded[..10])), format!("{MARK}{left}"));
+    }
+}

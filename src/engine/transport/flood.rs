@@ -125,3 +125,19 @@ impl Informational {
         if self.0.over.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_until_somebody_asks_and_end_the_quiet() {
+        let traffic = Traffic::default();
+        assert_eq!(traffic.read(MAX_QUIET), Ok(()));
+        assert_eq!(traffic.read(1), Err(Flood::Quiet));
+        traffic.answered();
+        traffic.answered();
+        assert_eq!((traffic.take_answers(), traffic.take_answers()), (2, 0));
+        assert_eq!(traffic.read(MAX_QUIET), Ok(()));
+    }
+}

@@ -99,6 +99,27 @@ fn token_requests() {
 }
 
 #[test]
+fn the_size_of_a_credential_is_that_of_all_its_texts() {
+    let plain = Credential::Token { value: SecretString::from("12345"), style: TokenStyle::Bearer };
+    let access_key = |security_token| Credential::AccessKey {
+        access: "123".to_owned(),
+        secret: SecretString::from("12345"),
+        security_token,
+    };
+    for (credential, size) in [
+        (plain, 5),
+        // The URL with the slash that is its path; what is kept is not trimmed.
+        (keystone("https://iam", Project::Id("p".to_owned())), 12 + 6 + 12 + 4),
+        (access_key(None), 3 + 5),
+        (access_key(Some(SecretString::from("1234567"))), 3 + 5 + 7),
+        (cloud_ru("https://iam"), 12 + 4 + 7),
+        (oauth2(), 17 + 2 + 9 + (4 + 5)),
+    ] {
+        assert_eq!(credential.size(), size, "{credential:?}");
+    }
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let shown = [keystone("https://iam", Project::Id("p".to_owned())), cloud_ru("https://iam"), oauth2()]
         .map(|credential| format!("{credential:?} {:?}", credential.token_request()))

@@ -196,3 +196,13 @@ fn another_job_is_no_answer() {
     assert_eq!(decode(r#"{"status":"SUCCESS","job_id":"J1"}"#).unwrap().state, TaskState::Succeeded);
     assert_eq!(decode(r#"{"status":"SUCCESS","job_type":"x"}"#).unwrap().id, "j1");
 }
+
+#[test]
+fn what_has_begun_is_a_job_though_nothing_names_it() {
+    for key in ["begin_time", "start_time"] {
+        let body = format!(r#"{{"status":"RUNNING","{key}":"2016-03-08T07:40:13.219Z"}}"#);
+        let task = TaskRef { scope: "p".into(), id: "j1".into() };
+        let found = provider("huaweiCloud").decode_task(&task, &answer(200, body)).unwrap();
+        assert_eq!((found.id.as_str(), found.state), ("j1", TaskState::Running), "{key}");
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{answer, checks::size, names, provider};
-use crate::domain::task::{TASK_BYTES, Task, TaskRef};
+use crate::domain::task::{MAX_ERROR_DETAILS, TASK_BYTES, Task, TaskRef};
 
 /// Texts as long as anything that is kept of them, and longer.
 fn long(mark: &str) -> String {
@@ -60,4 +60,12 @@ fn the_worst_task_of_each_provider_is_small() {
         assert!(whole <= TASK_BYTES, "{name}: {whole} bytes");
         assert_eq!((task.subtasks.len(), task.subtasks.items().len()), (1000, 32));
     }
+}
+
+#[test]
+fn of_an_error_so_many_details_are_kept() {
+    // The first is the error itself, and what it has beside its text a detail; each other one makes two.
+    let detail = json!({"title": "t", "detail": "d", "additionalDetails": {"a": 1}});
+    let body = json!({"id": "i", "state": "failed", "stateDetails": vec![detail; 50]});
+    assert_eq!(decoded("astraControl", &body).error.unwrap().details.len(), MAX_ERROR_DETAILS);
 }

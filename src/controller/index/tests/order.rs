@@ -133,3 +133,14 @@ fn what_is_gone_is_not_brought_back_by_what_was_read_before() {
     assert!(!world.index.put_outside(read));
     assert_eq!(world.index.keys(None), [key(OLDER)]);
 }
+
+#[test]
+fn what_is_read_again_is_served_as_soon_as_there_is_room() {
+    let mut world = World::new();
+    world.put(OLDER);
+    let read = world.object(YOUNGER);
+    assert!(world.index.put_outside(read.clone()), "it is still beyond the limit");
+    world.remove(OLDER);
+    assert!(!world.index.put_outside(read), "it is served from now on");
+    assert!(world.index.watches.contains_key(&key(YOUNGER)));
+}

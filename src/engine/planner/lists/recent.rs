@@ -109,3 +109,22 @@ impl Recent {
         self.tasks.keys()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::task::{ErrorDetail, StateDetail, TaskError, TaskState};
+
+    #[test]
+    fn a_task_takes_what_its_texts_take() {
+        let text = |length: usize| "x".repeat(length);
+        let mut task = Task::new("id", TaskState::Failed, "word");
+        let bare = Recent::size(&task);
+        task.name = Some(text(10));
+        task.outputs = vec![(text(1), text(200)), (text(3), text(4000))];
+        task.state_details = vec![StateDetail { kind: text(5), title: text(60), detail: text(700) }];
+        let details = vec![ErrorDetail { kind: text(20), value: text(8) }];
+        task.error = Some(Box::new(TaskError { message: Some(text(90_000)), details, ..TaskError::default() }));
+        assert_eq!(Recent::size(&task) - bare, 10 + 4204 + 765 + 90_028);
+    }
+}

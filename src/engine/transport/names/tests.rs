@@ -186,3 +186,34 @@ async fn files_that_change_are_read_again() {
     tokio::time::advance(Duration::from_mins(10)).await;
     assert!(matches!(names.resolve("host.test", &tenant("a")).await, Err(NameError::Config(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn so_many_answers_are_kept_until_they_are_over() {
+    let server = Server::start(zone).await;
+    let (names, _files) = server.names("", "");
+    let keep = |name: &str| {
+        let found = Found { addresses: ips(&["10.0.0.1"]), life: Duration::from_secs(60) };
+        names.keep(name.to_owned(), Ok(found)).unwrap();
+        names.kept(name).is_some()
+    };
+    assert!((0..KEPT_NAMES).all(|number| keep(&format!("n{number}"))));
+    assert!(!keep("more"));
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(keep("n0"), "one that is kept already is kept anew");
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(names.kept("n1").is_none(), "it is over");
+    assert!(keep("more") && names.kept("n0").is_some());
+    assert_eq!(names.lock().kept.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_answer_waits_for_no_turn() {
+    let server = Server::start(zone).await;
+    let (names, _files) = server.names("", "");
+    let found = Found { addresses: ips(&["10.0.0.1"]), life: Duration::from_secs(60) };
+    names.keep("known.test".to_owned(), Ok(found)).unwrap();
+    let mut turns = names.0.turns.lease(&tenant("a"));
+    while turns.try_grow(1) {}
+    assert_eq!(names.resolve("known.test", &tenant("a")).await, Ok(ips(&["10.0.0.1"])));
+    assert_eq!(names.resolve("other.test", &tenant("a")).await, Err(NameError::Busy));
+}

@@ -106,3 +106,31 @@ fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
     inner.trim_matches('"')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_told_by_what_the_server_means() {
+        use AlertDescription as A;
+        for (alert, told) in [
+            (A::HandshakeFailure, "nothing in common"),
+            (A::InsufficientSecurity, "nothing in common"),
+            (A::ProtocolVersion, "neither TLS 1.2 nor TLS 1.3"),
+            (A::UnrecognisedName, "spec.tls.serverName"),
+            (A::CertificateRequired, "client certificate"),
+            (A::BadCertificate, "client certificate"),
+            (A::AccessDenied, "client certificate"),
+            (A::NoApplicationProtocol, "neither HTTP/2 nor HTTP/1.1"),
+            (A::InternalError, "internal error"),
+            (A::CloseNotify, "closes the connection"),
+            (A::UserCanceled, "closes the connection"),
+            (A::DecodeError, "refuses it"),
+        ] {
+            let said = describe(&Error::AlertReceived(alert), "a.example:443", false);
+            assert!(said.starts_with("the TLS handshake with a.example:443 has failed: the server"), "{said}");
+            assert!(said.contains(told), "{alert:?}: {said}");
+        }
+    }
+}

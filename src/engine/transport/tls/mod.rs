@@ -151,3 +151,21 @@ fn size(authority: &TrustAnchor<'_>) -> usize {
     let constraints = authority.name_constraints.as_ref().map_or(0, |constraints| constraints.len());
     size_of::<TrustAnchor<'_>>() + authority.subject.len() + authority.subject_public_key_info.len() + constraints
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::Der;
+
+    use super::*;
+
+    #[test]
+    fn an_authority_takes_what_all_its_parts_take() {
+        let part = |bytes: &'static [u8]| Der::from_slice(bytes);
+        let mut authority =
+            TrustAnchor { subject: part(&[0; 200]), subject_public_key_info: part(&[0; 3000]), name_constraints: None };
+        let own = size_of::<TrustAnchor<'_>>();
+        assert_eq!(size(&authority), own + 3200);
+        authority.name_constraints = Some(part(&[0; 40]));
+        assert_eq!(size(&authority), own + 3240);
+    }
+}
