@@ -2,6 +2,7 @@
 //! All of it can be rebuilt; nothing here waits.
 
 mod connections;
+mod creation;
 mod entries;
 mod handover;
 pub mod sets;
@@ -12,6 +13,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use self::sets::Sets;
 pub use self::{
@@ -334,6 +336,17 @@ impl Index {
             return Some(Discoverer::Watch(entry.object.look()));
         }
         self.sets.observe(news).map(Discoverer::Set)
+    }
+
+    /// Until when a watch without a status waits because its set creates more; none where it need not.
+    pub fn gives_way(&mut self, key: &WatchKey, now: Instant) -> Option<Instant> {
+        let watch = self.watches.get(key)?;
+        let set = self.sets.get_mut(&watch.object.parent.as_ref()?.set)?;
+        // Whoever may write a watch may say of it whose child it is.
+        let is_child = watch.object.identity.namespace == set.object.identity.namespace;
+        let until = set.creation.until(now).filter(|_| is_child && watch.is_blank())?;
+        set.creation.put_off(key.clone());
+        Some(until)
     }
 
     /// The write of a watch is put off, for want of a share.

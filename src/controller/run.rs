@@ -147,7 +147,7 @@ pub(super) async fn run_on<W: Fn() -> Timestamp + Send + 'static>(
     let engine = engine.traced(traces.clone());
     let controller = Arc::new(Controller {
         writer: Writer::start(&client, limit_of_writes, &metrics),
-        creates: Ceiling::new(args.child_creates_per_second.into(), f64::INFINITY, Instant::now()),
+        creates: Ceiling::new(args.child_creates_per_second, f64::INFINITY, Instant::now()),
         buckets,
         discovery: args.discovery,
         guard: guard.clone(),

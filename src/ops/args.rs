@@ -214,9 +214,9 @@ pub struct RunArgs {
     /// Create at most this many TaskWatches a second for TaskWatchSets, over all namespaces, 1 to 100000, or 0 for no limit
     ///
     /// They count towards --api-writes-per-second, too.
-    #[arg(long, env = "TASKWATCH_CHILD_CREATES_PER_SECOND", value_name = "COUNT", default_value_t = 50,
-          value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    pub child_creates_per_second: u32,
+    #[arg(long, env = "TASKWATCH_CHILD_CREATES_PER_SECOND", value_name = "COUNT", default_value = "50",
+          value_parser = rate)]
+    pub child_creates_per_second: f64,
 
     /// Serve at most this many TaskWatches of each namespace, 0 for no limit [default: by the memory limit]
     ///

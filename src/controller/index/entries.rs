@@ -159,6 +159,13 @@ impl WatchEntry {
         }
     }
 
+    /// Whether nothing has been said of it yet.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        let is_blank = |status: TaskWatchStatus| status.conditions.is_empty();
+        self.status.as_ref().is_none_or(|kept| kept.unpack().is_some_and(is_blank))
+    }
+
     /// When the task was seen, where that is the newest news of it.
     #[must_use]
     pub fn seen(&self) -> Option<Timestamp> {

@@ -9,10 +9,13 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::super::{
-    census::Census,
-    look::Look,
-    objects::{Identity, SetObject, WatchObject, version},
+use super::{
+    super::{
+        census::Census,
+        look::Look,
+        objects::{Identity, SetObject, WatchObject, version},
+    },
+    creation::Creation,
 };
 use crate::{
     api::{TaskWatchSet, TaskWatchSetStatus, TaskWatchStatus},
@@ -85,6 +88,8 @@ pub struct SetEntry {
     refused: BTreeMap<String, Refused>,
     /// Until when nothing is done about it: its namespace has had its share of what is written.
     put_off: Option<Instant>,
+    /// Whether it goes on creating children, for whose end the new ones wait.
+    pub creation: Creation,
     /// When the status was written lately.
     pub pace: Pace,
     /// How Ready stood when that was decided last.
@@ -292,6 +297,7 @@ impl SetEntry {
             awaited: HashMap::new(),
             refused: BTreeMap::new(),
             put_off: None,
+            creation: Creation::default(),
             pace: Pace::default(),
             turn: Turn::default(),
             failures: 0,

@@ -71,6 +71,10 @@ async fn reconcile(controller: &Controller, Look { tenant, key }: &Look) -> Resu
     }
     let connection = controller.shared.index().watches.get(key).map(|entry| entry.object.connection());
     let Some(bucket) = connection.and_then(|connection| controller.owned(&connection)) else { return Ok(None) };
+    let waits = controller.shared.index().gives_way(key, Instant::now());
+    if waits.is_some() {
+        return Ok(waits);
+    }
     // Who was put off comes again only to write: there is nothing to decide before there is a share for it.
     let was_put_off = controller.shared.index().take_up(key);
     if was_put_off && let Err(again) = controller.writer.take(tenant) {

@@ -79,8 +79,11 @@ async fn reconcile(controller: &Controller, look: &Look) -> Result<Option<Instan
     }
     let Some(mut plan) = planned(controller, key) else { return Ok(None) };
     register(controller, key, &plan);
-    let (is_partial, later) = (plan.is_partial, work(controller, look, &plan).await?);
+    let is_partial = plan.is_partial;
+    creation_goes_on(controller, key, is_partial);
+    let later = work(controller, look, &plan).await?;
     put_off_until(controller, key, later);
+    creation_goes_on(controller, key, is_partial && later.is_none());
     let goes_on = is_partial || later.is_some();
     if plan.has_work() && !goes_on {
         // What it says is decided by what there is now. Where more is to be done, that is soon enough in the next turn.
@@ -106,6 +109,14 @@ fn put_off_until(controller: &Controller, key: &WatchKey, until: Option<Instant>
     if let Some(entry) = controller.shared.index().sets.get_mut(key) {
         entry.put_off(until);
     }
+}
+
+/// Whether the set creates more at once: until it does not, its new children wait for their first status.
+fn creation_goes_on(controller: &Controller, key: &WatchKey, goes_on: bool) {
+    let now = Instant::now();
+    let turn = |entry: &mut SetEntry| entry.creation.turn(goes_on, now);
+    let children = controller.shared.index().sets.get_mut(key).map(turn);
+    controller.shared.look_at(children.into_iter().flatten());
 }
 
 /// Plans under the index's lock. None for a set that is no more, or that cannot be planned for.

@@ -9,6 +9,8 @@ use super::{
 };
 
 const SET: &str = "taskwatchsets/n/all";
+/// As fast as the API server goes.
+const UNBOUNDED: &[&str] = &["--child-creates-per-second=0", "--api-writes-per-second=0"];
 
 /// With so many running tasks, and a set of all of them.
 async fn stage(tasks: usize, more: &Value) -> Stage {
@@ -44,6 +46,11 @@ async fn has(stage: &Stage, expected: &[&str]) {
 
 fn child(stage: &Stage, task: &str) -> Value {
     stage.cluster.all("taskwatches").into_iter().find(|watch| watch["spec"]["task"]["id"] == *task).unwrap()
+}
+
+/// How many watches have a status.
+fn told(stage: &Stage) -> usize {
+    stage.cluster.all("taskwatches").iter().filter(|watch| watch["status"]["conditions"].is_array()).count()
 }
 
 fn errors(operator: &Operator) -> u64 {
@@ -176,23 +183,31 @@ async fn what_the_api_server_refuses_is_said_and_tried_again_later() {
         || stage.cluster.get(SET).unwrap(),
     )
     .await;
-    stage.cluster.fail("PUT taskwatches", 1, Fault::Refused(409, "Conflict"));
-    stage.cluster.edit(SET, |object| object["spec"]["template"] = json!({"metadata": {"labels": {"team": "green"}}}));
-    until("a try", || (stage.cluster.asked("PUT taskwatches") >= 3).then_some(()), || "").await;
-    pass(1).await;
-    // Somebody else was first: whoever looks next does it.
-    stage.cluster.edit(SET, |object| object["spec"]["limit"] = json!(7));
-    until(
-        "another try",
-        || (child(&stage, "t00")["metadata"]["labels"]["team"] == "green").then_some(()),
-        || child(&stage, "t00"),
-    )
-    .await;
     assert_eq!(errors(&operator), 0);
     stage.cluster.fail("DELETE taskwatches", 1, Fault::Refused(500, "InternalError"));
     stage.upstream.set("t00", "completed", &json!({"endTime": stage.cluster.now().to_string()}));
     has(&stage, &[]).await;
     assert_eq!((errors(&operator), stage.cluster.asked("DELETE taskwatches")), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_somebody_else_changes_meanwhile_gets_the_template_all_the_same() {
+    let stage = stage(1, &json!({})).await;
+    let operator = stage.begin(&[]);
+    stage.ready(SET, "True Observed", "").await;
+    // Nothing but the change of the template gives the set a reason to be looked at.
+    for (team, conflicts, failed) in [("blue", 1, 0), ("green", 4, 1)] {
+        stage.cluster.asked("PUT taskwatches");
+        stage.cluster.fail("PUT taskwatches", conflicts, Fault::Refused(409, "Conflict"));
+        stage.cluster.edit(SET, |object| object["spec"]["template"] = json!({"metadata": {"labels": {"team": team}}}));
+        until(
+            "it is as the template says",
+            || (child(&stage, "t00")["metadata"]["labels"]["team"] == team).then_some(()),
+            || child(&stage, "t00"),
+        )
+        .await;
+        assert_eq!(errors(&operator), failed, "{team}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,6 +223,37 @@ async fn many_children_are_created_a_few_at_a_time_and_no_faster_than_they_may_b
     let status = stage.cluster.get(SET).unwrap()["status"].clone();
     assert_eq!((status["matched"].clone(), status["leftOut"].clone()), (json!(40), json!(10)));
     assert_eq!((stage.cluster.asked("POST taskwatches"), errors(&operator)), (30, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_created_comes_before_what_is_said_of_it() {
+    let stage = stage(200, &json!({"limit": 200})).await;
+    let operator = stage.begin(UNBOUNDED);
+    until("all are told", || (told(&stage) == 200).then_some(()), || told(&stage)).await;
+    let lines = stage.cluster.wrote();
+    let is_told = |line: &String| line.starts_with("PATCH taskwatches n/");
+    let created_first = lines.iter().take_while(|line| !is_told(line)).filter(|line| line.starts_with("POST taskw"));
+    assert!(created_first.count() >= 192, "all but those of the last turn");
+    assert_eq!((lines.iter().filter(|line| is_told(line)).count(), errors(&operator)), (200, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_takes_long_holds_up_nobody_else_and_its_own_not_for_ever() {
+    let stage = stage(200, &json!({"limit": 200})).await;
+    stage.cluster.fail("POST taskwatches n/all-t00-", 2, Fault::Silent);
+    let operator = stage.begin(UNBOUNDED);
+    until("some are there", || (tasks(&stage).len() == 63).then_some(()), || tasks(&stage).len()).await;
+    pass(9).await;
+    stage.watch("w", "t00", &json!({}));
+    let by_hand = Instant::now();
+    stage.says("w", "Running 40% Finished False/TaskRunning Synced True/Observed").await;
+    assert!(by_hand.elapsed().as_secs() < 2, "{:?}", by_hand.elapsed());
+    assert_eq!((told(&stage), errors(&operator)), (1, 0));
+    // The next turn takes as long.
+    pass(13).await;
+    assert_eq!((tasks(&stage).len(), told(&stage), errors(&operator)), (127, 127, 1));
+    until("all are told", || (told(&stage) == 201).then_some(()), || told(&stage)).await;
+    assert_eq!(errors(&operator), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,9 @@ use crate::{
     ownership::Bucket,
 };
 
+/// So often a child is read and changed at once; after that, its set is tried again later.
+const TRIES: u32 = 3;
+
 /// What became of a creation, or of a change.
 pub(in super::super) enum Created {
     /// It is there, now or already; or it is as it should be.
@@ -51,9 +54,27 @@ pub(super) async fn create(
     }
 }
 
-/// Brings a child of the set of this identity up to date with the set's template, unless it is gone, is another one, or has been changed
-/// meanwhile: then the next look tells.
+/// Brings a child of the set of this identity up to date with the set's template, unless it is gone or is another one: then the next look
+/// tells. One that is changed meanwhile, as by a status of its own, is read and changed anew.
 pub(super) async fn update(
+    client: &Client,
+    bucket: &Bucket,
+    child: &Identity,
+    set: &Identity,
+    spec: &TaskWatchSetSpec,
+) -> Result<Created, Error> {
+    let mut left = TRIES;
+    loop {
+        left -= 1;
+        match replace(client, bucket, child, set, spec).await {
+            Err(Error::Api(kube::Error::Api(status))) if status.is_conflict() && left > 0 => {}
+            Err(error) => return refused(error),
+            done => return done,
+        }
+    }
+}
+
+async fn replace(
     client: &Client,
     bucket: &Bucket,
     child: &Identity,
@@ -69,8 +90,8 @@ pub(super) async fn update(
     let request = collection(set).replace(&child.name, &params(), serde_json::to_vec(&found)?)?;
     match send::<PartialObjectMeta<TaskWatch>>(client, bucket, metadata_only(request)).await {
         Ok(_) => Ok(Created::Done),
-        Err(Error::Api(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Ok(Created::Done),
-        Err(error) => refused(error),
+        Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() => Ok(Created::Done),
+        Err(error) => Err(error),
     }
 }
 

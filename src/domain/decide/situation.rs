@@ -92,8 +92,14 @@ impl<'a> Verdict<'a> {
         }
     }
 
-    /// What the status says already.
-    fn kept(known: &Known<'_>) -> Self {
+    /// What the status says already; since when the task has not been known, by the clock of now, should the next to judge be another
+    /// process that knows of no other.
+    fn kept(input: &Input<'_>, known: &Known<'_>) -> Self {
+        Self { not_found_since: input.not_found_since, ..Self::ended(known) }
+    }
+
+    /// What the status says already, and will go on saying.
+    fn ended(known: &Known<'_>) -> Self {
         Self {
             not_found_since: known.status.not_found_since.as_ref().map(|since| since.0),
             outcome: known.succeeded.map(|c| (Some(c.reason.clone()), c.message.clone())),
@@ -178,7 +184,7 @@ fn finished<'a>(input: &Input<'a>, known: &Known<'a>, now: Timestamp) -> Verdict
             }
             verdict
         }
-        _ => Verdict::kept(known),
+        _ => Verdict::ended(known),
     }
 }
 
@@ -186,7 +192,7 @@ fn out_of_time<'a>(input: &Input<'a>, known: Option<&Known<'a>>, seen: Option<Ve
     let limit = input.spec.active_deadline().unwrap_or_default();
     Verdict {
         seen: seen.and_then(|verdict| verdict.seen),
-        not_found_since: known.and_then(|known| known.status.not_found_since.as_ref()).map(|since| since.0),
+        not_found_since: known.and(input.not_found_since),
         outcome: Some((
             None,
             match input.task {
@@ -204,7 +210,7 @@ fn pending<'a>(input: &Input<'a>, known: Option<&Known<'a>>, now: Timestamp) -> 
         return unknown(input, known, sought, now);
     }
     if let Some(known) = known.filter(|known| known.row.lasts()) {
-        return Verdict::kept(known);
+        return Verdict::kept(input, known);
     }
     let due = later(input.asking_since.max(input.meta.created), input.settings.first_answer);
     if due > now && !input.is_untold() {
@@ -248,7 +254,7 @@ fn absent<'a>(
     if row == Row::Missing {
         let sync = (reason::TASK_NOT_FOUND.to_owned(), messages::absent(failure, input.spec));
         let sync = said_before(input, known, row, reason::TASK_NOT_FOUND).unwrap_or(sync);
-        let verdict = Verdict { not_found_since: Some(since), sync: Some(sync), ..keeping(known, row) };
+        let verdict = Verdict { not_found_since: Some(since), sync: Some(sync), ..keeping(input, known, row) };
         return if input.spec.on_not_found == OnNotFound::Retry { verdict } else { verdict.waking(end) };
     }
     Verdict { absent_at: Some(at), outcome: Some((None, messages::lost(failure, input.spec))), ..verdict }
@@ -272,7 +278,7 @@ fn trouble<'a>(
         Row::Trouble
     } else if before == Some(Row::Missing) {
         // It reads the same in all but the reason; and the time at which Synced became False is not that of this trouble.
-        return known.map_or_else(|| Verdict::new(Row::Missing), Verdict::kept).waking(stale_at);
+        return known.map_or_else(|| Verdict::new(Row::Missing), |known| Verdict::kept(input, known)).waking(stale_at);
     } else {
         let shown_at = later(since.max(awaited_since(known)), patience(input));
         // Synced has been False for another reason: it must not be read as the beginning of this trouble.
@@ -284,7 +290,7 @@ fn trouble<'a>(
     let stale_after = (row == Row::Stale).then(|| input.spec.stale_after());
     let (reason, message) = messages::trouble(failure, stale_after);
     let sync = said_before(input, known, row, reason).unwrap_or_else(|| (reason.to_owned(), message));
-    let verdict = Verdict { sync: Some(sync), ..keeping(known, row) };
+    let verdict = Verdict { sync: Some(sync), ..keeping(input, known, row) };
     if row == Row::Stale { verdict } else { verdict.waking(stale_at) }
 }
 
@@ -296,9 +302,9 @@ fn said_before(input: &Input<'_>, known: Option<&Known<'_>>, row: Row, reason: &
 }
 
 /// A row that tells nothing of the task: what is known of it stays.
-fn keeping<'a>(known: Option<&Known<'_>>, row: Row) -> Verdict<'a> {
+fn keeping<'a>(input: &Input<'_>, known: Option<&Known<'_>>, row: Row) -> Verdict<'a> {
     match known.filter(|known| known.row.lasts()) {
-        Some(known) => Verdict { row, sync: None, ..Verdict::kept(known) },
+        Some(known) => Verdict { row, sync: None, ..Verdict::kept(input, known) },
         None => Verdict::new(row),
     }
 }

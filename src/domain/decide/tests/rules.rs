@@ -152,6 +152,27 @@ fn the_grace_is_time_that_passes_however_the_clock_is_stepped() {
 }
 
 #[test]
+fn a_step_of_the_clock_is_taken_up_though_the_upstream_cannot_be_asked() {
+    let unknown = |_| News::None;
+    let cases: [(i64, fn(i64) -> News); 4] = [(600, trouble), (-600, trouble), (600, unknown), (-600, unknown)];
+    for (step, news) in cases {
+        let mut world = World::new();
+        world.asking_since = at(-1000);
+        world.then(1, absent(1));
+        world.then(30, news(20));
+        world.step = SignedDuration::from_secs(step);
+        world.then(31 + step, news(20 + step));
+        world.step = SignedDuration::ZERO;
+        assert_eq!(world.status.as_ref().unwrap().not_found_since.as_ref().unwrap().0, at(1 + step));
+        // The next process knows nothing of the step.
+        silent(&world.restart(32 + step));
+        silent(&world.then(60 + step, absent(60 + step)));
+        world.then(61 + step, absent(60 + step));
+        assert_eq!(world.state(), "Lost", "{step}");
+    }
+}
+
+#[test]
 fn seeing_the_task_ends_the_grace() {
     let mut world = World::new();
     world.then(1, absent(1));

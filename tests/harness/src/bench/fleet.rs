@@ -182,9 +182,17 @@ pub(super) fn watches() -> String {
     format!("{GROUP}/namespaces/{NAMESPACE}/taskwatches")
 }
 
-/// The creation of a watch of the floor's fleet.
+/// The creation of a watch of the floor's fleet, with all that a set gives the watches that it makes.
 pub(super) fn creation(n: usize) -> Result<http::Request<Vec<u8>>> {
-    post(&watches(), &floor_fleet(0).manifest(n))
+    let (fleet, set) = (floor_fleet(0), "half");
+    let mut watch = fleet.manifest(n);
+    let owner = json!({"apiVersion": "taskwatch.dev/v1alpha1", "kind": "TaskWatchSet", "name": set,
+        "uid": "0f1c2b3a-4d5e-4f60-8192-a3b4c5d6e7f8", "controller": true, "blockOwnerDeletion": true});
+    watch["metadata"]["ownerReferences"] = json!([owner]);
+    watch["metadata"]["labels"] = json!({"taskwatch.dev/set": set, "taskwatch.dev/task": fleet.task_id(n)});
+    watch["metadata"]["annotations"] = json!({"argocd.argoproj.io/ignore-resource-updates": "true",
+        "taskwatch.dev/template": r#"{"hash":"0123456789abcdef","labels":[],"annotations":[]}"#});
+    post(&format!("{}?fieldManager=floor", watches()), &watch)
 }
 
 /// The path of a watch of the floor's fleet.
