@@ -15,9 +15,9 @@ use kube::{
     core::{ObjectList, Request},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Controller, Error, call};
 use crate::{
@@ -106,15 +106,12 @@ impl Election {
         let ours = all.iter().filter_map(|lease| Some((self.form.subject(lease)?, Form::read(lease))));
         self.elector.see(ours, Instant::now());
         let mut failed = Ok(());
-        for act in self.elector.moves(Instant::now()) {
+        let moves = self.elector.moves(Instant::now());
+        self.leave(controller, &moves).await;
+        for act in moves {
             let done = match &act {
                 Move::Hold(subject) => self.hold(subject).await,
-                Move::Free(number) => {
-                    // Nothing may be under way any more when another replica begins.
-                    self.buckets.bucket(*number).let_go();
-                    self.lay_down(controller, *number);
-                    self.free(&Subject::Bucket(*number)).await
-                }
+                Move::Free(number) => self.free(&Subject::Bucket(*number)).await,
                 Move::Forget(identity) => self.delete(&Subject::Replica(Arc::clone(identity))).await,
             };
             match done {
@@ -124,6 +121,23 @@ impl Election {
             }
         }
         failed
+    }
+
+    /// Ends the work on the account of the buckets that are to be freed: nothing may be under way any more when another replica begins.
+    async fn leave(&mut self, controller: &Controller, moves: &[Move]) {
+        let freed = moves.iter().filter_map(|act| if let Move::Free(number) = act { Some(*number) } else { None });
+        let freed: Vec<_> = freed.collect();
+        for number in &freed {
+            self.lay_down(controller, *number);
+        }
+        let end = Instant::now() + self.times.looked_at_every();
+        for number in freed {
+            let bucket = self.buckets.bucket(number);
+            if timeout_at(end, bucket.is_idle()).await.is_err() {
+                debug!(bucket = number, "what could not be written in time is left to the next owner");
+            }
+            bucket.let_go();
+        }
     }
 
     async fn hold(&mut self, subject: &Subject) -> Result<(), Error> {
@@ -153,35 +167,32 @@ impl Election {
         for number in 0..self.elector.count() {
             let bucket = self.buckets.bucket(number);
             let before = self.standings[usize::from(number)];
-            match self.elector.held_until(number) {
-                Some(until) => {
-                    bucket.hold_until(until);
-                    self.standings[usize::from(number)] = Standing::Owner(until);
-                    match before {
-                        Standing::Other => {
-                            info!(bucket = number, "this replica is the owner from now on");
-                            controller.take_over(number);
-                        }
-                        // Whatever was looked at in between was passed over.
-                        Standing::Owner(until) if until <= Instant::now() => {
-                            warn!(
-                                bucket = number,
-                                "the lease could not be renewed in time; it is this replica's again"
-                            );
-                            controller.look_at_bucket(number);
-                        }
-                        Standing::Owner(_) => {}
-                    }
+            let Some(until) = self.elector.held_until(number) else {
+                self.lay_down(controller, number);
+                bucket.let_go();
+                continue;
+            };
+            bucket.hold_until(until);
+            self.standings[usize::from(number)] = Standing::Owner(until);
+            match before {
+                Standing::Other => {
+                    info!(bucket = number, "this replica is the owner from now on");
+                    controller.take_over(number);
                 }
-                None => self.lay_down(controller, number),
+                // Whatever was looked at in between was passed over.
+                Standing::Owner(until) if until <= Instant::now() => {
+                    warn!(bucket = number, "the lease could not be renewed in time; it is this replica's again");
+                    controller.look_at_bucket(number);
+                }
+                Standing::Owner(_) => {}
             }
         }
     }
 
-    /// The bucket is another's, or nobody's.
+    /// The bucket is another's, or nobody's, or about to be: no more work begins, and nothing is asked.
     fn lay_down(&mut self, controller: &Controller, number: u16) {
+        self.buckets.bucket(number).close();
         if std::mem::replace(&mut self.standings[usize::from(number)], Standing::Other) != Standing::Other {
-            self.buckets.bucket(number).let_go();
             info!(bucket = number, "this replica is the owner no more");
             controller.hand_over(number);
         }

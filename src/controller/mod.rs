@@ -247,9 +247,9 @@ impl Controller {
         self.buckets.of(&connection.to_string())
     }
 
-    /// The bucket of what names this connection, where this replica is its owner at this moment.
+    /// The bucket of what names this connection, for work that begins now; none where this replica is not its owner.
     fn owned(&self, connection: &ConnectionId) -> Option<Bucket> {
-        Some(self.bucket(connection)).filter(Bucket::is_held)
+        self.bucket(connection).at_work()
     }
 
     fn belongings(&self, bucket: u16) -> Belongings {

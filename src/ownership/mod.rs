@@ -19,6 +19,7 @@ use std::sync::{
 };
 
 use tokio::time::Instant;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::hash::fnv1a;
 
@@ -32,8 +33,17 @@ pub struct Buckets(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     start: Instant,
-    /// By number: in milliseconds from `start`; 0 is not held.
-    held_until: Box<[AtomicU64]>,
+    /// By number.
+    tenures: Box<[Tenure]>,
+}
+
+/// How a bucket is held.
+#[derive(Debug)]
+struct Tenure {
+    /// In milliseconds from the start; 0 is not held.
+    until: AtomicU64,
+    /// What is under way on its account; closed when no more may begin.
+    work: TaskTracker,
 }
 
 impl Buckets {
@@ -50,14 +60,14 @@ impl Buckets {
     }
 
     fn all_until(count: u16, until: u64) -> Self {
-        let held_until = (0..count.max(1)).map(|_| AtomicU64::new(until)).collect();
-        Self(Arc::new(Inner { start: Instant::now(), held_until }))
+        let tenure = |_| Tenure { until: AtomicU64::new(until), work: TaskTracker::new() };
+        Self(Arc::new(Inner { start: Instant::now(), tenures: (0..count.max(1)).map(tenure).collect() }))
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.held_until.len()
+        self.0.tenures.len()
     }
 
     /// How many of them this replica holds at this moment.
@@ -70,7 +80,7 @@ impl Buckets {
     /// The bucket of this number.
     #[must_use]
     pub fn bucket(&self, number: u16) -> Bucket {
-        Bucket { buckets: self.clone(), number }
+        Bucket { buckets: self.clone(), number, _work: None }
     }
 
     /// The bucket that a connection of this name is in; the same on all replicas, and in each version.
@@ -86,6 +96,8 @@ impl Buckets {
 pub struct Bucket {
     buckets: Buckets,
     number: u16,
+    /// Where this is held by work that is under way.
+    _work: Option<TaskTrackerToken>,
 }
 
 impl Bucket {
@@ -98,22 +110,48 @@ impl Bucket {
     /// Whether this replica holds it at this moment.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let until = self.until().load(Relaxed);
+        let until = self.tenure().until.load(Relaxed);
         until == FOR_EVER || self.millis(Instant::now()) < until
+    }
+
+    /// The bucket for work that begins now and is under way until this and its clones are dropped; none where this replica does not hold it,
+    /// or is about to let go of it.
+    #[must_use]
+    pub fn at_work(self) -> Option<Self> {
+        // Counted before it is asked: whoever waits for the end of all work does not miss it.
+        let work = self.tenure().work.token();
+        self.is_open().then_some(Self { _work: Some(work), ..self })
+    }
+
+    /// Whether this replica holds it, and is not about to let go of it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.tenure().work.is_closed() && self.is_held()
     }
 
     /// This replica holds it until then.
     pub fn hold_until(&self, until: Instant) {
-        self.until().store(self.millis(until), Relaxed);
+        self.tenure().until.store(self.millis(until), Relaxed);
+        self.tenure().work.reopen();
+    }
+
+    /// No more work may begin.
+    pub fn close(&self) {
+        self.tenure().work.close();
+    }
+
+    /// Waits until no work is under way any more. To be closed before.
+    pub async fn is_idle(&self) {
+        self.tenure().work.wait().await;
     }
 
     /// This replica does not hold it any more.
     pub fn let_go(&self) {
-        self.until().store(0, Relaxed);
+        self.tenure().until.store(0, Relaxed);
     }
 
-    fn until(&self) -> &AtomicU64 {
-        &self.buckets.0.held_until[usize::from(self.number)]
+    fn tenure(&self) -> &Tenure {
+        &self.buckets.0.tenures[usize::from(self.number)]
     }
 
     fn millis(&self, at: Instant) -> u64 {
@@ -172,6 +210,26 @@ mod tests {
         one.let_go();
         assert!(!one.is_held());
         assert!(Pass::Election.is_good());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_may_end_before_a_bucket_is_let_go_of() {
+        let bucket = Buckets::new(1).bucket(0);
+        let begun = || bucket.clone().at_work();
+        assert!(begun().is_none(), "it is not held");
+        bucket.hold_until(Instant::now() + Duration::from_secs(10));
+        let work = begun().unwrap();
+        let event = work.clone();
+        bucket.close();
+        assert!(begun().is_none(), "no more begins");
+        assert!(Pass::Owner(work.clone()).is_good(), "what has begun may be written");
+        let idle = |limit| tokio::time::timeout(Duration::from_secs(limit), bucket.is_idle());
+        drop(work);
+        assert!(idle(1).await.is_err(), "an event of it waits");
+        drop(event);
+        assert!(idle(1).await.is_ok());
+        bucket.hold_until(Instant::now() + Duration::from_secs(10));
+        assert!(begun().is_some(), "it is this replica's again");
     }
 
     #[tokio::test(start_paused = true)]

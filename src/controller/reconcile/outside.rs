@@ -27,10 +27,7 @@ use crate::{
 /// Brings a watch up to date that is beyond the limit, or was. Says when to look again.
 pub(super) async fn reconcile(controller: &Controller, identity: &Identity) -> Result<Option<Instant>, Error> {
     // Its connection is not known: whose affair it is goes by its own name.
-    let bucket = controller.buckets.of(&identity.uid.0);
-    if !bucket.is_held() {
-        return Ok(None);
-    }
+    let Some(bucket) = controller.buckets.of(&identity.uid.0).at_work() else { return Ok(None) };
     let polled = controller.shared.index().take_polled(&identity.uid);
     if let Some(connection) = polled {
         controller.engine.forget(&connection, identity.uid.clone());

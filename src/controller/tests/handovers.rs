@@ -128,6 +128,47 @@ async fn replicas_divide_the_connections_and_take_over_what_the_other_leaves() {
     assert_eq!(holders(), Vec::<String>::new());
 }
 
+/// What has been written is told, also where another replica comes in between.
+#[tokio::test(start_paused = true)]
+async fn events_that_wait_are_told_before_a_bucket_is_handed_over() {
+    // The first one looks for others each second: at some of these times it has events that wait then.
+    for wait in (0..1000).step_by(250) {
+        let stage = Stage::new().await;
+        stage.upstream.set("t", "running", &json!({"percentDone": 40}));
+        let names: Vec<_> = (0..16).map(|number| format!("w{number}")).collect();
+        for name in &names {
+            let connection = format!("c-{name}");
+            stage.cluster.create("taskconnections", stage.connection(&connection));
+            let poll = json!({"periodSeconds": 60, "maxPeriodSeconds": 60});
+            stage.watch(name, "t", &json!({"connectionRef": {"name": connection}, "poll": poll}));
+        }
+        let first = stage.begin(FOUR);
+        for name in &names {
+            stage.says(name, RUNNING).await;
+        }
+        pass(20).await;
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        stage.cluster.fail("POST events", 16, Fault::Slow(Duration::from_millis(200)));
+        stage.upstream.set("t", "completed", &json!({"percentDone": 100}));
+        for name in &names {
+            let (of, now) = (format!("taskwatches/n/{name}"), json!({"taskwatch.dev/requestedAt": "now"}));
+            stage.cluster.edit(&of, |object| object["metadata"]["annotations"] = now);
+        }
+        let second = stage.begin(FOUR);
+        for name in &names {
+            stage.says(name, "Succeeded 100% Finished True/TaskSucceeded Synced True/Observed").await;
+        }
+        pass(10).await;
+        let events = stage.events();
+        for name in &names {
+            let told = events.iter().filter(|event| event.starts_with(&format!("{name} TaskSucceeded")));
+            assert_eq!(told.count(), 1, "{name}, {wait} ms: {events:#?}");
+        }
+        first.end().await.unwrap();
+        second.end().await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_is_restored_is_taken_as_it_is() {
     let stage = with_a_watch().await;

@@ -8,7 +8,10 @@
 mod requests;
 mod store;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use http::Request;
 use jiff::Timestamp;
@@ -49,6 +52,8 @@ pub(super) enum Fault {
     Lost,
     /// Nothing.
     Silent,
+    /// It is done after this time.
+    Slow(Duration),
     /// The object is gone before.
     Gone,
     /// The object has been deleted and made anew before.
@@ -164,6 +169,10 @@ impl Cluster {
                 Err("the connection was reset".into())
             }
             Some(Fault::Silent) => std::future::pending().await,
+            Some(Fault::Slow(after)) => {
+                tokio::time::sleep(after).await;
+                Ok(self.act(&asked))
+            }
             Some(fault @ (Fault::Gone | Fault::Anew)) => {
                 let old = self.store().delete(&asked.key(), None).unwrap();
                 if matches!(fault, Fault::Anew) {
