@@ -5,6 +5,8 @@ mod connections;
 mod creation;
 mod entries;
 mod handover;
+mod interest;
+mod published;
 pub mod sets;
 
 use std::{
@@ -15,11 +17,12 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use self::sets::Sets;
 pub use self::{
-    entries::{ConnectionEntry, WatchEntry, Written},
+    entries::{ConnectionEntry, WatchEntry},
     handover::Belongings,
+    published::Written,
 };
+use self::{interest::Interest, published::Published, sets::Sets};
 use super::{
     census::Census,
     kept::Kept,
@@ -112,8 +115,9 @@ pub struct Index {
 impl Outside {
     /// A watch that was served until now.
     fn displaced(entry: &WatchEntry) -> Self {
+        let ticket = entry.interest.ticket();
         let polled =
-            entry.registered.map(|print| Polled { connection: entry.object.connection(), ticket: entry.ticket, print });
+            entry.interest.registered().map(|print| Polled { connection: entry.object.connection(), ticket, print });
         Self { identity: entry.object.identity.clone(), created: entry.object.created, polled }
     }
 }
@@ -187,7 +191,7 @@ impl Index {
     #[must_use]
     pub fn let_go(&self, key: &WatchKey) -> Option<Identity> {
         let entry = self.watches.get(key)?;
-        entry.status.as_ref().filter(|status| status.is_let_go()).map(|_| entry.object.identity.clone())
+        entry.published.status().filter(|status| status.is_let_go()).map(|_| entry.object.identity.clone())
     }
 
     /// The clock was stepped so far: times go with it. Returns who is to be looked at.
@@ -199,7 +203,7 @@ impl Index {
 
     /// The API server tells another history: the versions that are known mean nothing in it, and whatever it shows next is news.
     pub fn history_replaced(&mut self) {
-        self.watches.values_mut().for_each(|entry| entry.version = 0);
+        self.watches.values_mut().for_each(|entry| entry.published.history_replaced());
         self.connections.values_mut().for_each(|entry| entry.version = 0);
     }
 
@@ -235,7 +239,7 @@ impl Index {
             // the heap full of holes.
             let is_changed = entry.object != object;
             // An event of the version that we wrote ourselves is the echo of that.
-            let is_news = version != entry.version || is_changed;
+            let is_news = version != entry.published.version() || is_changed;
             if is_changed {
                 let is_requested = entry.object.requested != object.requested;
                 entry.object = object;
@@ -244,23 +248,15 @@ impl Index {
                 }
             }
             entry.search(|search, object| search.is_shown(object, watch.status.as_ref()));
-            // The watch may lag behind our own writes.
-            if version >= entry.version {
-                entry.version = version;
-                if status != entry.status {
-                    entry.take_status(status);
-                }
-            }
+            entry.is_shown(status, version);
             is_news
         } else {
             let room = self.room.lease(&object.tenant());
             let search = Search::of(&object, watch.status.as_ref());
-            let mut entry = WatchEntry::new(object, search, version, room);
-            entry.keep(status);
-            if let Some(Polled { ticket, print, .. }) = polled {
-                // Whether that is still wanted, the next plan says. What was reported meanwhile went to nobody.
-                (entry.ticket, entry.registered) = (ticket + 1, Some(print));
-            }
+            let published = Published::new(status, version, room);
+            let interest = polled
+                .map_or_else(Interest::default, |Polled { ticket, print, .. }| Interest::inherited(ticket, print));
+            let entry = WatchEntry::new(object, search, published, interest);
             self.watches.insert(key.clone(), Box::new(entry));
             true
         };
@@ -299,7 +295,7 @@ impl Index {
         let entry = self.watches.remove(key)?;
         let connection = entry.object.connection();
         self.moved.watches.extend(self.quotas.leave_user(&entry.object));
-        if entry.unread {
+        if entry.interest.is_unread() {
             self.unread.remove(&entry.object.payer());
         }
         if let Some(users) = self.users.get_mut(&connection) {
@@ -322,8 +318,7 @@ impl Index {
     /// Takes in what the engine says of a task. Returns who is to be looked at, where anybody still wants to know.
     pub fn observe(&mut self, delivery: Delivery<Timestamp>) -> Option<Look> {
         let entry = self.watches.get_mut(&delivery.key)?;
-        entry.observation = Some(Box::new((delivery.ticket, delivery.report)));
-        if !std::mem::replace(&mut entry.unread, true) {
+        if entry.interest.observe(delivery.ticket, delivery.report) {
             self.unread.add(entry.object.payer());
         }
         Some(entry.object.look())
@@ -344,7 +339,7 @@ impl Index {
         let set = self.sets.get_mut(&watch.object.parent.as_ref()?.set)?;
         // Whoever may write a watch may say of it whose child it is.
         let is_child = watch.object.identity.namespace == set.object.identity.namespace;
-        let until = set.creation.until(now).filter(|_| is_child && watch.is_blank())?;
+        let until = set.creation.until(now).filter(|_| is_child && watch.published.is_blank())?;
         set.creation.put_off(key.clone());
         Some(until)
     }
@@ -352,20 +347,20 @@ impl Index {
     /// The write of a watch is put off, for want of a share.
     pub fn put_off(&mut self, key: &WatchKey) {
         if let Some(entry) = self.watches.get_mut(key) {
-            entry.put_off = true;
+            entry.put_off();
         }
     }
 
     /// A watch is taken up; whether its write had been put off.
     pub fn take_up(&mut self, key: &WatchKey) -> bool {
         self.read(key);
-        self.watches.get_mut(key).is_some_and(|entry| std::mem::take(&mut entry.put_off))
+        self.watches.get_mut(key).is_some_and(|entry| entry.take_up())
     }
 
     /// A worker looks at what is known of a watch.
     pub fn read(&mut self, key: &WatchKey) {
         if let Some(entry) = self.watches.get_mut(key)
-            && std::mem::take(&mut entry.unread)
+            && entry.interest.read()
         {
             self.unread.remove(&entry.object.payer());
         }
@@ -374,7 +369,7 @@ impl Index {
     /// The engine was asked to poll a watch, and took that (`accepted`) or not. Returns whether that is still wanted; else it has to be told
     /// to forget it.
     pub fn registered(&mut self, key: &WatchKey, print: u64, accepted: bool) -> bool {
-        let Some(entry) = self.watches.get_mut(key).filter(|entry| entry.registered == Some(print)) else {
+        let Some(entry) = self.watches.get_mut(key).filter(|entry| entry.interest.registered() == Some(print)) else {
             return false;
         };
         if !accepted {

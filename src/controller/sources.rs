@@ -111,7 +111,7 @@ impl Target<TaskWatch> for Source {
     }
 
     fn known_version(&self, key: &WatchKey) -> Option<u64> {
-        self.controller.shared.index().watches.get(key).map(|entry| entry.version)
+        self.controller.shared.index().watches.get(key).map(|entry| entry.published.version())
     }
 
     fn history_replaced(&self) {

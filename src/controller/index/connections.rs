@@ -98,7 +98,8 @@ impl Index {
     #[must_use]
     pub fn counts(&self, id: &ConnectionId) -> (usize, usize) {
         let users = self.users.get(id).into_iter().flatten();
-        let finished = users.filter(|key| self.watches.get(*key).is_some_and(|entry| entry.finished)).count();
+        let finished =
+            users.filter(|key| self.watches.get(*key).is_some_and(|entry| entry.published.is_finished())).count();
         (self.users.get(id).map_or(0, HashSet::len) - finished, finished)
     }
 

@@ -1,10 +1,7 @@
 //! What belongs to a bucket: what a replica takes over with it, and what it hands over.
 
-use super::{ConnectionEntry, Index, WatchEntry};
-use crate::{
-    domain::decide::Pace,
-    engine::{ConnectionId, WatchKey},
-};
+use super::{ConnectionEntry, Index};
+use crate::engine::{ConnectionId, WatchKey};
 
 /// The objects of a bucket.
 #[derive(Debug, Default)]
@@ -54,16 +51,5 @@ impl Index {
 impl ConnectionEntry {
     fn begin_anew(&mut self) {
         (self.availability, self.health, self.fingerprint, self.failures) = (None, None, None, 0);
-    }
-}
-
-impl WatchEntry {
-    fn begin_anew(&mut self) {
-        let Self { observation, unconfirmed, ticket_for, not_found_since, .. } = self;
-        (*observation, *unconfirmed, *ticket_for, *not_found_since) = (None, None, None, None);
-        (self.put_off, self.failures, self.pace) = (false, 0, Pace::default());
-        // What was asked for before is not delivered.
-        self.ticket += 1;
-        self.call_off();
     }
 }

@@ -11,7 +11,10 @@ use super::*;
 use crate::{
     api::{ConnectionStatus, TaskConnection, TaskWatchStatus},
     controller::objects::ConnectionObject,
-    domain::failure::{Failure, FailureClass},
+    domain::{
+        decide::{Event, EventType},
+        failure::{Failure, FailureClass},
+    },
     engine::{Found, Report},
 };
 
@@ -28,15 +31,20 @@ fn watch(uid: &str, version: u64, extra: &Value) -> TaskWatch {
     serde_json::from_value(object).unwrap()
 }
 
+/// A write that was acknowledged.
+fn written(version: u64, status: Option<Kept>, finished: bool) -> Written {
+    Written { status, version, decided: Timestamp::UNIX_EPOCH, seen: None, finished }
+}
+
 #[test]
 fn a_late_event_does_not_undo_what_was_acknowledged() {
     let mut index = Index::default();
     let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
     let entry = index.watches.get_mut(&key).unwrap();
-    (entry.status, entry.version) = (Kept::pack(&TaskWatchStatus::default()), 7);
+    entry.is_written(written(7, Kept::pack(&TaskWatchStatus::default()), false));
     for (version, kept, is_news) in [(6, true, true), (7, false, false), (8, false, true)] {
         assert_eq!(index.put_watch(watch("u", version, &json!({}))), Some((key.clone(), is_news)));
-        assert_eq!(index.watches[&key].status.is_some(), kept, "version {version}");
+        assert_eq!(index.watches[&key].published.status().is_some(), kept, "version {version}");
     }
 }
 
@@ -46,14 +54,14 @@ fn in_another_history_older_versions_are_news() {
     let status = |state: &str| TaskWatchStatus { state: Some(state.to_owned()), ..TaskWatchStatus::default() };
     let event = |version, state: &str| TaskWatch { status: Some(status(state)), ..watch("u", version, &json!({})) };
     let (key, _) = index.put_watch(event(50, "Succeeded")).unwrap();
-    let shown = |index: &Index| index.watches[&key].status.as_ref().and_then(Kept::unpack).unwrap().state;
+    let shown = |index: &Index| index.watches[&key].published.status().and_then(Kept::unpack).unwrap().state;
     index.put_watch(event(40, "Running"));
     assert_eq!(shown(&index).as_deref(), Some("Succeeded"), "late");
     index.history_replaced();
-    let ticket = index.watches[&key].ticket;
+    let ticket = index.watches[&key].interest.ticket();
     assert_eq!(index.put_watch(event(40, "Running")), Some((key.clone(), true)));
     assert_eq!(shown(&index).as_deref(), Some("Running"));
-    assert!(index.watches[&key].ticket > ticket, "a fresh look brings it up to date");
+    assert!(index.watches[&key].interest.ticket() > ticket, "a fresh look brings it up to date");
 }
 
 #[test]
@@ -64,11 +72,13 @@ fn a_status_that_is_not_ours_asks_for_a_fresh_look() {
     let (key, _) = index.put_watch(event(5, "Pending")).unwrap();
     let mut fresh = |version, state: &str, written: Option<&str>| {
         let entry = index.watches.get_mut(&key).unwrap();
-        entry.unconfirmed =
-            written.and_then(|state| Kept::pack(&status(state))).map(|kept| Box::new((kept, Vec::new())));
-        let before = entry.ticket;
+        match written.and_then(|state| Kept::pack(&status(state))) {
+            Some(kept) => entry.published.is_sent(&kept, &[]),
+            None => entry.published.is_gone(),
+        }
+        let before = entry.interest.ticket();
         index.put_watch(event(version, state)).unwrap();
-        index.watches[&key].ticket > before
+        index.watches[&key].interest.ticket() > before
     };
     assert!(!fresh(6, "Pending", None), "the status is as it was");
     assert!(!fresh(7, "Running", Some("Running")), "the echo of a write, before its answer");
@@ -91,24 +101,28 @@ fn who_takes_a_bucket_over_begins_anew_and_leaves_the_rest_alone() {
     let (other, _) = index.put_watch(watch("u2", 5, &json!({"namespace": "m"}))).unwrap();
     let failure = Arc::new(Failure::new(FailureClass::NotFound, "no such task"));
     for key in [&ours, &other] {
-        let ticket = index.watches[key].ticket;
+        let ticket = index.watches[key].interest.ticket();
         let report =
             Report::Trouble { failure: Arc::clone(&failure), since: Timestamp::UNIX_EPOCH, at: Timestamp::UNIX_EPOCH };
         index.observe(Delivery { key: key.clone(), ticket, report }).unwrap();
         let entry = index.watches.get_mut(key).unwrap();
-        (entry.registered, entry.put_off, entry.failures) = (Some(1), true, 3);
+        entry.interest.register(1);
+        entry.put_off();
+        assert_eq!((entry.failed(), entry.failed()), (1, 2));
     }
     let belongings = index.belongings(|connection| *connection == id);
     assert_eq!((&belongings.connections[..], &belongings.watches[..]), (&[id.clone()][..], &[ours.clone()][..]));
-    let ticket = index.watches[&ours].ticket;
+    let ticket = index.watches[&ours].interest.ticket();
     index.begin_anew(&belongings);
-    let entry = &index.watches[&ours];
-    assert!(entry.observation.is_none() && !entry.unread && entry.registered.is_none());
-    assert!(entry.ticket > ticket, "what was asked for before is not delivered");
-    assert_eq!((entry.put_off, entry.failures), (false, 0));
+    let entry = index.watches.get_mut(&ours).unwrap();
+    let interest = &entry.interest;
+    assert!(interest.observation().is_none() && !interest.is_unread() && interest.registered().is_none());
+    assert!(interest.ticket() > ticket, "what was asked for before is not delivered");
+    assert_eq!((entry.take_up(), entry.failed()), (false, 1));
     let connection = &index.connections[&id];
     assert_eq!((&connection.availability, connection.fingerprint), (&None, None));
-    assert!(index.watches[&other].observation.is_some() && index.watches[&other].registered == Some(1));
+    let other = &index.watches[&other].interest;
+    assert!(other.observation().is_some() && other.registered() == Some(1));
 }
 
 #[test]
@@ -118,18 +132,26 @@ fn what_was_acknowledged_is_what_is_known() {
     let entry = index.watches.get_mut(&key).unwrap();
     assert_eq!((entry.failed(), entry.failed()), (1, 2));
     let kept = Kept::pack(&TaskWatchStatus::default()).unwrap();
-    entry.writes(&kept, &[]);
-    let written =
-        |version, finished| Written { status: None, version, decided: Timestamp::UNIX_EPOCH, seen: None, finished };
-    entry.is_written(written(7, true));
-    assert_eq!((entry.version, entry.finished, entry.failures), (7, true, 0));
-    assert!(entry.unconfirmed.is_none());
-    entry.writes(&kept, &[]);
-    entry.is_gone();
-    assert!(entry.unconfirmed.is_none());
-    entry.registered = Some(1);
-    entry.disconnected();
-    assert_eq!(entry.registered, None);
+    let event = Event {
+        kind: EventType::Normal,
+        reason: "TaskSucceeded".to_owned(),
+        action: "Observe",
+        note: "done".to_owned(),
+        is_end: true,
+    };
+    entry.published.is_sent(&kept, std::slice::from_ref(&event));
+    assert!(entry.published.arrived().is_empty(), "not acknowledged");
+    entry.published.is_shown(Some(kept.clone()), 6);
+    assert_eq!(entry.published.arrived(), std::slice::from_ref(&event), "its answer was lost");
+    entry.is_written(written(7, Some(kept.clone()), true));
+    assert_eq!((entry.published.version(), entry.published.is_finished(), entry.failed()), (7, true, 1));
+    assert!(entry.published.arrived().is_empty(), "told once");
+    entry.published.is_sent(&kept, std::slice::from_ref(&event));
+    entry.published.is_gone();
+    assert!(entry.published.arrived().is_empty(), "of another object");
+    entry.interest.register(1);
+    entry.interest.disconnected();
+    assert_eq!(entry.interest.registered(), None);
 }
 
 #[test]
@@ -140,7 +162,7 @@ fn what_is_set_aside_again_is_left_alone_for_longer() {
     let now = Instant::now();
     let waits = [entry.set_aside(now), entry.set_aside(now)];
     assert_eq!(waits.map(|wait| wait.as_secs()), [10, 20]);
-    assert_eq!(entry.quarantine.and_then(|quarantine| quarantine.lasts(now)), Some(now + waits[1]));
+    assert_eq!(entry.aside_until(now), Some(now + waits[1]));
 }
 
 #[test]
@@ -185,16 +207,17 @@ fn a_step_of_the_clock_moves_what_is_measured_from() {
     let mut index = Index::default();
     let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
     let entry = index.watches.get_mut(&key).unwrap();
-    (entry.status, entry.asking_since) = (Kept::pack(&status(50)), time(40));
-    entry.observation = Some(Box::new((0, report(51, 52))));
-    let ticket = entry.ticket;
+    entry.published.keep(Kept::pack(&status(50)));
+    entry.interest.is_planned(1, None, time(40));
+    entry.interest.observe(0, report(51, 52));
+    let ticket = entry.interest.ticket();
     assert_eq!(index.step_clock(SignedDuration::from_mins(30)), std::slice::from_ref(&key));
     index.step_clock(SignedDuration::from_mins(-10));
     let entry = &index.watches[&key];
     assert_eq!(entry.not_found_since(Some(&status(50))), Some(time(70)));
-    assert_eq!(entry.asking_since, time(60));
-    assert_eq!(entry.observation.as_deref(), Some(&(0, report(71, 72))));
-    assert!(entry.ticket > ticket);
+    assert_eq!(entry.interest.since(), time(60));
+    assert_eq!(entry.interest.observation(), Some(&(0, report(71, 72))));
+    assert!(entry.interest.ticket() > ticket);
     // What was written since is by the present clock.
     assert_eq!(entry.not_found_since(Some(&status(70))), Some(time(70)));
     assert_eq!(entry.not_found_since(Some(&TaskWatchStatus::default())), None);
@@ -232,7 +255,7 @@ fn beyond_the_limit_only_the_identity_is_kept_and_the_older_ones_are_served() {
     object.status = serde_json::from_value(told).unwrap();
     assert_eq!(index.put_watch(object), Some((key("u4"), false)));
     // An older one comes late: the newest has to go.
-    index.watches.get_mut(&key("u3")).unwrap().registered = Some(1);
+    index.watches.get_mut(&key("u3")).unwrap().interest.register(1);
     index.put_watch(watch("u1", 5, &born(10))).unwrap();
     let moved = index.take_moved();
     assert_eq!(moved.watches, [key("u3")]);
@@ -287,13 +310,13 @@ fn a_namespace_keeps_no_more_of_statuses_than_its_share() {
 fn what_was_registered_too_late_has_to_be_forgotten() {
     let mut index = Index::default();
     let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
-    let planned = |index: &mut Index| index.watches.get_mut(&key).unwrap().registered = Some(7);
+    let planned = |index: &mut Index| index.watches.get_mut(&key).unwrap().interest.register(7);
     planned(&mut index);
     assert!(index.registered(&key, 7, true));
     assert!(!index.registered(&key, 7, false), "there is no such connection");
-    assert_eq!(index.watches[&key].registered, None, "it is registered when there is one");
+    assert_eq!(index.watches[&key].interest.registered(), None, "it is registered when there is one");
     planned(&mut index);
-    index.watches.get_mut(&key).unwrap().registered = None;
+    index.watches.get_mut(&key).unwrap().interest.disconnected();
     assert!(!index.registered(&key, 7, true), "the connection was closed meanwhile");
     planned(&mut index);
     index.remove_watch(&key);

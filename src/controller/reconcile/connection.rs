@@ -80,7 +80,7 @@ async fn reconcile(controller: &Controller, id: &ConnectionId) -> Result<Option<
         }
         Err(NotOpen::Failed(error)) => return Err(error),
     };
-    if !bucket.is_held() {
+    if !bucket.is_open() {
         // Another replica may have taken over while it was being opened.
         controller.engine.disconnect(id);
         return Err(Error::NotOwner);
@@ -152,7 +152,7 @@ fn close(controller: &Controller, id: &ConnectionId) {
     let users = controller.shared.index().users(id);
     for key in &users {
         if let Some(entry) = controller.shared.index().watches.get_mut(key) {
-            entry.disconnected();
+            entry.interest.disconnected();
         }
     }
     controller.shared.look_at(users);

@@ -224,7 +224,7 @@ async fn write(
     let namespace = identity.namespace.as_deref().unwrap_or_default();
     let kept = Kept::pack(new);
     if let (Some(entry), Some(kept)) = (controller.shared.index().watches.get_mut(key), &kept) {
-        entry.writes(kept, &plan.decision.events);
+        entry.published.is_sent(kept, &plan.decision.events);
     }
     let written = controller.writer.status::<TaskWatch>(bucket, identity, new).await;
     let mut index = controller.shared.index();
@@ -253,7 +253,7 @@ async fn write(
         }
         Ok(Written::Gone) => {
             // Its end, or its successor, comes by the watch.
-            entry.is_gone();
+            entry.published.is_gone();
             controller.metrics.status_write(StatusWrite::Conflict);
             Err(Error::Gone)
         }

@@ -71,11 +71,14 @@ impl World {
             }
             None => {
                 let Some(entry) = self.index.watches.get_mut(&younger) else { return };
-                let wanted = wants.then_some(entry.ticket);
-                if entry.registered == wanted {
+                let wanted = wants.then_some(entry.interest.ticket());
+                if entry.interest.registered() == wanted {
                     return;
                 }
-                entry.registered = wanted;
+                match wanted {
+                    Some(print) => drop(entry.interest.register(print)),
+                    None => entry.call_off(),
+                }
                 self.tell = Some(wanted.map_or(Tell::Forget, Tell::Watch));
             }
         }
@@ -105,8 +108,8 @@ proptest! {
             world.work(wants);
         }
         let entry = world.index.watches.get(&key(YOUNGER));
-        prop_assert_eq!(world.polls, entry.and_then(|entry| entry.registered));
-        prop_assert_eq!(world.polls, entry.filter(|_| wants).map(|entry| entry.ticket));
+        prop_assert_eq!(world.polls, entry.and_then(|entry| entry.interest.registered()));
+        prop_assert_eq!(world.polls, entry.filter(|_| wants).map(|entry| entry.interest.ticket()));
     }
 }
 

@@ -104,25 +104,18 @@ pub enum Polling {
 impl Plan {
     /// Notes in the index what is planned. What the engine is to be told counts as done: whoever removes the watch meanwhile calls that off.
     pub fn note(&self, entry: &mut WatchEntry) {
-        entry.ticket = self.ticket;
-        if self.requested.is_some() {
-            entry.ticket_for.clone_from(&self.requested);
-        }
-        entry.asking_since = self.asking_since;
-        entry.quarantine = None;
-        entry.unconfirmed = None;
-        entry.finished = self.finished;
+        entry.interest.is_planned(self.ticket, self.requested.as_ref(), self.asking_since);
+        entry.is_sound();
+        entry.published.is_looked_at(self.finished);
         if self.is_shown {
-            entry.observation = None;
+            entry.interest.is_shown();
         }
         match &self.polling {
             Polling::Unchanged => {}
-            Polling::Register(watch) => {
-                if entry.registered.replace(watch.print()).is_none() {
-                    entry.asking_since = self.decided;
-                }
+            Polling::Register(watch) => entry.interest.register_task(watch.print(), self.decided),
+            Polling::Discover(discovery) => {
+                entry.interest.register(print(discovery));
             }
-            Polling::Discover(discovery) => entry.registered = Some(print(discovery)),
             Polling::CallOff => entry.call_off(),
         }
     }
@@ -137,22 +130,22 @@ pub fn plan(
     context: &Context,
 ) -> Planned {
     let Context { now, instant, settings, tells_all, is_busy } = *context;
-    if let Some(until) = entry.quarantine.and_then(|quarantine| quarantine.lasts(instant)) {
+    if let Some(until) = entry.aside_until(instant) {
         return Planned::Later(until - instant);
     }
     let Some(stored) = stored(entry, read) else { return Planned::Later(REREAD) };
     let stored = stored.as_ref();
-    let object = &entry.object;
+    let WatchEntry { object, published, interest, .. } = entry;
     if is_early(object, stored, check, now) {
         return Planned::Later(CONNECTION_LATE);
     }
     let handled = stored.and_then(|status| status.last_handled_reconcile_at.as_deref());
-    let is_new = |requested: &&str| entry.ticket_for.as_deref() != Some(*requested) && handled != Some(*requested);
+    let is_new = |requested: &&str| interest.requested() != Some(*requested) && handled != Some(*requested);
     let requested = object.requested_at().filter(is_new);
-    let ticket = entry.ticket + u64::from(requested.is_some());
-    let ticket_for = requested.or(entry.ticket_for.as_deref());
-    let observed = entry.observation.as_deref();
-    let asking_since = if is_busy && observed.is_none() { now } else { entry.asking_since };
+    let ticket = interest.ticket() + u64::from(requested.is_some());
+    let ticket_for = requested.or(interest.requested());
+    let observed = interest.observation();
+    let asking_since = if is_busy && observed.is_none() { now } else { interest.since() };
     let own = (object.spec.period(), object.spec.max_period());
     let (period, max_period) = check.as_ref().map_or(own, |usable| usable.periods(&object.spec));
     let trouble = entry.search.as_ref().and_then(Search::trouble);
@@ -166,11 +159,11 @@ pub fn plan(
         task: entry.target(),
         observation: observation(observed.map(|(_, report)| report), trouble, for_others.as_ref()),
         refreshed: ticket_for.is_some() && observed.is_some_and(|(asked_by, _)| *asked_by == ticket),
-        asking_since: if entry.registered.is_some() { asking_since } else { now },
+        asking_since: if interest.registered().is_some() { asking_since } else { now },
         not_found_since: entry.not_found_since(stored),
         period,
         settings,
-        pace: entry.pace,
+        pace: published.pace(),
     };
     let is_seeking = input.is_seeking(now);
     let search = entry.search.as_ref().filter(|_| is_seeking);
@@ -197,13 +190,13 @@ pub fn plan(
     });
     let wanted =
         task.map(|task| Subscription { tenant, task, period, max_period, age, known, requested: asked_for, ticket });
-    let seen = entry.seen();
+    let seen = interest.seen();
     Planned::Now(Box::new(Plan {
         object: Arc::clone(object),
         decided: now,
         seen,
-        confirmed: confirmed(entry, &decision),
-        polling: polling(entry.registered, wanted, discovery),
+        confirmed: if decision.status.is_none() { published.arrived().to_vec() } else { Vec::new() },
+        polling: polling(interest.registered(), wanted, discovery),
         look_at: search.and_then(Search::again),
         ticket,
         requested: requested.map(str::to_owned),
@@ -218,9 +211,9 @@ pub fn plan(
 /// and the watch of the API server will say so.
 #[allow(clippy::option_option, reason = "there may be no status, and it may be unknown whether there is")]
 fn stored(entry: &WatchEntry, read: Option<TaskWatchStatus>) -> Option<Option<TaskWatchStatus>> {
-    match &entry.status {
+    match entry.published.status() {
         Some(kept) if kept.is_let_go() => read.filter(|read| Kept::pack(read).as_ref() == Some(kept)).map(Some),
-        kept => Some(kept.as_ref().and_then(Kept::unpack)),
+        kept => Some(kept.and_then(Kept::unpack)),
     }
 }
 
@@ -256,14 +249,6 @@ fn observation<'a>(
         Some(Report::Trouble { failure, since, at }) => {
             Observation::Trouble { failure: for_others.unwrap_or(failure), since: *since, at: *at }
         }
-    }
-}
-
-/// The events of a write that was not acknowledged, where the status shows that it arrived and nothing else is to be written.
-fn confirmed(entry: &WatchEntry, decision: &Decision) -> Vec<Event> {
-    match entry.unconfirmed.as_deref() {
-        Some((status, events)) if decision.status.is_none() && entry.status.as_ref() == Some(status) => events.clone(),
-        _ => Vec::new(),
     }
 }
 

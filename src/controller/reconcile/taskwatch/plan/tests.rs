@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{ConnectionPoll, REQUESTED_AT, TaskWatch},
-    controller::{check::Usable, index::Index, quarantine::Quarantine},
+    controller::{check::Usable, index::Index},
     domain::{
         availability::Unavailable,
         failure::FailureClass,
@@ -74,7 +74,7 @@ impl World {
         });
         object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let mut object: TaskWatch = serde_json::from_value(object).unwrap();
-        let kept = self.index.watches.get(&self.key).and_then(|entry| entry.status.as_ref()?.unpack());
+        let kept = self.index.watches.get(&self.key).and_then(|entry| entry.published.status()?.unpack());
         object.status = self.status.clone().or(kept);
         self.index.put_watch(object).unwrap();
     }
@@ -84,7 +84,7 @@ impl World {
     }
 
     fn report(&mut self, report: Report<Timestamp>) {
-        let ticket = self.entry().ticket;
+        let ticket = self.entry().interest.ticket();
         self.index.observe(Delivery { key: self.key.clone(), ticket, report });
     }
 
@@ -120,8 +120,8 @@ impl World {
         let plan = self.plan(seconds);
         if let Some(status) = &plan.decision.status {
             let kept = Kept::pack(status);
-            self.entry().keep(kept);
-            self.entry().observation = None;
+            self.entry().published.keep(kept);
+            self.entry().interest.is_shown();
         }
         plan
     }
@@ -142,7 +142,7 @@ fn what_is_registered_is_the_watch_within_the_bounds_of_its_connection() {
     assert_eq!((watch.task.scope.as_str(), watch.task.id.as_str()), ("s", "t"));
     assert_eq!((watch.period, watch.max_period), (Duration::from_secs(5), Duration::from_secs(300)));
     assert_eq!((watch.age, watch.known, watch.ticket), (Duration::from_secs(1), false, 1));
-    assert_eq!(world.entry().registered, Some(watch.print()));
+    assert_eq!(world.entry().interest.registered(), Some(watch.print()));
     assert_eq!(world.plan(2).polling, Polling::Unchanged, "it is asked for already");
     world.apply(&json!({}), &json!({"poll": {"periodSeconds": 20}}));
     assert_eq!(world.registered(3).period, Duration::from_secs(20), "something else is wanted");
@@ -155,7 +155,7 @@ fn who_was_seen_before_only_takes_its_turn() {
     world.see(TaskState::Running);
     assert!(world.act(5).decision.status.is_some());
     // As after a restart.
-    world.entry().registered = None;
+    world.entry().interest.disconnected();
     let watch = world.registered(100);
     assert!(watch.known, "its status shows it");
     assert_eq!(watch.age, Duration::from_secs(99), "since it was last seen to change");
@@ -168,9 +168,9 @@ fn a_connection_that_is_not_open_yet_is_waited_for() {
     assert_eq!(world.plan(1).polling, Polling::Unchanged);
     world.connection = Ok(true);
     world.registered(50);
-    assert_eq!(world.entry().asking_since, at(50), "the first answer is awaited from now on");
+    assert_eq!(world.entry().interest.since(), at(50), "the first answer is awaited from now on");
     world.plan(51);
-    assert_eq!(world.entry().asking_since, at(50));
+    assert_eq!(world.entry().interest.since(), at(50));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn the_poll_is_called_off_with_the_connection_with_suspension_and_at_the_end() {
         world.registered(1);
         happens(&mut world);
         assert_eq!(world.act(10).polling, Polling::CallOff);
-        assert_eq!(world.entry().registered, None);
+        assert_eq!(world.entry().interest.registered(), None);
         assert_eq!(world.plan(11).polling, Polling::Unchanged, "it is told once");
     }
 }
@@ -201,7 +201,7 @@ fn of_what_was_observed_only_the_task_itself_outlasts_the_poll() {
         world.report(report);
         world.connection = missing(Reason::SecretNotFound);
         assert_eq!(world.plan(10).polling, Polling::CallOff);
-        assert_eq!(world.entry().observation.is_some(), is_seen);
+        assert_eq!(world.entry().interest.observation().is_some(), is_seen);
     }
 }
 
@@ -223,7 +223,7 @@ fn a_request_to_look_takes_one_ticket_and_is_handled_by_an_answer_to_it() {
     world.see(TaskState::Running);
     assert_eq!(handled(&world.act(13)).as_deref(), Some("now"));
     // After a restart the status tells.
-    (world.entry().ticket, world.entry().ticket_for, world.entry().registered) = (1, None, None);
+    std::mem::take(&mut world.entry().interest);
     assert_eq!(world.registered(20).ticket, 1);
 }
 
@@ -234,7 +234,7 @@ fn a_finished_watch_is_asked_for_only_on_request() {
     world.see(TaskState::Succeeded);
     world.act(2);
     world.plan(3);
-    assert!(world.entry().finished, "as it is counted in the connection's status");
+    assert!(world.entry().published.is_finished(), "as it is counted in the connection's status");
     world.apply(&json!({REQUESTED_AT: "now"}), &json!({}));
     world.registered(10);
     world.see(TaskState::Succeeded);
@@ -277,11 +277,10 @@ fn events_of_an_unacknowledged_write_are_told_when_the_status_shows_it() {
     let (status, events) = (plan.decision.status.unwrap(), plan.decision.events);
     assert_eq!(events.len(), 1);
     let written = Kept::pack(&status).unwrap();
-    let unconfirmed = Box::new((written.digest(), events.clone()));
-    world.entry().unconfirmed = Some(unconfirmed.clone());
+    world.entry().published.is_sent(&written, &events);
     assert!(world.plan(3).confirmed.is_empty(), "nothing shows that it arrived, and it is written again");
-    world.entry().unconfirmed = Some(unconfirmed);
-    world.entry().status = Some(written);
+    world.entry().published.is_sent(&written, &events);
+    world.entry().published.keep(Some(written));
     let plan = world.plan(4);
     assert_eq!((plan.decision.status, plan.confirmed), (None, events));
     assert!(world.plan(5).confirmed.is_empty(), "told once");
@@ -294,19 +293,19 @@ fn what_was_observed_is_let_go_of_when_the_status_shows_all_of_it() {
     world.see(TaskState::Running);
     let plan = world.plan(2);
     assert!(plan.decision.status.is_some() && plan.seen == Some(at(1)));
-    assert!(world.entry().observation.is_some(), "not before it is written");
+    assert!(world.entry().interest.observation().is_some(), "not before it is written");
     world.act(3);
     world.seconds = 40;
     world.see(TaskState::Running);
     assert!(world.plan(41).decision.status.is_none());
-    assert!(world.entry().observation.is_none(), "nothing new");
+    assert!(world.entry().interest.observation().is_none(), "nothing new");
     world.report(Report::Trouble {
         failure: Arc::new(Failure::new(FailureClass::UpstreamUnavailable, "no")),
         since: at(42),
         at: at(42),
     });
     world.plan(43);
-    assert!(world.entry().observation.is_some(), "trouble counts by how long it lasts");
+    assert!(world.entry().interest.observation().is_some(), "trouble counts by how long it lasts");
 }
 
 #[test]
@@ -327,11 +326,11 @@ fn guests_are_told_of_failures_in_our_own_words() {
 fn in_quarantine_nothing_is_planned_and_a_plan_ends_it() {
     let mut world = World::new();
     let now = world.begin + Duration::from_secs(1);
-    world.entry().quarantine = Some(Quarantine::after(None, now));
+    world.entry().set_aside(now);
     world.seconds = 4;
     assert!(matches!(world.plan_with(None), Planned::Later(wait) if wait == Duration::from_secs(7)));
     world.registered(11);
-    assert!(world.entry().quarantine.is_none());
+    assert_eq!(world.entry().aside_until(now), None);
 }
 
 #[test]
@@ -341,7 +340,7 @@ fn a_status_of_which_only_a_digest_is_kept_is_taken_as_it_was_read_if_it_is_the_
     world.see(TaskState::Running);
     let status = world.act(2).decision.status.unwrap();
     let digest = Kept::pack(&status).map(|kept| kept.digest());
-    world.entry().keep(digest);
+    world.entry().published.keep(digest);
     assert!(matches!(world.plan_with(None), Planned::Later(REREAD)));
     let other = TaskWatchStatus { state: Some("Lost".to_owned()), ..status.clone() };
     assert!(matches!(world.plan_with(Some(other)), Planned::Later(REREAD)));
