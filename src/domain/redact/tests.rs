@@ -305,23 +305,14 @@ proptest! {
     }
 }
 
-/// What clean text costs; `cargo test --release -- --ignored --nocapture redaction_of_clean_text`.
 #[test]
-#[ignore = "measures"]
-fn redaction_of_clean_text() {
+fn clean_text_is_not_copied() {
     let secrets = [TOKEN, "another-secret-of-the-connection", "AKIAIOSFODNN7EXAMPLE", "a-password-of-somebody"];
     let redactor = Redactor::new(secrets.map(Secret::value));
     let entry = r#"{"id":"4010a32d535527910153552b492c0002","status":"RUNNING","detail":"volume 3 of 7","at":"2021-12-17T06:43:03Z"},"#;
     for entry in [entry.to_owned(), entry.replace("volume", "a\\/volume\\n")] {
         let text = entry.repeat((1 << 20) / entry.len());
-        let start = std::time::Instant::now();
-        for _ in 0..100 {
-            assert!(matches!(
-                redactor.redact(std::hint::black_box(text.as_bytes()), true),
-                std::borrow::Cow::Borrowed(_)
-            ));
-        }
-        println!("{} bytes: {:?}", text.len(), start.elapsed() / 100);
+        assert!(matches!(redactor.redact(text.as_bytes(), true), std::borrow::Cow::Borrowed(_)), "{entry}");
     }
 }
 
