@@ -16,8 +16,8 @@ use crate::OPERATOR;
 
 /// Creation is to be held up by nothing but the API server.
 const UNBOUNDED: &[&str] = &["--child-creates-per-second", "10000", "--api-writes-per-second", "0"];
-/// What a catalogue of that many tasks may find no room for is counted in the status; this is long enough for it to be there.
-const LISTED: Duration = Duration::from_secs(25);
+/// How long it takes after a start until all has been listed, and what it came to is in the statuses; and for each thousand tasks beside.
+const LISTED: (Duration, Duration) = (Duration::from_secs(25), Duration::from_secs(1));
 /// What lists have shown is kept as it was read for two minutes: after that, the measurements before included, it is forgotten.
 const RECENT: Duration = Duration::from_secs(30);
 /// Changes of state of a measurement of the lag.
@@ -72,10 +72,10 @@ pub(super) async fn set(options: &Options, report: &mut Report) -> Result<()> {
     report.add(Figure::new("B10", "etcd revisions per child", used.revisions / count(limit), "").floor(2.0));
     let memory = stage.memory()?;
     report.add(Figure::new("B10", "peak RSS of the start", megabytes(memory.peak_rss_bytes), "MB"));
-    let with = quiet(options, &mut stage).await?;
+    let with = quiet(options, &mut stage, options.tasks()).await?;
     // The same watches, which go on being polled, without the set.
     fleet::change_set(&stage.client, "half", &json!({"spec": {"suspend": true}})).await?;
-    let without = quiet(options, &mut stage).await?;
+    let without = quiet(options, &mut stage, options.tasks()).await?;
     beside(report, "B10", &with, &without, f64::from(fleet.period));
     let requests = with.used.requests / (with.used.seconds / f64::from(fleet.period));
     report
@@ -103,7 +103,7 @@ pub(super) async fn accounts(options: &Options, report: &mut Report) -> Result<(
     let written = stage.wait_writes(count(tasks), limit).await?;
     println!("    {written:.0} of {tasks} have their status");
     stage.settle(Duration::from_secs(60)).await?;
-    let with = quiet(options, &mut stage).await?;
+    let with = quiet(options, &mut stage, tasks).await?;
     let kept = count(tasks) - left_out(&stage).await?;
     report
         .add(Figure::new("B11", "tasks in the catalogues", kept, "").floor(count(tasks)).goal(Goal::RatioAtLeast(1.0)));
@@ -119,7 +119,7 @@ pub(super) async fn accounts(options: &Options, report: &mut Report) -> Result<(
     for fleet in &fleets {
         fleet::change_set(&stage.client, &fleet.name, &json!({"spec": {"suspend": true}})).await?;
     }
-    let without = quiet(options, &mut stage).await?;
+    let without = quiet(options, &mut stage, tasks).await?;
     beside(report, "B11", &Quiet { memory, ..with }, &without, f64::from(fleets[0].period));
     stage.stop().await
 }
@@ -156,11 +156,12 @@ struct Quiet {
     memory: u64,
 }
 
-async fn quiet(options: &Options, stage: &mut Stage) -> Result<Quiet> {
+async fn quiet(options: &Options, stage: &mut Stage, tasks: usize) -> Result<Quiet> {
     stage.settle(Duration::from_secs(30)).await?;
     stage.kill_operator().await?;
     stage.start_operator_with(UNBOUNDED).await?;
-    tokio::time::sleep(LISTED).await;
+    let (least, for_thousand) = LISTED;
+    tokio::time::sleep(least + for_thousand * u32::try_from(tasks / 1000)?).await;
     let used = stage.window(options.pick(30, 60)).await?;
     Ok(Quiet { used, memory: stage.memory()?.rss_bytes })
 }

@@ -20,12 +20,6 @@ const NEWCOMERS: usize = 100;
 /// Changes of state of a measurement of the lag, at least.
 const FLIPS: usize = 100;
 
-/// What the API server costs while nobody asks anything of it, in cores.
-struct Idle {
-    apiserver: f64,
-    revisions: f64,
-}
-
 /// The floor patcher.
 #[derive(Clone, Copy, Debug, Default)]
 struct Patcher {
@@ -38,7 +32,7 @@ struct Patcher {
 pub(super) async fn play(options: &Options, report: &mut Report) -> Result<()> {
     let writes = patcher(options).await?;
     let mut stage = Stage::new(options).await?;
-    let idle = idle(options, report, &mut stage).await?;
+    idle(options, report, &mut stage).await?;
     let fleet = Fleet::new(System::Astra, "astra", options.tasks(), 10);
     step(&format!("{} tasks of one Astra account: creating the watches", fleet.count));
     stage.introduce(&fleet).await?;
@@ -48,8 +42,11 @@ pub(super) async fn play(options: &Options, report: &mut Report) -> Result<()> {
     let started = Instant::now();
     fleet.watch_all(&stage.client).await?;
     println!("    {:.0} a second", count(fleet.count) / started.elapsed().as_secs_f64());
+    step("B1, floor: an API server with these objects, without an operator");
+    stage.settle(Duration::from_secs(30)).await?;
+    let alone = stage.window(options.pick(20, 60)).await?;
     cold_start(report, &mut stage, &fleet, writes).await?;
-    let quiet = steady(options, report, &stage, &fleet, &idle).await?;
+    let quiet = steady(options, report, &stage, &fleet, &alone).await?;
     if options.wants("B1") {
         changes(options, report, &stage, &fleet).await?;
     }
@@ -84,7 +81,7 @@ async fn patcher(options: &Options) -> Result<Patcher> {
     Ok(Patcher { rate, apiserver: used.apiserver_cpu / count(fleet.count) })
 }
 
-async fn idle(options: &Options, report: &mut Report, stage: &mut Stage) -> Result<Idle> {
+async fn idle(options: &Options, report: &mut Report, stage: &mut Stage) -> Result<()> {
     step("Idle: an API server without an operator, and with one that has nothing to do");
     let length = options.pick(8, 20);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -100,8 +97,7 @@ async fn idle(options: &Options, report: &mut Report, stage: &mut Stage) -> Resu
     report.add(
         Figure::new("idle", "peak RSS", megabytes(memory.peak_rss_bytes), "MB").floor(megabytes(memory.rss_bytes)),
     );
-    stage.kill_operator().await?;
-    Ok(Idle { apiserver: cores(&alone), revisions: alone.revisions / alone.seconds })
+    stage.kill_operator().await
 }
 
 /// B4: the objects are there without a status, and the operator comes.
@@ -169,7 +165,13 @@ pub(super) fn busiest(times: impl Iterator<Item = i64>) -> f64 {
 }
 
 /// B1, first half: nothing changes.
-async fn steady(options: &Options, report: &mut Report, stage: &Stage, fleet: &Fleet, idle: &Idle) -> Result<Window> {
+async fn steady(
+    options: &Options,
+    report: &mut Report,
+    stage: &Stage,
+    fleet: &Fleet,
+    alone: &Window,
+) -> Result<Window> {
     step("B1: nothing changes");
     let position = stage.log_position().await?;
     let used = stage.window(options.pick(60, 120)).await?;
@@ -190,12 +192,12 @@ async fn steady(options: &Options, report: &mut Report, stage: &Stage, fleet: &F
     report.add(Figure::new("B1", "status writes while quiet", used.writes, "").goal(Goal::AtMost(0.0)));
     report.add(
         Figure::new("B1", "etcd revisions a second while quiet", used.revisions / used.seconds, "1/s")
-            .floor(idle.revisions.max(0.1)),
+            .floor((alone.revisions / alone.seconds).max(0.1)),
     );
-    let apiserver = used.apiserver_cpu / used.seconds;
+    let apiserver = |window: &Window| window.apiserver_cpu / window.seconds;
     report.add(
-        Figure::new("B1", "API server while quiet", apiserver, "cores")
-            .floor(idle.apiserver)
+        Figure::new("B1", "API server while quiet", apiserver(&used), "cores")
+            .floor(apiserver(alone))
             .goal(Goal::RatioAtMost(1.3)),
     );
     report.add(Figure::new("B1", "etcd while quiet", used.etcd_cpu / used.seconds, "cores"));

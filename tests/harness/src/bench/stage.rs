@@ -12,6 +12,8 @@ use super::Options;
 use super::fleet::{self, Fleet, NAMESPACE};
 use crate::{ADMIN, ControlPlane, OPERATOR, Operator, OperatorOptions, Simulator, Usage, workspace_root};
 
+/// All tenants are one here, whose requests nothing but the budgets of its connections is to hold up.
+const UNBOUNDED: &[&str] = &["--max-requests-per-second", "0", "--max-requests-per-second-per-namespace", "0"];
 /// Requests that the simulator's log keeps.
 const LOG: &str = "400000";
 /// Entries of the log that are read at a time.
@@ -115,7 +117,7 @@ impl Stage {
 
     /// The operator as its own service account.
     fn operator(&self) -> Result<OperatorOptions> {
-        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?);
+        let options = OperatorOptions::new(self.plane.kubeconfig(OPERATOR)?).args(UNBOUNDED);
         Ok(OperatorOptions { program: self.program.clone(), ..options })
     }
 
