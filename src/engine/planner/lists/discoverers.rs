@@ -64,9 +64,6 @@ impl Planner {
 
     /// The connection has other bounds; `renewed`: it leads elsewhere, or has another credential.
     pub(in super::super) fn review_discovered(&mut self, renewed: bool, now: Instant) {
-        if self.discoverers.is_empty() {
-            return;
-        }
         let lists = self.settings.lists;
         for name in self.scopes.names() {
             let Some(survey) = self.scopes.get_mut(&name).and_then(Scope::survey) else { continue };

@@ -66,14 +66,12 @@ fn after_a_restart_trouble_is_counted_from_its_beginning() {
 
 #[test]
 fn what_the_last_list_had_made_of_the_set_stands_while_lists_fail_after_a_restart() {
-    let stories: [(&str, &str, fn(&mut World)); 2] = [
-        ("TaskFailed", "Stalled", |world| {
-            world.spec.ready_when = SetReadyWhen::NoneFailed;
-            many(world, 1..2, TaskState::Failed);
-        }),
-        ("Creating", "Reconciling", |world| world.children.clear()),
-    ];
-    for (why, kind, story) in stories {
+    let failed: fn(&mut World) = |world| {
+        world.spec.ready_when = SetReadyWhen::NoneFailed;
+        many(world, 1..2, TaskState::Failed);
+    };
+    let creating: fn(&mut World) = |world| world.children.clear();
+    for (why, kind, story) in [("TaskFailed", "Stalled", failed), ("Creating", "Reconciling", creating)] {
         let mut world = World::new();
         story(&mut world);
         world.then(1, News::Listed);
