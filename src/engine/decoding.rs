@@ -207,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        domain::redact::Secret,
         ops::metrics::Metrics,
         providers::{Request, registry, wire::list::Found},
     };
@@ -251,6 +252,30 @@ mod tests {
         let wanted: Vec<_> = scan.found().iter().map(|entry| wants(&entry.id)).collect();
         let tasks = entries(&provider, &scan, &wanted, &Guard::new(Metrics::new()), &Tenant::shared());
         tasks.map(|tasks| tasks.iter().map(|task| task.id.clone()).collect())
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_all_parts_of_an_answer_and_what_begins_one_at_the_end_of_a_body() {
+        let redactor = Redactor::new([Secret::value("a-token-of-somebody")]);
+        let field = |text| HeaderMap::from_iter([(http::header::LOCATION, HeaderValue::from_static(text))]);
+        let answer = |body: &'static str, headers| Answer {
+            status: StatusCode::OK,
+            headers,
+            body: body.into(),
+            fault: Some(Failure::new(FailureClass::InvalidAnswer, "by a-token-of-somebody")),
+        };
+        for (said, body, location) in [
+            ("by a-token-of-somebody else", "by [redacted] else", "by [redacted] else"),
+            ("by a-token-of", "by [redacted]", "by a-token-of"),
+        ] {
+            let mut answer = answer(said, field(said));
+            redact(&redactor, &mut answer);
+            assert_eq!(
+                (&*answer.body, answer.headers[http::header::LOCATION].as_bytes()),
+                (body.as_bytes(), location.as_bytes())
+            );
+            assert_eq!(answer.fault.unwrap().message, "by [redacted]");
+        }
     }
 
     #[test]

@@ -267,6 +267,16 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_has_changed_the_history_is_the_same() {
+        let mut course = Course::default();
+        for next in [Some("t1"), Some("t2"), None] {
+            assert!(!course.page(100, next.map(str::to_owned), 25, 50_000).is_other_history, "{next:?}");
+        }
+        course.out_of_reach(None);
+        assert!(!course.page(100, None, 25, 50_000).is_other_history, "listed again");
+    }
+
+    #[test]
     fn an_object_that_is_too_large_by_itself_is_passed_by() {
         let mut course = Course::default();
         course.page(100, Some("t1".to_owned()), 25, 50_000);

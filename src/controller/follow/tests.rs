@@ -1,7 +1,7 @@
 //! Following, against an API server that is a function: what it is asked, and what becomes of what it answers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{
         Arc, Mutex,
@@ -276,6 +276,21 @@ async fn large_objects_among_small_ones_are_read_by_few_and_one_that_is_too_larg
     assert!(limits[..4] == ["limit=25", "limit=100", "limit=250", "limit=250"], "{limits:?}");
     assert!(limits.len() < 40, "{limits:?}");
     assert!(stage.metrics.render().contains("taskwatch_unreadable_objects{resource=\"taskwatches\"} 1\n"));
+}
+
+/// By the clock of the machine: the paused one would stand still as long as anybody has something to do.
+#[tokio::test]
+async fn others_have_their_turn_while_a_page_is_taken_in() {
+    let stage = Stage::new(|state| (0..20).for_each(|i| state.put(&format!("a{i:02}"), TURN)));
+    let mut seen = BTreeSet::new();
+    let watch = async {
+        while seen.last() != Some(&20) {
+            seen.insert(stage.taken.names().len());
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), watch).await.unwrap();
+    assert!(seen.len() > 10, "{seen:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -350,3 +350,28 @@ fn a_connection_is_compiled_once_for_each_generation() {
     assert!(Arc::ptr_eq(&second, &compile("u", 2, 4)));
     assert!(!Arc::ptr_eq(&second, &compile("v", 2, 5)), "another object of the same name");
 }
+
+#[test]
+fn what_nobody_has_looked_at_counts_no_more_when_its_watch_is_gone() {
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+    let tenant = index.watches[&key].object.payer();
+    let room = index.unread().room(&tenant);
+    let failure = Arc::new(Failure::new(FailureClass::NotFound, "no"));
+    let at = Timestamp::UNIX_EPOCH;
+    let report = Report::Missing { failure, since: at, at };
+    index.observe(Delivery { key: key.clone(), ticket: 1, report }).unwrap();
+    assert!(index.unread().room(&tenant) < room);
+    index.remove_watch(&key);
+    assert_eq!(index.unread().room(&tenant), room);
+}
+
+#[test]
+fn a_watch_counts_as_going_on_until_it_is_known_to_be_over() {
+    let mut index = Index::default();
+    let (key, _) = index.put_watch(watch("u", 5, &json!({}))).unwrap();
+    let connection = index.watches[&key].object.connection();
+    assert_eq!(index.counts(&connection), (1, 0));
+    index.watches.get_mut(&key).unwrap().published.is_looked_at(true);
+    assert_eq!(index.counts(&connection), (0, 1));
+}

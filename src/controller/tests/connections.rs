@@ -280,3 +280,41 @@ async fn what_the_administrator_denies_is_not_used() {
         assert_eq!(stage.upstream.asked(), Vec::<String>::new());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_went_while_nobody_listened_has_gone() {
+    let stage = with_a_watch().await;
+    let _operator = stage.begin(&[]);
+    stage.says("w", RUNNING).await;
+    stage.cluster.delete_unheard(C);
+    stage.says("w", "Running 40% Finished False/TaskRunning Synced False/ConnectionNotFound").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_is_told_how_many_connections_are_left_out() {
+    let stage = Stage::new().await;
+    for number in 0..101 {
+        stage.cluster.create("taskconnections", stage.connection(&format!("d{number:03}")));
+    }
+    let operator = stage.begin(&[]);
+    stage.ready("taskconnections/n/d100", "True Idle", "").await;
+    let ask = |json| operator.debug.ask(Question { namespace: Some("n".to_owned()), name: None, json });
+    let page = ask(false).await.unwrap();
+    assert!(page.ends_with("2 more are left out: give namespace= and name=.\n"), "{page}");
+    let page: Value = serde_json::from_str(&ask(true).await.unwrap()).unwrap();
+    assert_eq!((page["connections"].as_array().unwrap().len(), &page["leftOut"]), (100, &json!(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_is_told_which_replica_asks_nothing() {
+    let stage = with_a_watch().await;
+    let flags = &["--lease-buckets=1", "--lease=n/taskwatch"];
+    let first = stage.begin(flags);
+    stage.says("w", RUNNING).await;
+    let second = stage.begin(flags);
+    until("it is ready", || second.health.ready().ok(), || second.health.ready().unwrap_err()).await;
+    let all = || Question { namespace: None, name: None, json: false };
+    let pages = [first.debug.ask(all()).await.unwrap(), second.debug.ask(all()).await.unwrap()];
+    let has_lease = |page: &String| !page.contains("this replica does not hold the Lease of bucket 0");
+    assert_eq!(pages.each_ref().map(has_lease), [true, false], "{pages:?}");
+}

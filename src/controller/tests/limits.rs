@@ -1,6 +1,9 @@
 //! How many objects of a namespace are served: the older ones are, and the others say so until there is room.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::stage::{Stage, pass, until};
 
@@ -80,4 +83,26 @@ async fn the_older_connections_and_sets_are_served_and_the_others_say_so() {
     stage.says("w", RUNNING).await;
     stage.ready("taskconnections/n/d", "True Connected", "").await;
     stage.ready("taskwatchsets/n/s1", "False ConnectionNotFound", "").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_served_as_soon_as_there_is_room_though_nobody_uses_it() {
+    const D: &str = "taskconnections/n/d";
+    let stage = Stage::new().await;
+    pass(2).await;
+    stage.cluster.create("taskconnections", stage.connection("d"));
+    let _operator = stage.begin(&["--max-connections-per-namespace=1"]);
+    stage.ready(D, "False LimitExceeded", "").await;
+    pass(1).await;
+    stage.cluster.delete("taskconnections/n/c");
+    let gone = Instant::now();
+    stage.ready(D, "True Idle", "").await;
+    assert!(gone.elapsed() < Duration::from_secs(2), "{:?}", gone.elapsed());
+    // An older one that is told of late takes its place as soon.
+    let mut older = stage.connection("a");
+    older["metadata"]["creationTimestamp"] = json!("2026-11-27T09:00:00Z");
+    stage.cluster.create("taskconnections", older);
+    let came = Instant::now();
+    stage.ready(D, "False LimitExceeded", "").await;
+    assert!(came.elapsed() < Duration::from_secs(2), "{:?}", came.elapsed());
 }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     cluster::Fault,
-    stage::{Operator, Stage, pass, until},
+    stage::{Operator, Stage, pass, ready, until},
 };
 
 const SET: &str = "taskwatchsets/n/all";
@@ -297,4 +297,59 @@ async fn a_set_learns_of_trouble_with_its_list_and_of_a_connection_that_is_gone(
     stage.upstream.asked();
     pass(60).await;
     assert_eq!(stage.upstream.count("list"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_api_server_fails_no_more_is_begun() {
+    let stage = stage(40, &json!({"limit": 40})).await;
+    stage.cluster.fail("POST taskwatches", 1000, Fault::Refused(500, "InternalError"));
+    let operator = stage.begin(UNBOUNDED);
+    until("it has failed", || (errors(&operator) == 1).then_some(()), || errors(&operator)).await;
+    let tried = stage.cluster.asked("POST taskwatches");
+    assert!((1..=20).contains(&tried), "{tried}: those that were begun together");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_set_writes_bears_the_operators_name() {
+    let stage = stage(1, &json!({})).await;
+    let _operator = stage.begin(&[]);
+    has(&stage, &["t00"]).await;
+    let managers = || child(&stage, "t00")["metadata"]["managedFields"].clone();
+    assert_eq!(managers(), json!([{"manager": "taskwatch"}]));
+    let of = format!("taskwatches/n/{}", child(&stage, "t00")["metadata"]["name"].as_str().unwrap());
+    stage.cluster.edit(&of, |object| object["metadata"]["managedFields"] = json!([]));
+    stage.cluster.edit(SET, |object| object["spec"]["template"] = json!({"metadata": {"labels": {"team": "blue"}}}));
+    let team = || child(&stage, "t00")["metadata"]["labels"]["team"].clone();
+    until("it is as the template says", || (team() == "blue").then_some(()), team).await;
+    assert_eq!(managers(), json!([{"manager": "taskwatch"}]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_comes_and_goes_is_told_no_sooner_than_other_changes() {
+    let template = json!({"spec": {"poll": {"periodSeconds": 5}}});
+    let stage = stage(1, &json!({"readyWhen": "NoneFailed", "limit": 50, "template": template})).await;
+    let _operator = stage.begin(&[]);
+    stage.ready(SET, "True Observed", "").await;
+    let listed = async || {
+        let before = stage.upstream.count("list");
+        until("another list", || (stage.upstream.count("list") > before).then_some(()), || "").await;
+        pass(1).await;
+    };
+    for number in 1..8 {
+        stage.upstream.set(&format!("t{number:02}"), "running", &json!({}));
+        listed().await;
+    }
+    // It had been ready for long, and is so again.
+    for (state, told) in [("failed", "False TaskFailed"), ("running", "True Observed")] {
+        stage.upstream.set("t00", state, &json!({}));
+        listed().await;
+        stage.ready(SET, told, "").await;
+    }
+    for state in ["failed", "running", "failed"] {
+        stage.upstream.set("t00", state, &json!({}));
+        listed().await;
+        let (told, _) = ready(&stage.cluster.get(SET).unwrap());
+        assert_eq!(told, "True Observed", "{state}");
+    }
+    stage.ready(SET, "False TaskFailed", "").await;
 }

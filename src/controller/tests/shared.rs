@@ -148,3 +148,19 @@ async fn an_operator_of_some_namespaces_sees_nothing_else() {
     assert_eq!(stage.cluster.asked("GET taskwatchsets"), followed);
     operator.end().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_went_of_the_cluster_while_nobody_listened_has_gone() {
+    let stage = stage(&json!({})).await;
+    stage.cluster.edit("namespaces//n", |object| object["metadata"]["labels"] = json!({"team": "red"}));
+    let _operator = stage.begin(&[]);
+    stage.says("w", RUNNING).await;
+    stage.cluster.delete_unheard("namespaces//n");
+    pass(20).await;
+    stage.watch("x", "t", &reference());
+    stage.says("x", "Unknown Finished False/AwaitingObservation Synced False/ConnectionNotFound").await;
+    stage.cluster.create("namespaces", json!({"metadata": {"name": "n", "labels": {"team": "red"}}}));
+    stage.says("x", RUNNING).await;
+    stage.cluster.delete_unheard(C);
+    stage.says("x", "Running 40% Finished False/TaskRunning Synced False/ConnectionNotFound").await;
+}

@@ -209,3 +209,17 @@ async fn events_that_are_refused_are_counted_and_hold_nothing_up() {
     };
     assert_eq!((events("TaskObserved", "failed"), events("TaskFailed", "sent")), (Some(1), Some(1)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_counted_once_by_what_became_of_it() {
+    let stage = with_a_watch().await;
+    let operator = stage.begin(&[]);
+    stage.says("w", RUNNING).await;
+    until("an event", || (stage.events().len() == 1).then_some(()), || "").await;
+    pass(1).await;
+    let counted = |result: &str| {
+        let series = format!(r#"taskwatch_events_total{{reason="TaskObserved",result="{result}"}}"#);
+        operator.metric(&series).unwrap_or(0)
+    };
+    assert_eq!(["sent", "dropped", "failed"].map(counted), [1, 0, 0]);
+}

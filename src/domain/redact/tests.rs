@@ -332,3 +332,13 @@ fn what_follows_base64_that_was_cut_is_left() {
         assert_eq!(redact(&redactor("12345678"), &format!("{}{follows}", &encoded[..10])), format!("{MARK}{left}"));
     }
 }
+
+#[test]
+fn a_long_secret_is_taken_out_to_its_end_however_late_an_escape_comes_in_it() {
+    let secret = "QmFzZS02NC1vZi1zb21lLWtleS10aGF0LWlzLWxvbmc/and-its-end";
+    let redactor = Redactor::new([Secret::value(secret), Secret::value("a-short1")]);
+    for escaped in ["\\/", "%2F", "&#47;"] {
+        let text = format!("<{}>", secret.replace('/', escaped));
+        assert_eq!(redact(&redactor, &text), format!("<{MARK}>"), "{text}");
+    }
+}

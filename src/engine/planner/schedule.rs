@@ -287,3 +287,23 @@ impl Demand {
         self.tenants.get(tenant).map_or(1.0, |demand| (demand / level).max(1.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_wants_nothing_any_more_is_forgotten() {
+        let [one, other] = ["one", "other"].map(|name| Tenant::namespace(&Arc::from(name)));
+        let mut demand = Demand::default();
+        demand.add(&one, 3.0);
+        demand.add(&other, 0.1);
+        assert!(demand.stretch_of(&one, 1.0) > 3.0 && demand.stretch_of(&other, 1.0) <= 1.0);
+        // What is left by rounding is nothing.
+        demand.add(&one, -2.9);
+        demand.add(&one, 1e-12 - 0.1);
+        assert_eq!(demand.tenants.keys().collect::<Vec<_>>(), [&other]);
+        demand.add(&other, -0.1);
+        assert!(demand.tenants.is_empty() && demand.total().abs() < 1e-9);
+    }
+}

@@ -11,6 +11,7 @@ use crate::domain::{
 };
 use crate::engine::{
     Report, Subscription,
+    coalesce::{Mode, ModeChoice},
     planner::{JobKind, Outcome, Planner, Settings},
 };
 use crate::tenancy::Tenant;
@@ -127,4 +128,19 @@ async fn what_was_good_is_asked_whether_anybody_is_there() {
     }
     assert_eq!(failures, 5, "what has never been good does not tell that nobody is there");
     assert!(stage.planner.trouble().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_with_large_answers_are_sooner_served_by_a_list() {
+    let mut stage = Stage::new(Settings { mode: ModeChoice::Auto, ..settings() });
+    (0..3).for_each(|number| stage.watch(number, 10 * SECOND));
+    for (bytes, mode) in [(500, Mode::Get), (200_000, Mode::List)] {
+        for _ in 0..3 {
+            let (id, kind, _) = stage.next(MINUTE).unwrap();
+            let JobKind::Get(of) = kind else { break };
+            let found = Task::new(of.id.clone(), TaskState::Running, "running");
+            stage.planner.done(id, Outcome::Task(Ok(found)), bytes, None, stage.now);
+        }
+        assert_eq!(stage.planner.mode(), Some(mode), "{bytes} bytes");
+    }
 }

@@ -291,6 +291,16 @@ fn b6_an_outage_costs_probes_only_and_its_end_is_seen_soon() {
 }
 
 #[test]
+fn a_refusal_of_one_task_shows_that_the_credential_is_taken() {
+    let mut rig = Rig::with_tasks(settings(), 20, false);
+    (rig.upstream.fault, rig.upstream.latency) = (Some(Fault::Forbidden), SECOND);
+    rig.run(SECOND / 2);
+    assert_eq!(rig.sent.len(), 1, "one by one until then");
+    rig.run(2 * SECOND);
+    assert!(rig.sent.len() >= 8, "{}", rig.sent.len());
+}
+
+#[test]
 fn what_is_forbidden_delays_nothing_else() {
     let mut rig = Rig::with_tasks(settings(), 20, false);
     (rig.upstream.fault, rig.upstream.every) = (Some(Fault::Forbidden), 2);

@@ -125,6 +125,39 @@ fn inv_6_a_scope_that_is_refused_is_that_scopes_affair() {
     }
 }
 
+/// Refusals of late make it wait for what it has never been good for, and for nothing else.
+#[test]
+fn inv_6_a_list_that_the_credential_is_good_for_goes_on_whoever_else_is_refused() {
+    let mut rig = Rig::new(Settings { mode: ModeChoice::List, min_period: SECOND, ..settings() });
+    (rig.upstream.fault, rig.upstream.only) = (Some(Fault::Refused), Some("evil"));
+    watch(&mut rig, "good/s", 0, 5, 5 * SECOND);
+    told_each_time(&mut rig, 0, 5, "good/s", 20 * SECOND);
+    for (scope, first) in [("evil1/s", 100), ("evil2/s", 200), ("evil3/s", 300)] {
+        watch(&mut rig, scope, first, 3, 5 * SECOND);
+    }
+    let begun = rig.now;
+    told_each_time(&mut rig, 0, 5, "good/s", 4 * MINUTE);
+    let gap = longest_gap(&rig, 0, 5, begun);
+    assert!(gap < 10 * SECOND && rig.planner.trouble().is_none(), "{gap:?}");
+}
+
+#[test]
+fn inv_6_a_refusal_is_believed_at_once_where_nothing_is_left_that_was_good() {
+    let mut rig = Rig::new(Settings { max_in_flight: 1, ..settings() });
+    watch(&mut rig, "a/ended", 0, 1, 5 * SECOND);
+    rig.run(10 * SECOND);
+    rig.upstream.set(&task("a/ended", 0), TaskState::Succeeded);
+    rig.run(10 * SECOND);
+    rig.upstream.fault = Some(Fault::Refused);
+    let revoked = rig.now;
+    // Neither list has ever been had: the other one would prove nothing.
+    rig.discover(0, "a/one", 10 * SECOND);
+    rig.discover(1, "a/other", 10 * SECOND);
+    rig.run(10 * SECOND);
+    assert_eq!(rig.count(revoked, |_| true), 1, "{:?}", rig.sent);
+    assert_eq!(rig.planner.trouble().unwrap().failure.class, FailureClass::AuthenticationFailed);
+}
+
 #[test]
 fn inv_6_a_credential_that_is_refused_for_all_is_given_up_after_two() {
     let mut rig = Rig::new(settings());
@@ -216,6 +249,29 @@ fn no_more_than_two_lists_are_read_at_a_time() {
         assert!(rig.in_flight(|kind| matches!(kind, JobKind::List(..))) <= 2);
     }
     assert!((0..20).all(|scope| !rig.watched(scope * 10).seen.is_empty()), "each has its turn");
+}
+
+/// The rig adds up, after each step, what each tenant wants.
+#[test]
+fn what_a_list_wants_of_the_budget_counts_for_those_who_wait_for_it() {
+    let mut rig = Rig::new(Settings { mode: ModeChoice::List, min_period: SECOND, ..settings() });
+    let watch_as = |rig: &mut Rig, name: &str, number| {
+        rig.upstream.set(&task("common", number), TaskState::Running);
+        let tenant = Tenant::namespace(&Arc::from(name));
+        rig.watch_for(tenant, number, &task("common", number), false, (5 * SECOND, 5 * SECOND));
+    };
+    watch_as(&mut rig, "one", 0);
+    rig.run(MINUTE);
+    watch_as(&mut rig, "two", 1);
+    rig.run(MINUTE);
+    rig.forget(0);
+    rig.run(MINUTE);
+    let lists = rig.count(rig.start, |kind| matches!(kind, JobKind::List(..)));
+    assert!(lists >= 28, "{lists}");
+    rig.forget(1);
+    rig.run(MINUTE);
+    let left = rig.planner.holdings();
+    assert!(left.scopes == 0 && left.demand.abs() < 1e-9, "{left:?}");
 }
 
 /// A limit of requests for each tenant: the greedy are stretched, the others and the list of all are not.

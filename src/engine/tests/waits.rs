@@ -4,7 +4,7 @@ use super::{
     model::Fault,
     rig::{MINUTE, Rig, SECOND, settings, task},
 };
-use crate::domain::task::TaskState;
+use crate::domain::{failure::FailureClass, task::TaskState};
 use crate::engine::planner::{Settings, Wait, Why};
 
 /// What is waited for once all is sent that may be.
@@ -110,6 +110,27 @@ fn a_doubt() {
     // The other tenant's task bears witness, and is slow to answer.
     assert_eq!(rig.in_flight(|_| true), 1);
     assert_waits(&mut rig, Why::Doubt, 50.0..75.0);
+}
+
+/// Though nothing else could be asked for meanwhile.
+#[test]
+fn a_doubt_lasts_until_the_answer_comes_that_settles_it() {
+    let mut rig = Rig::new(settings());
+    for (number, scope, period) in [(0, "a/refused", 60), (1, "b/slow", 300)] {
+        rig.upstream.set(&task(scope, number), TaskState::Running);
+        rig.watch_every(number, &task(scope, number), false, period * SECOND);
+    }
+    rig.run(5 * SECOND);
+    let begun = rig.now;
+    (rig.upstream.fault, rig.upstream.only) = (Some(Fault::Refused), Some("a/refused"));
+    (rig.upstream.latency, rig.upstream.only_latency) = (20 * SECOND, Some(SECOND / 20));
+    rig.run(70 * SECOND);
+    assert!(rig.in_flight(|_| true) == 1 && rig.watched(0).troubles.is_empty(), "the witness is slow to answer");
+    rig.run(15 * SECOND);
+    let told: Vec<_> = rig.watched(0).troubles.iter().map(|(_, class)| *class).collect();
+    assert_eq!(told, [FailureClass::PermissionDenied], "it is that task's own affair");
+    assert!(rig.planner.trouble().is_none());
+    assert_eq!(rig.count(begun, |_| true), 2, "{:?}", rig.sent);
 }
 
 #[test]

@@ -102,6 +102,12 @@ impl Cluster {
         self.store().delete(&key(of), None).unwrap();
     }
 
+    /// Deletes an object while nobody watches its kind: who lists that anew does not find it.
+    pub(super) fn delete_unheard(&self, of: &str) {
+        self.end_watches(&key(of).0, true);
+        self.delete(of);
+    }
+
     pub(super) fn get(&self, of: &str) -> Option<Value> {
         self.store().get(&key(of)).ok().cloned()
     }

@@ -76,6 +76,15 @@ impl Asked {
         (self.plural.clone(), self.namespace.clone().unwrap_or_default(), name)
     }
 
+    /// What is to be written, with the name of who writes it.
+    fn written(&self) -> Value {
+        let mut object = self.body.clone();
+        if let Some(manager) = self.query.get("fieldManager") {
+            object["metadata"]["managedFields"] = json!([{"manager": manager}]);
+        }
+        object
+    }
+
     fn collection(&self) -> Collection {
         let label = self.query.get("labelSelector").and_then(|selector| selector.split_once('='));
         let name = self.query.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
@@ -101,8 +110,8 @@ impl Cluster {
         let (mut store, now) = (self.store(), self.now());
         let done = match asked.method {
             Method::GET => store.get(&asked.key()).cloned(),
-            Method::POST => store.create(asked.key(), asked.body.clone(), now),
-            Method::PUT => store.replace(asked.key(), asked.body.clone()),
+            Method::POST => store.create(asked.key(), asked.written(), now),
+            Method::PUT => store.replace(asked.key(), asked.written()),
             Method::PATCH => store.patch(asked.key(), &asked.body),
             Method::DELETE => store.delete(&asked.key(), asked.body["preconditions"]["uid"].as_str()),
             _ => Err(Refused::new(405, "MethodNotAllowed", "")),

@@ -26,7 +26,7 @@ impl Planner {
             self.forget(&key);
         }
         let (floor, ceiling) = (self.settings.min_period, self.settings.max_period);
-        let (requests_per_get, lists) = (1 + u32::from(self.settings.subtasks), self.settings.lists);
+        let (requests_per_get, lists) = (self.requests_per_get(), self.settings.lists);
         let state = self.scopes.get_or_insert(scope, || Scope::new(requests_per_get, tenant.clone()));
         let (was_known, before) = (self.discoverers.contains_key(&key), state.survey_period(floor, ceiling));
         let is_new = state.discover(key.clone(), wanted, || Survey::new(lists, self.catalogues.lease()));
@@ -46,7 +46,7 @@ impl Planner {
         }
         let Some(state) = self.scopes.get(&name) else { return };
         let period = state.survey_period(floor, ceiling);
-        if period < before || state.due().is_none() {
+        if period < before {
             let at = state.not_before(state.period(period, ceiling), now);
             self.list_at(&name, at);
         }
@@ -64,9 +64,6 @@ impl Planner {
 
     /// The connection has other bounds; `renewed`: it leads elsewhere, or has another credential.
     pub(in super::super) fn review_discovered(&mut self, renewed: bool, now: Instant) {
-        if self.discoverers.is_empty() {
-            return;
-        }
         let lists = self.settings.lists;
         for name in self.scopes.names() {
             let Some(survey) = self.scopes.get_mut(&name).and_then(Scope::survey) else { continue };

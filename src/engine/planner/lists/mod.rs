@@ -42,13 +42,18 @@ impl Planner {
     /// Keeps the scope's counts in step with a move of one of its tasks, from a place in a tenant's turn to another.
     pub(super) fn placed(&mut self, id: TaskId, task: &TaskRef, from: (Place, Tenant), to: Place) {
         let lane = self.tasks.get(id).map_or_else(|| from.1.clone(), |polled| polled.lane().clone());
-        let requests_per_get = 1 + u32::from(self.settings.subtasks);
+        let requests_per_get = self.requests_per_get();
         let scope = self.scopes.get_or_insert(&task.scope, || Scope::new(requests_per_get, lane.clone()));
         match scope.moved(id, &Move { from, to: (to, lane) }) {
             After::Nothing => {}
             After::Unlist => self.list_never(&task.scope),
             After::Dismiss => self.dismiss(&task.scope),
         }
+    }
+
+    /// How many requests a look at one task takes: its parts, where they are asked for, are another.
+    fn requests_per_get(&self) -> u32 {
+        1 + u32::from(self.settings.subtasks)
     }
 
     /// Forgets a scope that is not needed.

@@ -1,5 +1,6 @@
 //! Those who discover the tasks of a scope: from the list that serves the watches, and from no other request.
 
+mod connection;
 mod handover;
 mod random;
 mod stage;

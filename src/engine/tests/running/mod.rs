@@ -131,6 +131,20 @@ async fn another_credential_asks_for_everything_anew_and_other_bounds_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_leads_to_another_api_is_counted_there() {
+    let stage = Stage::new().await;
+    stage.open();
+    pass(SECOND).await;
+    let served = |provider: &str| stage.series(&format!(r#"taskwatch_connections{{provider="{provider}"}}"#));
+    assert_eq!((served("astraControl"), served("huaweiCloud")), (Some(1.0), None));
+    let mut huawei = stage.connection("token-of-another-api", settings());
+    huawei.provider = Arc::new(HuaweiCloud::new("own"));
+    stage.connect(huawei).unwrap();
+    pass(SECOND).await;
+    assert_eq!((served("astraControl"), served("huaweiCloud")), (None, Some(1.0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_are_kept_as_far_as_there_is_memory_for_them() {
     let stage = Stage::new().await;
     let token = |size: usize| "x".repeat(size);
@@ -188,6 +202,22 @@ async fn a_connection_that_was_asked_to_be_silent_is() {
     stage.watch("a", 1);
     pass(SECOND).await;
     assert_eq!(stage.reports(), ["a 1 Running running"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_polled_before_may_have_spent_what_could_be_spent_at_once() {
+    for (has_polled, asked) in [(false, 10..=13), (true, 1..=4)] {
+        let stage = Stage::new().await;
+        let bounds = Settings { requests_per_second: 1.0, burst: 10, ..settings() };
+        let before = Predecessor { has_polled, ..Predecessor::default() };
+        stage.engine.connect(&id(), stage.connection("token-of-the-engine", bounds), before).unwrap();
+        for number in 0..10 {
+            stage.watch(&number.to_string(), 1);
+        }
+        pass(3 * SECOND).await;
+        let count = stage.upstream.asked().len();
+        assert!(asked.contains(&count), "{has_polled}: {count}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

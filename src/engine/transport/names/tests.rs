@@ -217,3 +217,12 @@ async fn a_kept_answer_waits_for_no_turn() {
     assert_eq!(names.resolve("known.test", &tenant("a")).await, Ok(ips(&["10.0.0.1"])));
     assert_eq!(names.resolve("other.test", &tenant("a")).await, Err(NameError::Busy));
 }
+
+#[tokio::test]
+async fn a_server_may_take_less_time_for_a_try_than_is_given_and_not_more() {
+    for (said, timeout) in [("", TRY), ("options timeout:30", TRY), ("options timeout:1", Duration::from_secs(1))] {
+        let resolv_conf = format!("nameserver 127.0.0.1\n{said}\n");
+        let tables = Tables::new(resolv_conf.as_bytes(), b"", 53).unwrap();
+        assert_eq!(tables.resolver.options().timeout, timeout, "{said}");
+    }
+}

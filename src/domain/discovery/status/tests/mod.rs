@@ -1,5 +1,6 @@
 //! What a set says, tried on one that lives through a story.
 
+mod restart;
 mod rows;
 mod rules;
 
@@ -35,6 +36,11 @@ enum News {
     Listed,
     /// The class, what the upstream says, since when, and whether there was a list before in this process.
     Failing(FailureClass, &'static str, i64, bool),
+}
+
+/// It cannot be listed since then, after it could.
+fn trouble(since: i64) -> News {
+    News::Failing(FailureClass::UpstreamUnavailable, "No.", since, true)
 }
 
 /// A set, the tasks of its account, and the time.

@@ -1,4 +1,4 @@
-//! What holds of a set beyond its table: what is written when, and what a restart does.
+//! What holds of a set beyond its table: what is written when.
 
 use std::sync::LazyLock;
 
@@ -8,10 +8,6 @@ use serde_json::Value;
 
 use super::*;
 use crate::api::{SetReadyWhen, TaskWatchSet};
-
-fn trouble(since: i64) -> News {
-    News::Failing(FailureClass::UpstreamUnavailable, "No.", since, true)
-}
 
 #[test]
 fn the_counts_and_the_tasks_that_are_named() {
@@ -93,6 +89,18 @@ fn progress_alone_is_written_in_steps_and_not_often() {
 }
 
 #[test]
+fn one_task_that_has_moved_far_enough_will_do() {
+    let mut world = World::new();
+    world.children = vec!["1".to_owned(), "2".to_owned()];
+    for (secs, percents, is_written) in [(1, [10, 10], true), (100, [14, 10], false), (200, [14, 30], true)] {
+        for (id, percent) in ["1", "2"].into_iter().zip(percents) {
+            world.tasks.put(Candidate { percent: Some(percent), ..task(id, TaskState::Running) });
+        }
+        assert_eq!(world.then(secs, News::Listed).status.is_some(), is_written, "{percents:?}");
+    }
+}
+
+#[test]
 fn what_changes_with_every_list_is_written_at_a_bounded_pace() {
     let mut world = World::new();
     let mut writes = 0;
@@ -166,6 +174,30 @@ fn a_change_of_a_steady_ready_is_told_at_once_whatever_else_changes() {
     assert!(world.then(114, News::Listed).status.is_some(), "it had been steady again");
 }
 
+/// Neither another count, nor a failure where the set was not ready before.
+#[test]
+fn what_nobody_waits_for_has_its_time_from_the_second_write_on() {
+    let mut world = World::new();
+    world.then(1, News::Listed);
+    many(&mut world, 2..3, TaskState::Paused);
+    world.children.push("2".to_owned());
+    let decision = world.then(2, News::Listed);
+    assert_eq!((decision.status, decision.wake_at), (None, Some(at(6))));
+    assert!(world.then(6, News::Listed).status.is_some());
+
+    let mut world = World::new();
+    world.spec.ready_when = SetReadyWhen::NoneFailed;
+    world.children.clear();
+    world.then(1, News::Listed);
+    assert_eq!(world.shows("Ready"), "False/Creating");
+    many(&mut world, 1..2, TaskState::Failed);
+    world.children.push("1".to_owned());
+    let decision = world.then(2, News::Listed);
+    assert_eq!((decision.status, decision.wake_at), (None, Some(at(6))));
+    world.then(6, News::Listed);
+    assert_eq!(world.shows("Ready"), "False/TaskFailed");
+}
+
 #[test]
 fn short_trouble_is_not_told_and_long_trouble_keeps_what_was_known() {
     let mut world = World::new();
@@ -205,67 +237,6 @@ fn patience_is_three_periods_where_those_are_long() {
     world.then(1, News::Listed);
     assert_eq!(world.then(100, trouble(20)).wake_at, Some(at(20 + 180)));
     assert_eq!(world.then(200, trouble(20)).wake_at, Some(at(20 + 300)));
-}
-
-#[test]
-fn a_restart_writes_nothing() {
-    let listed: fn(&mut World) = |w| drop(w.then(1, News::Listed));
-    let stories: [fn(&mut World); 6] = [
-        listed,
-        |w| {
-            w.children.clear();
-            w.then(1, News::Listed);
-        },
-        |w| {
-            w.then(1, News::Listed);
-            w.then(60, trouble(20));
-        },
-        |w| {
-            w.then(1, News::Listed);
-            w.then(700, trouble(20));
-        },
-        |w| drop(w.then(1, News::Failing(FailureClass::AuthenticationFailed, "No", 1, false))),
-        |w| drop(w.then(1, News::NotListable)),
-    ];
-    for (n, story) in stories.into_iter().enumerate() {
-        let mut world = World::new();
-        story(&mut world);
-        world.restart();
-        assert!(is_idle(&world.then(720, News::Awaiting)), "{n}");
-        // Trouble that goes on is known from before, and so is what the list said.
-        if n > 1 && n < 5 {
-            let class = if n == 4 { FailureClass::AuthenticationFailed } else { FailureClass::UpstreamUnavailable };
-            let before = world.status.clone();
-            world.then(721, News::Failing(class, "Other words", 721, false));
-            let ready = |status: &Option<TaskWatchSetStatus>| status.as_ref().unwrap().conditions[0].reason.clone();
-            assert_eq!(
-                world.status == before,
-                n == 3,
-                "{n}: by now it is stale where it was not: {}",
-                ready(&world.status)
-            );
-        }
-    }
-}
-
-#[test]
-fn after_a_restart_trouble_is_counted_from_its_beginning() {
-    let mut world = World::new();
-    world.then(1, News::Listed);
-    world.then(60, trouble(20));
-    world.restart();
-    let decision = world.then(100, News::Failing(FailureClass::UpstreamUnavailable, "Other words", 100, false));
-    assert_eq!((decision.status, decision.wake_at), (None, Some(at(60 + 600))));
-    // Without trouble before it, what the list said stands for a while.
-    world.then(110, News::Listed);
-    world.restart();
-    let decision = world.then(120, News::Failing(FailureClass::UpstreamUnavailable, "No", 120, false));
-    assert_eq!((decision.status, decision.wake_at), (None, Some(at(150))));
-    world.then(150, News::Failing(FailureClass::UpstreamUnavailable, "No", 120, false));
-    assert_eq!(
-        (world.shows("Synced"), world.shows("Ready")),
-        ("False/UpstreamUnavailable".into(), "True/Observed".into())
-    );
 }
 
 #[test]
