@@ -342,6 +342,15 @@ async fn of_namespaces_each_event_is_read_and_nothing_is_listed_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_is_measured_under_the_name_of_its_collection() {
+    let stage = Stage::prepared(|state| state.put("a", 0));
+    stage.follow::<NamespaceLabels>();
+    stage.ready().await;
+    let shown = stage.metrics.render();
+    assert!(shown.contains("taskwatch_watch_last_event_seconds{resource=\"namespaces\"}"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expired_version_is_listed_again_and_what_went_meanwhile_is_forgotten() {
     let stage = Stage::new(|state| ["a", "b"].iter().for_each(|name| state.put(name, 0)));
     assert_eq!(stage.ready().await, 2);

@@ -137,6 +137,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_refusal_says_nothing_of_another_token_than_it_was_sent_with() {
+        let now = Instant::now();
+        let mut token = TokenState::new(true, 0);
+        token.received(None, 5, now);
+        assert!(token.is_outdated(4) && !token.is_outdated(5));
+        token.asks(6);
+        assert!(token.is_outdated(5), "there is none until the next one comes");
+        assert!(!TokenState::new(false, 5).is_outdated(4), "a key is always the same");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_token_refused_before_its_end_is_pardoned_once_a_minute() {
         let mut now = Instant::now();
         let mut token = TokenState::new(true, 0);

@@ -144,3 +144,28 @@ async fn tasks_with_large_answers_are_sooner_served_by_a_list() {
         assert_eq!(stage.planner.mode(), Some(mode), "{bytes} bytes");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_whose_answer_is_not_awaited_any_more_is_asked_for_again_and_no_other_is() {
+    let mut stage = Stage::new(Settings { exchanges: true, ..settings() });
+    let next = |stage: &mut Stage| stage.next(5 * SECOND).map(|(id, kind, _)| (id, kind == JobKind::Authenticate));
+    stage.watch(0, 300 * SECOND);
+    assert!(matches!(next(&mut stage), Some((_, true))));
+    stage.planner.abandon_all(stage.now);
+    let Some((id, true)) = next(&mut stage) else { panic!("it is asked for again") };
+    stage.planner.done(id, Outcome::Token(Ok(Some(40 * SECOND))), 0, None, stage.now);
+    stage.answer(0, SECOND, Ok(()));
+    stage.watch(1, 300 * SECOND);
+    for _ in 0..2 {
+        assert!(matches!(next(&mut stage), Some((_, false))), "there is one");
+        stage.planner.abandon_all(stage.now);
+    }
+    assert!(matches!(next(&mut stage), Some((_, false))));
+    // It is nearly over, and a task is on its way by it.
+    stage.now += 31 * SECOND;
+    stage.watch(2, 300 * SECOND);
+    for _ in 0..2 {
+        assert!(matches!(next(&mut stage), Some((_, true))));
+        stage.planner.abandon_all(stage.now);
+    }
+}

@@ -168,6 +168,11 @@ mod tests {
     }
 
     #[test]
+    fn digits_within_another_word_are_no_number() {
+        assert_eq!(mend(r#"{"a":x1,"b":007}"#).as_deref(), Some(r#"{"a":x1,"b":"007"}"#));
+    }
+
+    #[test]
     fn what_can_be_read_stays() {
         for text in [
             r#"{"a":"NaN \ud83d\udcbe \"1e999\" \\","b":[1,-2.5e+3,0,true,false,null],"c":123456789012345678901234567890}"#,

@@ -42,6 +42,21 @@ fn who_comes_to_another_scope_of_a_silent_connection_is_told_why() {
     assert!(matches!(told(&rig).last(), Some(Found::Listed { .. })));
 }
 
+#[test]
+fn who_discovers_bears_witness_where_another_tenant_alone_has_caused_a_silence() {
+    let mut rig = Rig::new(settings());
+    (rig.upstream.fault, rig.upstream.only) = (Some(model::Fault::Refused), Some("evil"));
+    rig.upstream.set(&task("evil/s", 0), TaskState::Running);
+    rig.watch(0, &task("evil/s", 0), false);
+    rig.run(5 * SECOND);
+    assert!(rig.planner.trouble().is_some(), "there was nothing else to ask for");
+    rig.discover(0, "good/s", 10 * SECOND);
+    rig.run(SECOND);
+    let told = &rig.discoverers[&set_key(0)].told;
+    assert!(matches!(told.as_slice(), [Found::Listed { .. }]), "{told:?}");
+    assert!(rig.planner.trouble().is_none());
+}
+
 /// The credential may not be risked again so soon for a list for which it has never been good.
 #[test]
 fn who_discovers_is_told_why_a_list_is_put_off_after_refusals() {

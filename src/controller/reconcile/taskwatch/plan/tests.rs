@@ -228,6 +228,18 @@ fn a_request_to_look_takes_one_ticket_and_is_handled_by_an_answer_to_it() {
 }
 
 #[test]
+fn a_request_that_was_handled_gives_no_precedence_any_more() {
+    let mut world = World::new();
+    world.apply(&json!({REQUESTED_AT: "now"}), &json!({}));
+    assert!(world.registered(1).requested);
+    world.see(TaskState::Running);
+    assert!(world.act(2).decision.status.is_some_and(|status| status.last_handled_reconcile_at.is_some()));
+    world.apply(&json!({REQUESTED_AT: "now"}), &json!({"poll": {"periodSeconds": 20}}));
+    let watch = world.registered(3);
+    assert!(watch.known && !watch.requested, "it takes its turn: {watch:?}");
+}
+
+#[test]
 fn a_finished_watch_is_asked_for_only_on_request() {
     let mut world = World::new();
     world.registered(1);
