@@ -180,7 +180,7 @@ pub struct RateLimit {
     #[serde(default = "default_burst")]
     #[schemars(range(min = 1, max = 1000))]
     pub burst: i32,
-    /// Requests that may be in flight at a time; of lists, at most two. Default: 8.
+    /// Requests that may be in flight at a time; of lists, at most two, and of those that an access key signs, at most three. Default: 8.
     #[serde(default = "default_max_in_flight")]
     #[schemars(range(min = 1, max = 256))]
     pub max_in_flight: i32,

@@ -248,7 +248,7 @@ pub(super) fn connections() -> Vec<Connection> {
         make("cr-token", System::CloudRu, Proof::Token, HOME, (8, 4, 2), &uuid(12)),
         make("as-token", System::Astra, Proof::Token, HOME, (6, 10, 4), &uuid(21)),
         make("as-shared", System::Astra, Proof::OAuth2, SYSTEM, (8, 8, 4), &uuid(22)),
-        make("cr-sets", System::CloudRu, Proof::Key, SETS, (6, 6, 4), &uuid(13)),
+        make("cr-sets", System::CloudRu, Proof::Token, SETS, (6, 6, 4), &uuid(13)),
         make("as-sets", System::Astra, Proof::Token, SETS, (8, 10, 4), &uuid(23)),
     ]
 }
