@@ -29,9 +29,6 @@ use crate::{
 
 /// Longest value of a Secret that is taken for a credential, in bytes.
 const LONGEST_VALUE: usize = 16 << 10;
-/// So many requests that an access key signs are in flight at a time. Huawei Cloud locks a key after five wrong signatures (upstreams.md §0.4),
-/// and when a good key stops being accepted, all that is in flight is refused at once, and one more that is to find out why.
-const MOST_SIGNED: usize = 3;
 
 /// What was read for a connection.
 pub struct Material {
@@ -81,7 +78,6 @@ impl Compiled {
         let member = chosen.member();
         let limit = &spec.rate_limit;
         let positive = |figure: i32| u32::try_from(figure).unwrap_or(0).max(1);
-        let most = if spec.auth.access_key.is_some() { MOST_SIGNED } else { usize::MAX };
         let bounds = Settings {
             requests_per_second: limit.per_second(),
             requests_per_second_of_tenant: object
@@ -90,7 +86,7 @@ impl Compiled {
                 .and_then(|limits| limits.requests_per_minute_per_namespace)
                 .map(|a_minute| f64::from(a_minute.max(1)) / 60.0),
             burst: positive(limit.burst),
-            max_in_flight: usize::try_from(limit.max_in_flight).unwrap_or(0).clamp(1, most),
+            max_in_flight: usize::try_from(limit.max_in_flight).unwrap_or(0).max(1),
             min_period: spec.poll.min_period().max(Duration::from_secs(1)),
             max_period: spec.poll.max_period().max(spec.poll.min_period()).max(Duration::from_secs(1)),
             mode: match spec.poll.mode {
@@ -421,9 +417,9 @@ pub(super) mod tests {
         let key = material(&[("accessKey", "AK"), ("secretKey", "b")]);
         for (given, most) in [(8, 3), (2, 2)] {
             signed.spec.rate_limit.max_in_flight = given;
-            let bounds = connection(&signed, &key).unwrap().0.bounds;
+            let settings = connection(&signed, &key).unwrap().0.settings();
             assert_eq!(
-                bounds.max_in_flight, most,
+                settings.max_in_flight, most,
                 "a key is not locked by what is in flight when it stops being accepted"
             );
         }

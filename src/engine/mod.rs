@@ -230,8 +230,10 @@ impl Open {
 }
 
 impl Connection {
-    fn settings(&self) -> Settings {
+    /// Its bounds, with what provider and credential determine.
+    pub(crate) fn settings(&self) -> Settings {
         Settings {
+            max_in_flight: self.bounds.max_in_flight.min(self.credential.most_in_flight()),
             lists: self.provider.list_request(self.provider.default_scope(), None).is_some(),
             subtasks: self.provider.subtasks_request(&TaskRef::default()).is_some(),
             exchanges: self.credential.token_request().is_some(),

@@ -20,6 +20,10 @@ pub use secrets::sent;
 use super::{Answer, SINGLE_BODY_LIMIT};
 use crate::domain::failure::{Failure, FailureClass};
 
+/// So many requests that an access key signs are in flight at a time. Huawei Cloud locks a key after five wrong signatures (upstreams.md §0.4),
+/// and when a good key stops being accepted, all that is in flight is refused at once, and one more that is to find out why.
+const MOST_SIGNED: usize = 3;
+
 /// How a token is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStyle {
@@ -129,6 +133,15 @@ impl Credential {
                 let scopes = scopes.iter().map(String::len).sum::<usize>();
                 token_url.as_str().len() + client_id.len() + secret(client_secret) + scopes
             }
+        }
+    }
+
+    /// How many requests may be in flight with it at a time.
+    #[must_use]
+    pub fn most_in_flight(&self) -> usize {
+        match self {
+            Self::AccessKey { .. } => MOST_SIGNED,
+            _ => usize::MAX,
         }
     }
 
