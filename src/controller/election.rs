@@ -168,8 +168,8 @@ impl Election {
             let bucket = self.buckets.bucket(number);
             let before = self.standings[usize::from(number)];
             let Some(until) = self.elector.held_until(number) else {
-                self.lay_down(controller, number);
                 bucket.let_go();
+                self.lay_down(controller, number);
                 continue;
             };
             bucket.hold_until(until);

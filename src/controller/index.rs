@@ -248,7 +248,7 @@ impl Index {
                 }
             }
             entry.search(|search, object| search.is_shown(object, watch.status.as_ref()));
-            entry.is_shown(status, version);
+            entry.take_in(status, version);
             is_news
         } else {
             let room = self.room.lease(&object.tenant());

@@ -135,8 +135,8 @@ impl WatchEntry {
     }
 
     /// Takes in a status that the API server shows. What one should say that is not known to be ours is not kept: a fresh look tells.
-    pub(super) fn is_shown(&mut self, status: Option<Kept>, version: u64) {
-        if self.published.is_shown(status, version) && self.interest.observation().is_none() {
+    pub(super) fn take_in(&mut self, status: Option<Kept>, version: u64) {
+        if self.published.take_in(status, version) && self.interest.observation().is_none() {
             self.interest.ask_anew();
         }
     }

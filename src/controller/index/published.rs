@@ -95,7 +95,7 @@ impl Published {
 
     /// Takes in what the watch of the API server shows, which may lag behind our own writes. Returns whether it is a status that is not known
     /// to be ours: somebody else's, or our own when the answer to the write was lost.
-    pub(super) fn is_shown(&mut self, status: Option<Kept>, version: u64) -> bool {
+    pub(super) fn take_in(&mut self, status: Option<Kept>, version: u64) -> bool {
         if version < self.version {
             return false;
         }

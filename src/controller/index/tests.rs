@@ -141,7 +141,7 @@ fn what_was_acknowledged_is_what_is_known() {
     };
     entry.published.is_sent(&kept, std::slice::from_ref(&event));
     assert!(entry.published.arrived().is_empty(), "not acknowledged");
-    entry.published.is_shown(Some(kept.clone()), 6);
+    entry.published.take_in(Some(kept.clone()), 6);
     assert_eq!(entry.published.arrived(), std::slice::from_ref(&event), "its answer was lost");
     entry.is_written(written(7, Some(kept.clone()), true));
     assert_eq!((entry.published.version(), entry.published.is_finished(), entry.failed()), (7, true, 1));

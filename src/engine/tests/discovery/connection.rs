@@ -13,16 +13,6 @@ use crate::engine::{
 };
 
 #[test]
-fn who_wants_to_know_more_often_does_from_then_on() {
-    let mut stage = Stage::new(auto(), 10);
-    stage.discover(0, 200 * SECOND);
-    stage.run(20 * SECOND);
-    stage.discover(0, 10 * SECOND);
-    stage.run(MINUTE);
-    assert!((5..=8).contains(&stage.lists()), "{}", stage.lists());
-}
-
-#[test]
 fn who_comes_to_another_scope_of_a_silent_connection_is_told_why() {
     let mut rig = Rig::with_tasks(settings(), 3, false);
     rig.run(SECOND);
